@@ -1,0 +1,132 @@
+/** Where bytes go. Exactly one of `end` and `fail` is called, once, after the last `write`. */
+export interface ByteSink {
+  /** Returns false when the producer should pause until it is resumed. */
+  write(chunk: Uint8Array | string): boolean;
+  end(): void;
+  /** The bytes broke off: a reader must be able to tell this from `end`. */
+  fail(error: Error): void;
+}
+
+/**
+ * Bytes on their way, pushed to one sink as they arrive.
+ *
+ * Not a node `Readable`: on the proxy path one event of a stream costs about as much as its two system calls, and a
+ * `Readable` per reply adds tens of microseconds to every request (docs/decisions/0003-byte-streams.md).
+ */
+export interface ByteStream {
+  /** Starts the flow; called once. Nothing is pushed before. */
+  start(sink: ByteSink): void;
+  /** After `write` said false: `pause` has no need to be called; call `resume` when there is room again. */
+  resume(): void;
+  /** The reader is gone: the producer stops, frees its connection and pushes nothing more. May be called at any time. */
+  cancel(): void;
+}
+
+/** A stream of what an async iterable yields. One piece is asked for at a time; `cancel` ends the iterable (`return`). */
+export function fromIterable(iterable: AsyncIterable<Uint8Array | string>): ByteStream {
+  const iterator = iterable[Symbol.asyncIterator]();
+  let wake: (() => void) | undefined;
+  let cancelled = false;
+  const pump = async (sink: ByteSink): Promise<void> => {
+    try {
+      for (;;) {
+        const step = await iterator.next();
+        if (cancelled) return;
+        if (step.done === true) break;
+        if (!sink.write(step.value)) await new Promise<void>((resolve) => (wake = resolve));
+        if (cancelled) return;
+      }
+    } catch (error) {
+      if (!cancelled) sink.fail(error instanceof Error ? error : new Error(String(error)));
+      return;
+    }
+    sink.end();
+  };
+  return {
+    start: (sink) => void pump(sink),
+    resume: () => {
+      wake?.();
+      wake = undefined;
+    },
+    cancel: () => {
+      if (cancelled) return;
+      cancelled = true;
+      wake?.();
+      // A generator that waits in `await` is ended when that settles: whoever it waits for must heed the call's signal.
+      void iterator.return?.().then(undefined, () => undefined);
+    },
+  };
+}
+
+/** Everything that the stream brings, at most `limit` bytes; `tooLarge` makes the error thrown beyond. */
+export function collect(stream: ByteStream, limit: number, tooLarge: () => Error): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Uint8Array[] = [];
+    let size = 0;
+    stream.start({
+      write(chunk) {
+        const bytes = typeof chunk === "string" ? Buffer.from(chunk) : chunk;
+        size += bytes.length;
+        if (size > limit) {
+          stream.cancel();
+          reject(tooLarge());
+          return false;
+        }
+        chunks.push(bytes);
+        return true;
+      },
+      end: () => resolve(chunks.length === 1 && Buffer.isBuffer(chunks[0]) ? chunks[0] : Buffer.concat(chunks, size)),
+      fail: reject,
+    });
+  });
+}
+
+/** The stream as an async iterable of chunks, for code that is not on the hot path. Leaving the loop early cancels it. */
+export async function* toIterable(stream: ByteStream): AsyncGenerator<Uint8Array> {
+  const queue: Uint8Array[] = [];
+  let state: "open" | "ended" | Error = "open";
+  let wake: (() => void) | undefined;
+  const notify = (): void => {
+    wake?.();
+    wake = undefined;
+  };
+  stream.start({
+    write(chunk) {
+      queue.push(typeof chunk === "string" ? Buffer.from(chunk) : chunk);
+      notify();
+      return queue.length < 16;
+    },
+    end() {
+      state = "ended";
+      notify();
+    },
+    fail(error) {
+      state = error;
+      notify();
+    },
+  });
+  let finished = false;
+  try {
+    for (;;) {
+      const chunk = queue.shift();
+      if (chunk !== undefined) {
+        yield chunk;
+        if (queue.length === 0) stream.resume();
+        continue;
+      }
+      // Assigned by the sink's callbacks, which the compiler cannot see.
+      const now = state as "open" | "ended" | Error;
+      if (now === "ended") {
+        finished = true;
+        return;
+      }
+      if (now !== "open") {
+        finished = true;
+        throw now;
+      }
+      await new Promise<void>((resolve) => (wake = resolve));
+    }
+  } finally {
+    if (!finished) stream.cancel();
+  }
+}

@@ -1,0 +1,134 @@
+import { type ByteStream, collect } from "./bytes.ts";
+import { ApiError } from "./errors.ts";
+import type { Json } from "./json.ts";
+import type { Provider } from "./provider.ts";
+
+/** Headers by lower-case name. */
+export type Headers = Record<string, string>;
+
+/** Who calls; set by authentication. */
+export interface Principal {
+  /** A name for logs and limits; never the credential itself. */
+  readonly id: string;
+}
+
+/** Where a call goes; set by resolution of the model's name. */
+export interface Target {
+  readonly provider: Provider;
+  /** The model's id at the provider, e.g. `Qwen/Qwen3-8B`. */
+  readonly model: string;
+  /** The model's name as the client wrote it, e.g. `vllm:Qwen/Qwen3-8B`: what every reply must say. */
+  readonly requested: string;
+}
+
+export interface CallInit {
+  readonly id: string;
+  readonly method: string;
+  /** Path without query, e.g. `/v1/chat/completions`. */
+  readonly path: string;
+  /** Query with its `?`, or "". */
+  readonly search?: string;
+  readonly headers?: Headers;
+  readonly signal: AbortSignal;
+  readonly body?: ByteStream | Buffer | null;
+  /** Largest body that `bytes` will take, in bytes. */
+  readonly bodyLimit?: number;
+}
+
+/** One request on its way to a provider. A body is read once and kept. */
+export class Call {
+  readonly id: string;
+  readonly method: string;
+  readonly path: string;
+  readonly search: string;
+  readonly headers: Headers;
+  /** Aborted when the client leaves. */
+  readonly signal: AbortSignal;
+  readonly bodyLimit: number;
+  body: ByteStream | Buffer | null;
+  principal: Principal | undefined;
+  target: Target | undefined;
+  #json: Json | undefined;
+
+  constructor(init: CallInit) {
+    this.id = init.id;
+    this.method = init.method;
+    this.path = init.path;
+    this.search = init.search ?? "";
+    this.headers = init.headers ?? {};
+    this.signal = init.signal;
+    this.body = init.body ?? null;
+    this.bodyLimit = init.bodyLimit ?? 64 * 1024 * 1024;
+  }
+
+  /** The whole body. Throws `request_too_large` beyond `bodyLimit`. */
+  async bytes(): Promise<Buffer> {
+    if (this.body === null) return Buffer.alloc(0);
+    if (Buffer.isBuffer(this.body)) return this.body;
+    const read = await collect(this.body, this.bodyLimit, () => tooLarge(this.bodyLimit));
+    this.body = read;
+    return read;
+  }
+
+  /** The body as JSON, parsed once; whoever changes it works on a copy. Throws `invalid_json`. */
+  async json(): Promise<Json> {
+    if (this.#json !== undefined) return this.#json;
+    const bytes = await this.bytes();
+    this.#json = parseJson(bytes);
+    return this.#json;
+  }
+
+  /** The same call with another path or body; principal, target and signal stay. */
+  with(change: { path?: string; json?: Json; target?: Target; signal?: AbortSignal }): Call {
+    const call = new Call({
+      id: this.id,
+      method: this.method,
+      path: change.path ?? this.path,
+      search: this.search,
+      headers: this.headers,
+      signal: change.signal ?? this.signal,
+      body: change.json === undefined ? this.body : Buffer.from(JSON.stringify(change.json)),
+      bodyLimit: this.bodyLimit,
+    });
+    call.#json = change.json ?? this.#json;
+    call.principal = this.principal;
+    call.target = change.target ?? this.target;
+    return call;
+  }
+}
+
+export function tooLarge(limit: number): ApiError {
+  const megabytes = Math.round(limit / 1048576);
+  return new ApiError("request_too_large", `the request body is larger than the limit of ${megabytes} MB`);
+}
+
+/** Text of JSON → value. Throws `invalid_json`, which says where it broke but never repeats the body's content. */
+export function parseJson(bytes: Buffer): Json {
+  const text = bytes.toString("utf8");
+  // A replacement character is legal JSON text; only bytes that are no UTF-8 at all produce one that was not there.
+  if (text.includes("\ufffd") && !Buffer.from(text).equals(bytes)) {
+    throw new ApiError("invalid_json", "the request body is not valid UTF-8");
+  }
+  try {
+    return JSON.parse(text) as Json;
+  } catch (error) {
+    const at = /at position (\d+)/.exec(String(error))?.[1];
+    const where = text.trim() === "" ? ": it is empty" : at === undefined ? "" : ` (at character ${at})`;
+    throw new ApiError("invalid_json", `the request body is not valid JSON${where}`);
+  }
+}
+
+/** What goes back. The head is sent with the first byte of `body`. */
+export interface Reply {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly body: Buffer | string | ByteStream | null;
+}
+
+/** The only verb: a pipeline is one, a provider has one, a tunnel carries one. */
+export type Handler = (call: Call) => Promise<Reply>;
+export type Middleware = (call: Call, next: Handler) => Promise<Reply>;
+
+export function jsonReply(status: number, json: Json, headers: Headers = {}): Reply {
+  return { status, headers: { "content-type": "application/json", ...headers }, body: JSON.stringify(json) };
+}

@@ -1,0 +1,147 @@
+import type { Json, JsonObject } from "./json.ts";
+
+export interface TextPart {
+  readonly type: "text";
+  readonly text: string;
+}
+/** An image as bytes: URLs are refused at the door, for fetching them would let callers reach into the local network. */
+export interface ImagePart {
+  readonly type: "image";
+  /** e.g. `image/png` */
+  readonly mediaType: string;
+  readonly base64: string;
+}
+export type Part = TextPart | ImagePart;
+
+export interface ToolCall {
+  readonly id: string;
+  readonly name: string;
+  /** JSON text, as the model wrote it; may be broken in a history. */
+  readonly arguments: string;
+}
+
+export type Message =
+  | { readonly role: "system" | "developer"; readonly content: Part[] }
+  | { readonly role: "user"; readonly content: Part[]; readonly name?: string }
+  | { readonly role: "assistant"; readonly content: Part[]; readonly reasoning?: string; readonly toolCalls: ToolCall[] }
+  | { readonly role: "tool"; readonly content: Part[]; readonly toolCallId: string; readonly name?: string };
+
+export interface Tool {
+  readonly name: string;
+  readonly description?: string;
+  /** JSON Schema of the arguments object. */
+  readonly parameters: JsonObject;
+  readonly strict?: boolean;
+}
+
+export type ToolChoice = "auto" | "none" | "required" | { readonly name: string };
+
+export type ResponseFormat =
+  | { readonly type: "text" }
+  | { readonly type: "json" }
+  | { readonly type: "json-schema"; readonly name: string; readonly schema: JsonObject; readonly strict?: boolean };
+
+/** A chat request as every dialect can say it. Absent means: the provider's own default. */
+export interface ChatRequest {
+  /** The model's id at the provider. */
+  readonly model: string;
+  readonly messages: Message[];
+  readonly tools: Tool[];
+  /** `none` when there are no tools. */
+  readonly toolChoice: ToolChoice;
+  readonly parallelToolCalls: boolean;
+  readonly responseFormat: ResponseFormat;
+  readonly stream: boolean;
+  /** Number of answers, ≥ 1. An engine gives one; `fromEngine` asks it n times. */
+  readonly n: number;
+  readonly stop: string[];
+  readonly maxTokens?: number;
+  readonly temperature?: number;
+  readonly topP?: number;
+  readonly topK?: number;
+  readonly minP?: number;
+  readonly seed?: number;
+  readonly presencePenalty?: number;
+  readonly frequencyPenalty?: number;
+  readonly repeatPenalty?: number;
+  /** Token id → bias, −100 … 100. */
+  readonly logitBias?: Readonly<Record<string, number>>;
+  /** Present: log probabilities are asked for, with this many alternatives for each token (0 … 20). */
+  readonly topLogprobs?: number;
+  /** `none` switches thinking off; others as OpenAI names them (`minimal` … `xhigh`), sent on or mapped by the provider. */
+  readonly reasoningEffort?: string;
+  /** Variables for the model's own chat template (`chat_template_kwargs`). */
+  readonly templateVariables?: JsonObject;
+  /** Requests of one session share a prompt prefix: a key for slot affinity. */
+  readonly session?: string;
+  /** Fields of the request that no dialect of ours knows; for providers whose wire may know them. */
+  readonly extra: JsonObject;
+}
+
+export interface Usage {
+  readonly promptTokens: number;
+  readonly completionTokens: number;
+  /** Prompt tokens that came from a cache; absent when the provider does not tell. */
+  readonly cachedTokens?: number;
+  readonly reasoningTokens?: number;
+}
+
+export interface TokenLogprob {
+  readonly token: string;
+  readonly logprob: number;
+  readonly bytes: number[] | null;
+  readonly top: { readonly token: string; readonly logprob: number; readonly bytes: number[] | null }[];
+}
+
+export type FinishReason = "stop" | "length" | "tool-calls" | "content-filter";
+
+/**
+ * What an engine says while it works: flat deltas. Exactly one `finish` ends a chat; a failure is thrown by the
+ * iterable, never yielded. Which block of which dialect is open is the encoder's business.
+ */
+export type ChatEvent =
+  | { readonly type: "text"; readonly text: string }
+  | { readonly type: "reasoning"; readonly text: string; readonly signature?: string }
+  /** `id` and `name` come with the first event of an `index` (from 0); `arguments` are fragments of JSON text. */
+  | { readonly type: "tool-call"; readonly index: number; readonly id?: string; readonly name?: string; readonly arguments: string }
+  /** Of the text that follows or has just been said; independent of how events cut the text. */
+  | { readonly type: "logprobs"; readonly tokens: TokenLogprob[] }
+  /** Before the first token. `position`: requests ahead (queued). `done` of `total`: tokens (prefill) or permille (loading). */
+  | { readonly type: "progress"; readonly phase: "queued" | "loading" | "prefill"; readonly position?: number; readonly done?: number; readonly total?: number }
+  | { readonly type: "finish"; readonly reason: FinishReason; readonly usage: Usage };
+
+/** A text completion (`/v1/completions`): a raw prompt, no template. */
+export interface CompletionRequest
+  extends Pick<
+    ChatRequest,
+    "model" | "stop" | "maxTokens" | "temperature" | "topP" | "topK" | "minP" | "seed" | "presencePenalty" | "frequencyPenalty" | "repeatPenalty" | "logitBias" | "topLogprobs" | "extra"
+  > {
+  /** Text, or token ids. */
+  readonly prompt: string | number[];
+  readonly suffix?: string;
+}
+
+export interface EmbeddingRequest {
+  readonly model: string;
+  /** Texts, or token ids where the engine can. */
+  readonly input: (string | number[])[];
+  readonly dimensions?: number;
+}
+export interface Embeddings {
+  /** One vector for each input, in its order. */
+  readonly vectors: number[][];
+  readonly promptTokens: number;
+}
+
+export interface RerankRequest {
+  readonly model: string;
+  readonly query: string;
+  readonly documents: string[];
+}
+export interface RerankResult {
+  /** One relevance for each document, in its order; higher is nearer. */
+  readonly scores: number[];
+  readonly promptTokens: number;
+}
+
+export type { Json, JsonObject };

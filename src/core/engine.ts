@@ -1,0 +1,22 @@
+import type { ChatEvent, ChatRequest, CompletionRequest, EmbeddingRequest, Embeddings, RerankRequest, RerankResult } from "./chat.ts";
+import type { Model } from "./model.ts";
+import type { Health } from "./provider.ts";
+
+/**
+ * Anything that generates but is given every wire format by `fromEngine`: llama.cpp in a child process, a native
+ * protocol such as Ollama's, a fake in a test. Every method throws `ApiError`; an aborted signal ends the work at once.
+ */
+export interface Engine {
+  readonly name: string;
+  readonly kind: string;
+  /** One answer: `request.n` is ignored. */
+  chat(request: ChatRequest, signal: AbortSignal): AsyncIterable<ChatEvent>;
+  complete?(request: CompletionRequest, signal: AbortSignal): AsyncIterable<ChatEvent>;
+  embed?(request: EmbeddingRequest, signal: AbortSignal): Promise<Embeddings>;
+  rerank?(request: RerankRequest, signal: AbortSignal): Promise<RerankResult>;
+  tokenize?(model: string, text: string, signal: AbortSignal): Promise<number[]>;
+  detokenize?(model: string, tokens: number[], signal: AbortSignal): Promise<string>;
+  models(signal?: AbortSignal): Promise<Model[]>;
+  health(signal?: AbortSignal): Promise<Health>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,29 @@
+/** What a model can do, as far as its provider tells. */
+export interface Capabilities {
+  chat: boolean;
+  tools: boolean;
+  vision: boolean;
+  reasoning: boolean;
+  embeddings: boolean;
+  rerank: boolean;
+}
+
+/** One model as its provider knows it. */
+export interface Model {
+  /** Id at the provider, without a provider's prefix. May hold `:` and `/`. */
+  readonly id: string;
+  /** Tokens of context that are really in force now, not the maximum of training; absent when nobody can tell. */
+  readonly contextLength?: number;
+  /** Most tokens of one answer; absent when only the context bounds it. */
+  readonly maxOutput?: number;
+  readonly capabilities: Capabilities;
+  /** `available`: served, whether it sits in memory is not known. `failed`: listed, but cannot be served. */
+  readonly state: "available" | "loaded" | "loading" | "unloaded" | "failed";
+  /** Why the state is `failed`. */
+  readonly problem?: string;
+  /** Unix seconds. */
+  readonly created?: number;
+  readonly ownedBy?: string;
+}
+
+export const chatModel: Capabilities = { chat: true, tools: true, vision: false, reasoning: false, embeddings: false, rerank: false };

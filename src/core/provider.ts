@@ -1,0 +1,36 @@
+import type { Handler } from "./call.ts";
+import type { Model } from "./model.ts";
+
+/** Every path that reaches a provider. */
+export const endpoints = [
+  "/v1/chat/completions",
+  "/v1/completions",
+  "/v1/embeddings",
+  "/v1/responses",
+  "/v1/rerank",
+  "/tokenize",
+  "/detokenize",
+] as const;
+export type Endpoint = (typeof endpoints)[number];
+
+export interface Health {
+  readonly ok: boolean;
+  /** Why not, with what to do; or a remark. */
+  readonly detail?: string;
+}
+
+/** Anything that answers calls: an upstream URL, an agent at the far end of a tunnel, a lifted engine. */
+export interface Provider {
+  /** The prefix of its model ids, e.g. `ollama`. */
+  readonly name: string;
+  readonly kind: string;
+  /** Endpoints whose requests and replies it reads and writes itself. All others are translated or refused. */
+  readonly speaks: ReadonlySet<Endpoint>;
+  /** Answers a call whose `target` is this provider. Throws `ApiError`. */
+  readonly handle: Handler;
+  /** Throws `ApiError` when it cannot tell. */
+  models(signal?: AbortSignal): Promise<Model[]>;
+  /** Never throws. */
+  health(signal?: AbortSignal): Promise<Health>;
+  close(): Promise<void>;
+}

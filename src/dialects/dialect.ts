@@ -1,0 +1,41 @@
+import type { Headers } from "../core/call.ts";
+import type { ChatEvent, ChatRequest } from "../core/chat.ts";
+import type { ApiError } from "../core/errors.ts";
+import type { Json, JsonObject } from "../core/json.ts";
+
+/** What an encoder may know of the reply besides the events. */
+export interface ReplyHead {
+  /** Unique and stable over all chunks of one reply, e.g. `chatcmpl-…`. */
+  readonly id: string;
+  /** Unix seconds. */
+  readonly created: number;
+  /** The model's name as the client wrote it. */
+  readonly model: string;
+}
+
+/** One event of a chat with several answers (`n`). */
+export interface ChoiceEvent {
+  /** Which answer, from 0. */
+  readonly choice: number;
+  readonly event: ChatEvent;
+}
+
+/** The server's half of a wire format of chat: pure codecs, no I/O, no clock. */
+export interface ServerDialect {
+  /** Throws `ApiError` naming the field (`param`). Unknown fields go to `extra`. `model` is the id at the provider. */
+  decodeRequest(body: JsonObject, model: string, headers: Headers): ChatRequest;
+  /** Frames ready for the socket, each one or more whole events. Failures of `events` pass through. Ends after every choice's `finish`. */
+  encodeStream(events: AsyncIterable<ChoiceEvent>, request: ChatRequest, body: JsonObject, head: ReplyHead): AsyncIterable<string>;
+  encodeReply(events: AsyncIterable<ChoiceEvent>, request: ChatRequest, body: JsonObject, head: ReplyHead): Promise<Json>;
+  /** The frame(s) that tell of a failure after the head was sent. */
+  encodeStreamError(error: ApiError): string;
+  /** What keeps a waiting client's timers alive, e.g. `: ping\n\n`. */
+  readonly heartbeat: string;
+}
+
+/** The client's half: how to ask another server in this format, and read what it answers. */
+export interface ClientDialect {
+  encodeRequest(request: ChatRequest): JsonObject;
+  /** Bytes of the reply's stream → events. Throws `ApiError` for an error in the stream or an end without a finish. */
+  decodeStream(bytes: AsyncIterable<Uint8Array>, request: ChatRequest): AsyncIterable<ChatEvent>;
+}
