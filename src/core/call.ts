@@ -1,6 +1,6 @@
 import { type ByteStream, collect } from "./bytes.ts";
 import { ApiError } from "./errors.ts";
-import type { Json } from "./json.ts";
+import { type Json, parseJson } from "./json.ts";
 import type { Provider } from "./provider.ts";
 
 /** Headers by lower-case name. */
@@ -100,22 +100,6 @@ export class Call {
 export function tooLarge(limit: number): ApiError {
   const megabytes = Math.round(limit / 1048576);
   return new ApiError("request_too_large", `the request body is larger than the limit of ${megabytes} MB`);
-}
-
-/** Text of JSON → value. Throws `invalid_json`, which says where it broke but never repeats the body's content. */
-export function parseJson(bytes: Buffer): Json {
-  const text = bytes.toString("utf8");
-  // A replacement character is legal JSON text; only bytes that are no UTF-8 at all produce one that was not there.
-  if (text.includes("\ufffd") && !Buffer.from(text).equals(bytes)) {
-    throw new ApiError("invalid_json", "the request body is not valid UTF-8");
-  }
-  try {
-    return JSON.parse(text) as Json;
-  } catch (error) {
-    const at = /at position (\d+)/.exec(String(error))?.[1];
-    const where = text.trim() === "" ? ": it is empty" : at === undefined ? "" : ` (at character ${at})`;
-    throw new ApiError("invalid_json", `the request body is not valid JSON${where}`);
-  }
 }
 
 /** What goes back. The head is sent with the first byte of `body`. */

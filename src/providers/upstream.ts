@@ -1,0 +1,270 @@
+import type { Headers } from "../core/call.ts";
+import type { ByteSink, ByteStream } from "../core/bytes.ts";
+import { ApiError } from "../core/errors.ts";
+import { type Json, parseJson } from "../core/json.ts";
+import type { Log } from "../core/log.ts";
+import { HttpClient, HttpFailure, type HttpReply } from "./http-client.ts";
+
+export interface UpstreamSettings {
+  /** Base URLs of interchangeable hosts; a path is kept, and a trailing `/v1` may stand or be missing. At least one. */
+  readonly urls: readonly string[];
+  /** Sent as `Authorization: Bearer`. */
+  readonly key?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Milliseconds for connecting. */
+  readonly connectTimeout: number;
+  /** Milliseconds until the head of a reply; 0 waits without end. */
+  readonly firstByteTimeout: number;
+  /** Milliseconds between two pieces of a reply; 0 waits without end. */
+  readonly idleTimeout: number;
+  /** The proxy for a URL, if any. */
+  readonly proxyFor?: (url: URL) => string | undefined;
+}
+
+export interface UpstreamRequest {
+  readonly method: "GET" | "POST" | "DELETE";
+  /** Path with query, e.g. `/v1/chat/completions`. */
+  readonly path: string;
+  readonly body?: Buffer | string | null;
+  readonly headers?: Headers;
+  readonly signal: AbortSignal;
+  /** In place of the settings'. */
+  readonly firstByteTimeout?: number;
+}
+
+export interface UpstreamReply {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly body: ByteStream;
+  /** The whole body, at most `limit` bytes (default 64 MB). Throws `ApiError`. */
+  bytes(limit?: number): Promise<Buffer>;
+  /** The whole body as JSON. Throws `upstream_error` when it is none. */
+  json(): Promise<Json>;
+}
+
+/** One of several interchangeable servers. */
+interface Host {
+  readonly origin: string;
+  readonly basePath: string;
+  readonly client: HttpClient;
+  inFlight: number;
+  /** Consecutive failures to connect. */
+  failures: number;
+  /** `performance.now()` until which other hosts are preferred. */
+  downUntil: number;
+}
+
+const replyLimit = 64 * 1024 * 1024;
+const longestDown = 30_000;
+
+/**
+ * A provider's servers behind one `send`: the least busy host that is not known to be down; before the first byte of a
+ * reply another host is tried, after it never. Every HTTP status is a reply; what is thrown is `upstream_unreachable`,
+ * `upstream_error`, `upstream_timeout` or `client_closed_request`.
+ */
+export class Upstream {
+  readonly name: string;
+  readonly #hosts: Host[];
+  readonly #settings: UpstreamSettings;
+  readonly #headers: Headers;
+  readonly #log: Log;
+
+  constructor(name: string, settings: UpstreamSettings, log: Log) {
+    this.name = name;
+    this.#settings = settings;
+    this.#log = log;
+    this.#headers = {
+      accept: "*/*",
+      // A compressed stream is a buffered stream, and we read its bytes.
+      "accept-encoding": "identity",
+      "user-agent": "local-ai-runtime",
+      ...(settings.key === undefined ? {} : { authorization: `Bearer ${settings.key}` }),
+      ...settings.headers,
+    };
+    this.#hosts = settings.urls.map((url) => toHost(url, settings));
+  }
+
+  /** The hosts' addresses, without credentials. */
+  get origins(): string[] {
+    return this.#hosts.map((host) => host.origin + host.basePath);
+  }
+
+  async send(request: UpstreamRequest): Promise<UpstreamReply> {
+    const untried = new Set(this.#hosts);
+    let replayed = false;
+    for (;;) {
+      const host = choose(untried);
+      untried.delete(host);
+      try {
+        const reply = await this.#exchange(host, request);
+        if (reply.status < 502 || reply.status > 504 || untried.size === 0) return reply;
+        this.#log.warn({ provider: this.name, host: host.origin, status: reply.status }, "host is not ready, trying another");
+        reply.body.cancel();
+      } catch (error) {
+        if (!(error instanceof HttpFailure)) throw error;
+        if (error.failure === "aborted" || error.failure === "timeout") throw this.#toApiError(error, host);
+        // A kept connection that the server has closed meanwhile: nothing came back, so once more on a fresh one.
+        if (error.failure === "broken" && untried.size === 0 && !replayed) untried.add(host);
+        if (untried.size === 0) throw this.#toApiError(error, host);
+        replayed = true;
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#hosts.map((host) => host.client.close()));
+  }
+
+  async #exchange(host: Host, request: UpstreamRequest): Promise<UpstreamReply> {
+    host.inFlight++;
+    const headers: Headers = { ...this.#headers, ...request.headers };
+    const body = request.body ?? null;
+    if (body !== null) headers["content-type"] ??= "application/json";
+    try {
+      const reply = await host.client.send({
+        method: request.method,
+        path: joinPath(host.basePath, request.path),
+        headers,
+        body,
+        signal: request.signal,
+        firstByteTimeout: request.firstByteTimeout ?? this.#settings.firstByteTimeout,
+        idleTimeout: this.#settings.idleTimeout,
+      });
+      host.failures = 0;
+      host.downUntil = 0;
+      return new HostReply(host, reply, (failure) => this.#toApiError(failure, host));
+    } catch (error) {
+      host.inFlight--;
+      if (error instanceof HttpFailure && error.failure === "refused") this.#markDown(host);
+      throw error;
+    }
+  }
+
+  #markDown(host: Host): void {
+    const pause = Math.min(longestDown, 1000 * 2 ** host.failures++);
+    host.downUntil = performance.now() + pause;
+    if (this.#hosts.length > 1) this.#log.warn({ provider: this.name, host: host.origin, pause }, "host does not answer");
+  }
+
+  #toApiError(failure: HttpFailure, host: Host): ApiError {
+    const options = { provider: this.name, cause: failure };
+    const where = `${this.name} at ${host.origin}`;
+    switch (failure.failure) {
+      case "aborted":
+        return new ApiError("client_closed_request", "the client closed the connection", options);
+      case "timeout":
+        return new ApiError("upstream_timeout", `${where} sent ${failure.message}`, options);
+      case "refused":
+        return new ApiError("upstream_unreachable", `${where} does not answer (${failure.message}): is it running there?`, options);
+      case "broken":
+        return new ApiError("upstream_error", `${where} broke the connection (${failure.message})`, options);
+    }
+  }
+}
+
+function toHost(text: string, settings: UpstreamSettings): Host {
+  const url = new URL(text);
+  const proxy = settings.proxyFor?.(url);
+  const client = new HttpClient({
+    origin: url.origin,
+    connectTimeout: settings.connectTimeout,
+    ...(proxy === undefined ? {} : { proxy }),
+  });
+  return { origin: url.origin, basePath: url.pathname.replace(/\/+$/, ""), client, inFlight: 0, failures: 0, downUntil: 0 };
+}
+
+/** The least busy host that is up; if all are down, the one whose pause ends first. */
+function choose(hosts: ReadonlySet<Host>): Host {
+  const now = hosts.size === 1 ? 0 : performance.now();
+  let best: Host | undefined;
+  for (const host of hosts) {
+    if (best === undefined || rank(host, now) < rank(best, now)) best = host;
+  }
+  if (best === undefined) throw new TypeError("no host left");
+  return best;
+}
+
+function rank(host: Host, now: number): number {
+  return host.downUntil > now ? 1e9 + host.downUntil : host.inFlight;
+}
+
+/** `http://host/v1` and `http://host` mean the same server to a user: `/v1` is not said twice. */
+function joinPath(basePath: string, path: string): string {
+  return basePath.endsWith("/v1") && path.startsWith("/v1/") ? basePath + path.slice(3) : basePath + path;
+}
+
+/** A reply that counts as in flight at its host until its body is over, however that ends. */
+class HostReply implements UpstreamReply, ByteStream, ByteSink {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly #host: Host;
+  readonly #reply: HttpReply;
+  readonly #toApiError: (failure: HttpFailure) => ApiError;
+  #sink: ByteSink | undefined;
+  #over = false;
+
+  constructor(host: Host, reply: HttpReply, toApiError: (failure: HttpFailure) => ApiError) {
+    this.status = reply.status;
+    this.headers = reply.headers;
+    this.#host = host;
+    this.#reply = reply;
+    this.#toApiError = toApiError;
+  }
+
+  get body(): ByteStream {
+    return this;
+  }
+
+  async bytes(limit = replyLimit): Promise<Buffer> {
+    try {
+      return await this.#reply.bytes(limit);
+    } catch (error) {
+      throw error instanceof HttpFailure ? this.#toApiError(error) : error;
+    } finally {
+      this.#release();
+    }
+  }
+
+  async json(): Promise<Json> {
+    const read = await this.bytes();
+    try {
+      return parseJson(read);
+    } catch (error) {
+      const shape = this.headers["content-type"] ?? "no content type";
+      throw new ApiError("upstream_error", `${this.#host.origin} answered ${this.status} with something that is no JSON (${shape})`, { cause: error });
+    }
+  }
+
+  start(sink: ByteSink): void {
+    this.#sink = sink;
+    this.#reply.body.start(this);
+  }
+
+  resume(): void {
+    this.#reply.body.resume();
+  }
+
+  cancel(): void {
+    this.#release();
+    this.#reply.body.cancel();
+  }
+
+  write(chunk: Uint8Array | string): boolean {
+    return this.#sink?.write(chunk) ?? true;
+  }
+
+  end(): void {
+    this.#release();
+    this.#sink?.end();
+  }
+
+  fail(error: Error): void {
+    this.#release();
+    this.#sink?.fail(error instanceof HttpFailure ? this.#toApiError(error) : error);
+  }
+
+  #release(): void {
+    if (!this.#over) this.#host.inFlight--;
+    this.#over = true;
+  }
+}
