@@ -1,0 +1,34 @@
+#!/usr/bin/env node
+// `npm run check`: everything a change must pass, the quick things first; stops at the first failure and names it.
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { ensureInstalled, requireNode, root, runToEnd } from "./bootstrap.mjs";
+
+const steps = [
+  ["format", "oxfmt", ["--check"]],
+  ["lint", "oxlint", ["--type-aware", "--deny-warnings"]],
+  ["types", "typescript", ["--noEmit"], "tsc"],
+  ["dead code", "knip", []],
+  ["tests", path.join(root, "scripts/test.mjs"), []],
+  ["package", "publint", ["--strict"]],
+];
+
+requireNode();
+await ensureInstalled();
+for (const [name, tool, args, bin] of steps) {
+  const begun = Date.now();
+  process.stdout.write(`check: ${name}\n`);
+  const code = await runToEnd(process.execPath, [path.isAbsolute(tool) ? tool : binary(tool, bin ?? tool), ...args]);
+  if (code !== 0) {
+    process.stdout.write(`check: ${name} failed\n`);
+    process.exit(1);
+  }
+  process.stdout.write(`check: ${name} is fine (${((Date.now() - begun) / 1000).toFixed(1)} s)\n`);
+}
+
+// Through node itself: the scripts of node_modules/.bin are shell scripts on Windows.
+function binary(name, bin) {
+  const folder = path.join(root, "node_modules", name);
+  const declared = JSON.parse(readFileSync(path.join(folder, "package.json"), "utf8")).bin;
+  return path.join(folder, typeof declared === "string" ? declared : declared[bin]);
+}
