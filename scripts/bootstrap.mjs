@@ -27,7 +27,7 @@ export async function ensureInstalled() {
   if (isInstalled()) return;
   const code = await withProgress("installing packages (about 200 MB on disk, a minute or two, only once)", (stdio) =>
     // --include=dev: NODE_ENV=production would leave the compiler out.
-    spawnNpm(["ci", "--include=dev", "--no-fund", "--no-audit"], stdio),
+    spawnNpm(["ci", "--include=dev", "--no-fund", "--no-audit", "--loglevel=error"], stdio),
   );
   if (code === 0) return;
   process.stderr.write("npm ci failed; the lines above say why. Behind a proxy, set HTTPS_PROXY and try once more.\n");
