@@ -1,0 +1,55 @@
+// The tests on this machine's Node, and again on the other supported lines of Node where npm has them.
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { npmSync, root } from "../scripts/bootstrap.mjs";
+
+// What installs programs and builds packages is the same on every Node, and slow.
+const onlyOnce = ["test/package/**", "test/docs/**", "test/opencode/**"];
+
+const place = mkdtempSync(path.join(tmpdir(), "lair-ci-"));
+const runs = [await test("npm test", ["npm", ["test"]])];
+for (const major of [20, 22, 24]) {
+  if (process.versions.node.startsWith(`${major}.`)) continue;
+  const node = install(major);
+  if (node === undefined) {
+    process.stdout.write(`Node ${major}: skipped, npm has no node-${process.platform}-${process.arch}@${major} here\n`);
+    continue;
+  }
+  const exclude = onlyOnce.flatMap((pattern) => ["--exclude", pattern]);
+  runs.push(await test(`Node ${major}`, [node, ["scripts/test.mjs", ...exclude]]));
+}
+rmSync(place, { recursive: true, force: true });
+
+const sum = (key) => runs.reduce((total, run) => total + run[key], 0);
+const skipped = sum("skipped");
+process.stdout.write(`${sum("passed")} passed, ${sum("failed")} failed${skipped > 0 ? `, ${skipped} skipped` : ""}\n`);
+process.exitCode = runs.every((run) => run.code === 0 && run.failed === 0) ? 0 : 1;
+
+/** Path of a Node of that line, or undefined. */
+function install(major) {
+  const name = `node-${process.platform}-${process.arch}`;
+  const folder = path.join(place, String(major));
+  const { status } = npmSync(["install", "--silent", "--no-save", "--prefix", folder, `${name}@${major}`]);
+  return status === 0 ? path.join(folder, "node_modules", name, "bin/node") : undefined;
+}
+
+/** Runs a command whose last line is `N passed, N failed[, N skipped]`, its output shown. */
+function test(name, [command, args]) {
+  process.stdout.write(`\n== ${name} ==\n`);
+  return new Promise((resolve) => {
+    const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "inherit"] });
+    let tail = "";
+    child.stdout.on("data", (chunk) => {
+      process.stdout.write(chunk);
+      tail = (tail + chunk).slice(-10_000);
+    });
+    child.on("error", () => resolve({ code: 127, passed: 0, failed: 1, skipped: 0 }));
+    child.on("close", (code) => {
+      const counts = /^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$/m.exec(tail.trimEnd().split("\n").at(-1) ?? "");
+      const [passed, failed, skipped] = counts === null ? [0, 1, 0] : counts.slice(1).map((text) => Number(text ?? 0));
+      resolve({ code: code ?? 1, passed, failed, skipped });
+    });
+  });
+}
