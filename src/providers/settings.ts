@@ -1,0 +1,31 @@
+import type { Log } from "../core/log.ts";
+import type { UpstreamSettings } from "./upstream.ts";
+
+/** Sorts of server that a provider may stand for. `llama_cpp`, the embedded engine, is none: it has no address. */
+export type ProviderKind = "ollama" | "lmdeploy" | "mnn" | "vllm" | "openai";
+
+export interface ProviderSettings extends UpstreamSettings {
+  readonly kind: ProviderKind;
+  /** Tokens of context to report for its models, and to ask Ollama for; for all of them or by model id. */
+  readonly contextLength?: number | Readonly<Record<string, number>>;
+  /** Most tokens of one answer to report for its models. */
+  readonly maxOutput?: number;
+  /** Which models are offered: `*` in a pattern stands for any text. */
+  readonly models?: { readonly include?: readonly string[]; readonly exclude?: readonly string[] };
+  /** Further names of its models: alias → id at the server. */
+  readonly aliases?: Readonly<Record<string, string>>;
+  /** Ollama: how long a model stays in memory after its last use, e.g. `10m`, or seconds; negative for ever. */
+  readonly keepAlive?: string | number;
+  /** Most calls at a time for each address. */
+  readonly maxConcurrent?: number;
+}
+
+export interface ProviderTools {
+  readonly log: Log;
+}
+
+/** The context length that the user has set for a model, if any. */
+export function configuredContext(settings: Pick<ProviderSettings, "contextLength">, model: string): number | undefined {
+  const { contextLength } = settings;
+  return typeof contextLength === "object" ? contextLength[model] : contextLength;
+}
