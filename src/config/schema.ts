@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { parseHosts } from "../core/host-url.ts";
 import { durationPattern, parseDuration, parseSize, sizePattern } from "./units.ts";
 
 /** What the loader and the reference docs know about one setting beyond its type. */
@@ -33,14 +34,14 @@ const probability = z.number().min(0).max(1);
 /** Values by which users of llama.cpp and of the original say "you decide". */
 const automatic = { "-1": null, "0": null, auto: null };
 
-/** Kinds of upstream that a `providers` entry may have, with the port used where an address names none. */
+/** Kinds of upstream that a `providers` entry may have, with the port used where an `http` address names none. */
 export const providerKinds = {
   ollama: 11434,
   lmdeploy: 23333,
   mnn: 8000,
   // The original's own number; vLLM's is 8000, which is MNN's.
   vllm: 58000,
-  openai: 443,
+  openai: 80,
 } as const;
 /** What sort of server an upstream is. */
 export type ProviderKind = keyof typeof providerKinds;
@@ -51,7 +52,7 @@ const provider = z.strictObject({
   kind: setting(z.enum(kinds).exactOptional(), "What sort of server it is. May be left out where the entry is named after its kind."),
   urls: setting(
     z.array(z.string().min(1)).min(1).exactOptional(),
-    "Addresses of the server; several share the load. An address without a port gets the kind's own: ollama 11434, lmdeploy 23333, mnn 8000, vllm 58000.",
+    "Addresses of the server; several share the load. An `http` address without a port gets the kind's own: ollama 11434, lmdeploy 23333, mnn 8000, vllm 58000, openai 80.",
   ),
   key: setting(z.string().min(1).exactOptional(), "Key sent to the server as `Authorization: Bearer …`.", { secret: true }),
   headers: setting(z.record(z.string().regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/), z.string()).default({}), "Further headers sent with every request.", { secret: true }),
@@ -78,30 +79,37 @@ const provider = z.strictObject({
     .prefault({}),
 });
 
-type ProviderEntry = Omit<z.output<typeof provider>, "enabled" | "kind" | "urls">;
-/** One upstream, ready to build: `urls` as they were written, not yet parsed. */
-export type ProviderConfig = ProviderEntry & { kind: ProviderKind; urls: string[] };
+type ProviderEntry = z.output<typeof provider>;
+/** One upstream, ready to build: `urls` are base URLs with a port and without a trailing slash. */
+export type ProviderConfig = Omit<ProviderEntry, "enabled" | "kind" | "urls"> & { kind: ProviderKind; urls: string[] };
 
 const providers = z
-  .record(z.string().regex(/^[a-z0-9_-]+$/), provider)
+  .record(z.string().regex(/^[a-z0-9][a-z0-9_-]*$/), provider)
   .prefault({})
   .transform((entries, check) => {
     const ready: Record<string, ProviderConfig> = {};
-    for (const [name, { enabled, kind: named, urls: given, ...rest }] of Object.entries({ ollama: provider.parse({}), ...entries })) {
-      if (!enabled) continue;
-      const kind = named ?? kinds.find((one) => one === name);
-      if (name === "llama_cpp") {
-        check.issues.push({ code: "custom", path: [name], input: name, message: "is the embedded engine's name: its settings are those of `llama`" });
-      } else if (kind === undefined) {
-        check.issues.push({ code: "custom", path: [name, "kind"], input: undefined, message: `is missing; allowed: ${kinds.join(", ")}` });
-      } else if (given === undefined && kind === "openai") {
-        check.issues.push({ code: "custom", path: [name, "urls"], input: undefined, message: "is missing; e.g. `urls: [https://server.example/v1]`" });
-      } else {
-        ready[name] = { ...rest, kind, urls: given ?? [`http://127.0.0.1:${providerKinds[kind]}`] };
-      }
+    for (const [name, entry] of Object.entries({ ollama: provider.parse({}), ...entries })) {
+      if (!entry.enabled) continue;
+      const built = build(name, entry);
+      if ("message" in built) check.issues.push({ code: "custom", path: [name, ...built.path], input: undefined, message: built.message });
+      else ready[name] = built;
     }
     return ready;
   });
+
+function build(name: string, entry: ProviderEntry): ProviderConfig | { path: string[]; message: string } {
+  const { enabled: _, kind: named, urls: given, ...rest } = entry;
+  const kind = named ?? kinds.find((one) => one === name);
+  if (name === "llama_cpp") return { path: [], message: "is the name of the embedded engine, whose settings are those of `llama`" };
+  if (kind === undefined) return { path: ["kind"], message: `is missing; allowed: ${kinds.join(", ")}` };
+  if (given === undefined && kind === "openai") return { path: ["urls"], message: "is missing; for example [https://server.example]" };
+  const port = providerKinds[kind];
+  try {
+    return { ...rest, kind, urls: parseHosts((given ?? [`127.0.0.1:${port}`]).join(","), port) };
+  } catch (error) {
+    return { path: ["urls"], message: error instanceof Error ? error.message : String(error) };
+  }
+}
 
 const llama = z.strictObject({
   model: setting(z.string().min(1).exactOptional(), "A GGUF file, or a folder of GGUF files. Without it: the folder `models` if there is one here, else the demo model.", {

@@ -1,0 +1,111 @@
+import { environmentName, settings } from "./describe.ts";
+import { nearest } from "./problems.ts";
+import { providerKinds } from "./schema.ts";
+
+/** Environment variables by name, as `process.env` has them. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** One value given by an environment variable. */
+export interface Assignment {
+  readonly keys: readonly string[];
+  readonly value: string;
+  /** The variable, e.g. `LLAMA_CPP_N_CTX`. */
+  readonly source: string;
+}
+
+/** `OLLAMA_HOST` … → the provider they make or change. */
+const hostVariables: Readonly<Record<string, string>> = { OLLAMA_HOST: "ollama", LMDEPLOY_HOST: "lmdeploy", MNN_HOST: "mnn", VLLM_HOST: "vllm" };
+
+/** Variables that the original runtime reads and this release does not honour → why, and what to do. */
+const notHonoured: readonly (readonly [pattern: RegExp, reason: string])[] = [
+  [/^RUNTIME_SESSION_STORE(_|$)/, "conversations are not stored on the server; clients send the whole conversation"],
+  [/^MCP_HOSTS?$/, "tools run in the client (opencode, Codex, …), which connects to MCP servers itself"],
+  [/^RUNTIME_WORKSPACE_ROOT$/, "the server has no file tools; the client has"],
+  [/^AGENT_SERVER_HOST$/, "write the server as a provider of kind `openai` in lair.yaml"],
+  [/^VLLM_(STOP|UNLOAD)_PATH$/, "vLLM has no such endpoint of its own; unload there"],
+  [/^RUNTIME_API_PREFIX_MODE$/, "paths are served as OpenAI has them (/v1/…), without the prefix /api"],
+  [/^RUNTIME_STREAM_(MODEL|TOOL)_TIMEOUT_S$|^RUNTIME_STREAM_PROGRESS_MS$/, "use LAIR_TIMEOUTS_FIRST_BYTE, LAIR_TIMEOUTS_IDLE and LAIR_TIMEOUTS_HEARTBEAT"],
+  [/^LAIR_STATE$/, "it belongs to the gateway, which comes with a later release"],
+];
+
+/** Values of all variables that set something, weakest first; an empty variable counts as not set. */
+export function readEnvironment(env: Environment, providerNames: readonly string[]): { assignments: Assignment[]; warnings: string[] } {
+  const assignments: Assignment[] = [];
+  const warnings: string[] = [];
+  for (const { keys, facts } of settings()) {
+    if (keys.includes("*")) continue;
+    const names = [environmentName(keys), ...(facts.env ?? [])];
+    const set = names.map((source) => ({ keys, source, value: cleaned(env[source]) })).filter(({ value }) => value !== "");
+    const [first, ...others] = set;
+    if (first === undefined) continue;
+    if (keys.join(".") === "auth.keys") {
+      assignments.push({ keys, source: set.map(({ source }) => source).join(", "), value: set.map(({ value }) => value).join(",") });
+      continue;
+    }
+    assignments.push(first);
+    for (const other of others) {
+      if (other.value !== first.value) warnings.push(`${other.source} is ignored: ${first.source} sets ${keys.join(".")} too`);
+    }
+  }
+  for (const [source, name] of Object.entries(hostVariables)) {
+    const value = cleaned(env[source]);
+    if (value !== "") assignments.push({ keys: ["providers", name, "urls"], source, value });
+  }
+  assignments.push(...providerAssignments(env, providerNames));
+  return { assignments, warnings: [...warnings, ...strangers(env)] };
+}
+
+/**
+ * A variable without what surrounds the value by mistake: spaces (`set X=1 && lair` in cmd.exe keeps one) and the
+ * quotes of `set X="M:\models"`, which cmd.exe keeps too. Backslashes stay as they are.
+ */
+export function cleaned(value: string | undefined): string {
+  const text = (value ?? "").trim();
+  const quoted = /^"([^"]*)"$|^'([^']*)'$/.exec(text);
+  return quoted === null ? text : (quoted[1] ?? quoted[2] ?? "").trim();
+}
+
+/** `LAIR_PROVIDERS_MY_BOX_KEY` → `providers.my-box.key`; a name that the file has wins over a guess. */
+function* providerAssignments(env: Environment, names: readonly string[]): Generator<Assignment> {
+  for (const [source, raw] of Object.entries(env)) {
+    const value = cleaned(raw);
+    const found = value === "" ? undefined : splitProviderVariable(source.toUpperCase());
+    if (found === undefined) continue;
+    const plain = (name: string): string => name.toUpperCase().replaceAll("-", "_");
+    const name = [...names, ...Object.keys(providerKinds)].find((one) => plain(one) === found.name) ?? found.name.toLowerCase();
+    yield { keys: ["providers", name, ...found.rest], source, value };
+  }
+}
+
+/** The longest setting that the variable's name ends in; the middle is the provider's name. */
+function splitProviderVariable(variable: string): { name: string; rest: readonly string[] } | undefined {
+  const prefix = "LAIR_PROVIDERS_";
+  if (!variable.startsWith(prefix)) return undefined;
+  let best: { name: string; rest: readonly string[] } | undefined;
+  for (const { keys } of settings()) {
+    if (keys[0] !== "providers") continue;
+    const ending = environmentName(keys).slice(`${prefix}*`.length);
+    const name = variable.slice(prefix.length, -ending.length);
+    if (variable.endsWith(ending) && name !== "" && (best === undefined || name.length < best.name.length)) best = { name, rest: keys.slice(2) };
+  }
+  return best;
+}
+
+/** What to say about variables that look like ours and have no effect. */
+function* strangers(env: Environment): Generator<string> {
+  const known = settings().flatMap(({ keys, facts }) => [...(keys.includes("*") ? [] : [environmentName(keys)]), ...(facts.env ?? [])]);
+  known.push("LAIR_CONFIG", ...Object.keys(hostVariables));
+  for (const [name, value] of Object.entries(env)) {
+    if (cleaned(value) === "" || known.includes(name.toUpperCase()) || splitProviderVariable(name.toUpperCase()) !== undefined) continue;
+    const reason = notHonoured.find(([pattern]) => pattern.test(name))?.[1];
+    if (reason !== undefined) yield `${name} is not honoured by this release: ${reason}`;
+    else if (/^(LAIR|LLAMA_CPP|RUNTIME)_/.test(name)) {
+      const near = nearest(name, known);
+      if (near !== undefined) yield `${name} is no variable of this program and has no effect; did you mean ${near}?`;
+      // Other programs may have a RUNTIME_ variable of their own.
+      else if (!name.startsWith("RUNTIME_")) yield `${name} is no variable of this program and has no effect`;
+    }
+  }
+  const proxy = ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"].find((name) => /^socks/i.test(cleaned(env[name])));
+  if (proxy !== undefined) yield `${proxy} is not honoured: only http:// and https:// proxies are supported, not SOCKS`;
+}

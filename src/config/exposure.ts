@@ -1,0 +1,19 @@
+import type { Config } from "./schema.ts";
+
+/** Why the server must not listen as configured, with the ways out; undefined when it may. */
+export function checkExposure(config: Config): string | undefined {
+  const { host, port } = config.listen;
+  if (isLoopback(host) || config.auth.keys.length > 0 || config.insecure) return undefined;
+  return [
+    `listening on ${host} without a key is refused: whoever reaches port ${port} could use your models. Either`,
+    "  - listen on this machine only:   --host 127.0.0.1",
+    "  - or ask callers for a key:      LLM_V1_PROXY_TOKEN=<a long random text>",
+    "  - or accept it for a safe network: --insecure",
+  ].join("\n");
+}
+
+/** Whether the address is reached from this machine only. */
+export function isLoopback(host: string): boolean {
+  const plain = host.trim().toLowerCase().replace(/^\[(.*)\]$/, "$1").replace(/^::ffff:/, "");
+  return plain === "localhost" || plain.endsWith(".localhost") || plain === "::1" || /^127(\.\d{1,3}){3}$/.test(plain);
+}
