@@ -8,6 +8,6 @@ export function waitFor<T>(work: Promise<T>, signal: AbortSignal | undefined): P
     if (signal.aborted) return leave();
     signal.addEventListener("abort", leave, { once: true });
     const over = (): void => signal.removeEventListener("abort", leave);
-    work.then(resolve, reject).finally(over);
+    void work.then(resolve, reject).finally(over);
   });
 }
