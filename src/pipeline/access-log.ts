@@ -1,0 +1,34 @@
+import type { Call } from "../core/call.ts";
+import type { Log } from "../core/log.ts";
+
+/** How an exchange ended; as the server tells it. */
+interface Outcome {
+  readonly status: number;
+  readonly end: string;
+  readonly firstByte: number;
+  readonly duration: number;
+  readonly bytes: number;
+}
+
+/** One line for every exchange, when it is over. The query is left out, for people put keys there. */
+export function accessLog(log: Log): (call: Call, outcome: Outcome) => void {
+  return (call, outcome) => {
+    const { status, end, firstByte, duration, bytes } = outcome;
+    log.info(
+      {
+        id: call.id,
+        method: call.method,
+        path: call.path,
+        status,
+        model: call.target?.requested,
+        provider: call.target?.provider.name,
+        key: call.principal?.id,
+        firstByte: Math.round(firstByte * 10) / 10,
+        duration: Math.round(duration * 10) / 10,
+        bytes,
+        end,
+      },
+      "request",
+    );
+  };
+}

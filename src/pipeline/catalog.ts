@@ -1,0 +1,122 @@
+import type { Target } from "../core/call.ts";
+import { ApiError } from "../core/errors.ts";
+import type { JsonObject } from "../core/json.ts";
+import type { Model } from "../core/model.ts";
+import type { Provider } from "../core/provider.ts";
+
+/** A model under the name by which clients call it. */
+export interface ListedModel {
+  readonly name: string;
+  readonly provider: Provider;
+  readonly model: Model;
+}
+
+export interface CatalogSettings {
+  /** The provider of names without a prefix. */
+  readonly defaultProvider: string;
+  /** Milliseconds that a provider may take to list its models. */
+  readonly probeTimeout: number;
+}
+
+/**
+ * Which model a name means. `provider:id` always names one; any other name is an id of the default provider. Ids may
+ * hold `:` and `/`; every listed name is accepted as it stands.
+ */
+export class Catalog {
+  readonly providers: ReadonlyMap<string, Provider>;
+  readonly #settings: CatalogSettings;
+  /** What each provider listed last. */
+  readonly #known = new Map<string, readonly Model[]>();
+
+  constructor(providers: readonly Provider[], settings: CatalogSettings) {
+    this.providers = new Map(providers.map((provider) => [provider.name, provider]));
+    this.#settings = settings;
+  }
+
+  /** Throws `model_not_found` when the name belongs to no provider; whether the provider has the model, it must say itself. */
+  resolve(name: string): Target {
+    const colon = name.indexOf(":");
+    const prefixed = colon === -1 ? undefined : this.providers.get(name.slice(0, colon));
+    if (prefixed !== undefined && colon + 1 < name.length) return { provider: prefixed, model: name.slice(colon + 1), requested: name };
+    const fallback = this.providers.get(this.#settings.defaultProvider);
+    if (fallback !== undefined) return { provider: fallback, model: name, requested: name };
+    throw this.notFound(name);
+  }
+
+  /** All models of all providers; one that fails or is slow adds what it listed last, and never delays the others beyond the probe's time. */
+  async list(signal: AbortSignal): Promise<ListedModel[]> {
+    const lists = await Promise.all([...this.providers.values()].map(async (provider) => ({ provider, models: await this.#modelsOf(provider, signal) })));
+    return lists.flatMap(({ provider, models }) => models.map((model) => ({ name: this.#nameOf(provider, model), provider, model })));
+  }
+
+  /** The error for a name that nobody has, with the nearest names that somebody has. */
+  notFound(name: string, options: { provider?: string; cause?: unknown } = {}): ApiError {
+    const known = [...this.#known].flatMap(([provider, models]) => models.map((model) => this.#nameOf(this.providers.get(provider) as Provider, model)));
+    const near = known
+      .map((other) => ({ other, distance: distance(name.toLowerCase(), other.toLowerCase()) }))
+      .filter(({ other, distance: far }) => far <= Math.max(3, other.length / 3) || other.includes(name))
+      .sort((a, b) => a.distance - b.distance)
+      .slice(0, 3)
+      .map(({ other }) => `'${other}'`);
+    const hint = near.length > 0 ? `did you mean ${near.join(" or ")}?` : "GET /v1/models lists all there are";
+    return new ApiError("model_not_found", `the model '${name.slice(0, 200)}' does not exist; ${hint}`, { param: "model", ...options });
+  }
+
+  #nameOf(provider: Provider, model: Model): string {
+    const bare = provider.name === this.#settings.defaultProvider && !this.#looksPrefixed(model.id);
+    return bare ? model.id : `${provider.name}:${model.id}`;
+  }
+
+  #looksPrefixed(id: string): boolean {
+    const colon = id.indexOf(":");
+    return colon !== -1 && this.providers.has(id.slice(0, colon));
+  }
+
+  async #modelsOf(provider: Provider, signal: AbortSignal): Promise<readonly Model[]> {
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(this.#settings.probeTimeout)]);
+    const late = new Promise<never>((_, reject) => limit.addEventListener("abort", () => reject(limit.reason as Error), { once: true }));
+    try {
+      const models = await Promise.race([provider.models(limit), late]);
+      this.#known.set(provider.name, models);
+      return models;
+    } catch {
+      return this.#known.get(provider.name) ?? [];
+    }
+  }
+}
+
+/** A model in OpenAI's form, its limits under all the names that clients read (vLLM's, LM Studio's, llama-server's, OpenRouter's). */
+export function toJson({ name, provider, model }: ListedModel): JsonObject {
+  const { capabilities: can, contextLength, maxOutput } = model;
+  return {
+    id: name,
+    object: "model",
+    created: model.created ?? 0,
+    owned_by: model.ownedBy ?? provider.kind,
+    provider: provider.name,
+    state: model.state,
+    ...(model.problem === undefined ? {} : { problem: model.problem }),
+    ...(contextLength === undefined
+      ? {}
+      : { context_length: contextLength, max_model_len: contextLength, max_context_length: contextLength, context_window: contextLength }),
+    ...(maxOutput === undefined ? {} : { max_output_tokens: maxOutput }),
+    capabilities: { ...can },
+    modalities: { input: can.vision ? ["text", "image"] : ["text"], output: can.chat ? ["text"] : [] },
+  };
+}
+
+/** Edits that turn one text into the other (Levenshtein), for names of at most 200 characters. */
+function distance(from: string, to: string): number {
+  const a = from.slice(0, 200);
+  const b = to.slice(0, 200);
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const change = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(change, (row[j] as number) + 1, (next[j - 1] as number) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] as number;
+}

@@ -1,0 +1,34 @@
+import type { Handler, Headers, Middleware, Reply } from "../core/call.ts";
+import { type ApiError, toApiError } from "../core/errors.ts";
+import type { Log } from "../core/log.ts";
+
+/** The one place where a failure becomes a reply. What is no `ApiError` is a bug of ours: only the log gets its cause. */
+export function errors(log: Log): Middleware {
+  return async (call, next: Handler) => {
+    try {
+      return await next(call);
+    } catch (thrown) {
+      const error = toApiError(thrown);
+      const fields = { id: call.id, method: call.method, path: call.path, code: error.code, cause: describeCause(error) };
+      if (error.status === 500) log.error({ ...fields, stack: error.cause instanceof Error ? error.cause.stack : undefined }, "a bug: unexpected failure");
+      else if (error.status > 500) log.warn(fields, error.message);
+      else log.debug(fields, error.message);
+      return toReply(error);
+    }
+  };
+}
+
+function toReply(error: ApiError): Reply {
+  const headers: Headers = { "content-type": "application/json", ...error.headers };
+  if (error.retryAfter !== undefined) headers["retry-after"] = String(error.retryAfter);
+  if (error.status === 401) headers["www-authenticate"] = "Bearer";
+  // The rest of a body that we will not read would be taken for the next request.
+  if (error.status === 413) headers.connection = "close";
+  return { status: error.status, headers, body: JSON.stringify(error.toJson()) };
+}
+
+function describeCause(error: ApiError): string | undefined {
+  const names: string[] = [];
+  for (let cause: unknown = error.cause; cause instanceof Error && names.length < 4; cause = cause.cause) names.push(cause.message);
+  return names.length === 0 ? undefined : names.join(" ← ");
+}

@@ -1,0 +1,80 @@
+import type { Call, Handler, Headers, Middleware, Reply } from "../core/call.ts";
+import { ApiError } from "../core/errors.ts";
+
+export interface GuardSettings {
+  /** The address listened on. */
+  readonly listenHost: string;
+  /** Further names by which this server may be addressed. */
+  readonly hosts: readonly string[];
+  /** Origins of web pages that may call, beside those of this machine; `*` any. */
+  readonly origins: readonly string[];
+}
+
+/**
+ * What protects a server without a key from the web pages that its user visits: names that a page's owner could have
+ * pointed here are refused (DNS rebinding), pages of other origins get no answer, and a POST must say that it is JSON,
+ * which a page cannot do without asking first (CSRF).
+ */
+export function guard(settings: GuardSettings): Middleware {
+  const names = new Set(settings.hosts.map((name) => name.toLowerCase()));
+  const checksHost = isLoopback(settings.listenHost);
+  return async (call, next: Handler) => {
+    if (checksHost) checkHost(call.headers.host ?? "", names);
+    const { origin } = call.headers;
+    if (origin === undefined) {
+      checkContentType(call);
+      return next(call);
+    }
+    const allowed = isAllowed(origin, call.headers.host ?? "", settings.origins);
+    if (call.method === "OPTIONS" && call.headers["access-control-request-method"] !== undefined) return preflight(call, origin, allowed);
+    if (!allowed) {
+      throw new ApiError("forbidden_origin", `pages of ${origin.slice(0, 200)} may not call this server; cors.origins in the configuration allows an origin`);
+    }
+    checkContentType(call);
+    const reply = await next(call);
+    return { ...reply, headers: { ...reply.headers, ...corsHeaders(origin) } };
+  };
+}
+
+export function isLoopback(host: string): boolean {
+  const name = host.toLowerCase();
+  return name === "localhost" || name.endsWith(".localhost") || name === "::1" || name === "[::1]" || /^127(\.\d{1,3}){3}$/.test(name);
+}
+
+function checkHost(host: string, names: ReadonlySet<string>): void {
+  const name = host.replace(/:\d+$/, "").toLowerCase();
+  if (isLoopback(name) || names.has(name)) return;
+  throw new ApiError("forbidden_host", `this server listens on this machine only and is not known as ${name.slice(0, 200)}; hosts in the configuration adds a name`);
+}
+
+function checkContentType(call: Call): void {
+  if (call.method !== "POST") return;
+  const type = (call.headers["content-type"] ?? "").split(";", 1)[0]?.trim().toLowerCase();
+  if (type === "application/json" || (call.body === null && type === "")) return;
+  throw new ApiError("unsupported_media_type", `the body must be sent as content-type application/json, not ${type === "" ? "without one" : type?.slice(0, 100)}`);
+}
+
+function isAllowed(origin: string, host: string, origins: readonly string[]): boolean {
+  if (origins.includes("*") || origins.includes(origin)) return true;
+  const name = /^https?:\/\/([^/]+)$/.exec(origin)?.[1];
+  return name !== undefined && (name === host || isLoopback(name.replace(/:\d+$/, "")));
+}
+
+function preflight(call: Call, origin: string, allowed: boolean): Reply {
+  if (!allowed) return { status: 403, headers: { vary: "origin" }, body: null };
+  const asked = call.headers["access-control-request-headers"];
+  return {
+    status: 204,
+    headers: {
+      ...corsHeaders(origin),
+      "access-control-allow-methods": "GET, POST, DELETE, OPTIONS",
+      ...(asked === undefined ? {} : { "access-control-allow-headers": asked }),
+      "access-control-max-age": "600",
+    },
+    body: null,
+  };
+}
+
+function corsHeaders(origin: string): Headers {
+  return { "access-control-allow-origin": origin, "access-control-expose-headers": "x-request-id, retry-after", vary: "origin" };
+}

@@ -1,0 +1,85 @@
+import { type Call, type Handler, jsonReply, type Reply } from "../core/call.ts";
+import { ApiError } from "../core/errors.ts";
+import { isObject } from "../core/json.ts";
+import type { Endpoint } from "../core/provider.ts";
+import { type Catalog, toJson } from "./catalog.ts";
+
+/** Answers of the server itself rather than of a model, e.g. `/health`. */
+export type OwnRoutes = Readonly<Record<string, Handler>>;
+
+/** What a path answers, by method. */
+type Route = Readonly<Record<string, Handler>>;
+
+/** The product in one table: every path that is answered, and by whom. */
+export function routes(catalog: Catalog, own: OwnRoutes): Handler {
+  const infer = toModel(catalog);
+  const table: Record<string, Route> = {
+    "/v1/models": { GET: (call) => listModels(catalog, call) },
+    "/v1/chat/completions": { POST: infer("/v1/chat/completions") },
+    "/v1/completions": { POST: infer("/v1/completions") },
+    "/v1/embeddings": { POST: infer("/v1/embeddings") },
+    "/v1/responses": { POST: infer("/v1/responses") },
+    "/v1/rerank": { POST: infer("/v1/rerank") },
+    "/rerank": { POST: infer("/v1/rerank") },
+    "/tokenize": { POST: infer("/tokenize") },
+    "/detokenize": { POST: infer("/detokenize") },
+  };
+  for (const [path, handler] of Object.entries(own)) table[path] = { GET: handler };
+  return (call) => {
+    const route = find(table, call.path, catalog);
+    if (route === undefined) {
+      throw new ApiError("unknown_url", `there is nothing at ${call.method} ${call.path.slice(0, 200)}; this server answers ${Object.keys(table).join(", ")}`);
+    }
+    const handler = route[call.method === "HEAD" ? "GET" : call.method];
+    if (handler !== undefined) return handler(call);
+    const allow = Object.keys(route).join(", ");
+    throw new ApiError("method_not_allowed", `${call.path} takes ${allow}, not ${call.method}`, { headers: { allow } });
+  };
+}
+
+function find(table: Readonly<Record<string, Route>>, path: string, catalog: Catalog): Route | undefined {
+  if (Object.hasOwn(table, path)) return table[path];
+  if (path.startsWith("/v1/models/")) return { GET: (call) => showModel(catalog, call) };
+  return path.length > 1 && path.endsWith("/") ? find(table, path.slice(0, -1), catalog) : undefined;
+}
+
+/** The handler that finds the body's `model` and hands the call to its provider. */
+function toModel(catalog: Catalog): (endpoint: Endpoint) => Handler {
+  return (endpoint) => async (call) => {
+    const body = await call.json();
+    if (!isObject(body)) throw new ApiError("invalid_type", "the request body must be a JSON object");
+    const { model } = body;
+    if (model === undefined || model === null) throw new ApiError("missing_required_parameter", "model is missing: name one that GET /v1/models lists", { param: "model" });
+    if (typeof model !== "string") throw new ApiError("invalid_type", "model must be a string", { param: "model" });
+    if (model === "") throw new ApiError("invalid_value", "model is empty: name one that GET /v1/models lists", { param: "model" });
+    const target = catalog.resolve(model);
+    call.target = target;
+    try {
+      return await target.provider.handle(call.path === endpoint ? call : call.with({ path: endpoint }));
+    } catch (error) {
+      if (error instanceof ApiError && error.code === "model_not_found") throw catalog.notFound(model, { provider: target.provider.name, cause: error });
+      throw error;
+    }
+  };
+}
+
+async function listModels(catalog: Catalog, call: Call): Promise<Reply> {
+  const models = await catalog.list(call.signal);
+  return jsonReply(200, { object: "list", data: models.map(toJson) });
+}
+
+async function showModel(catalog: Catalog, call: Call): Promise<Reply> {
+  const name = decodePath(call.path.slice("/v1/models/".length));
+  const { provider, model } = catalog.resolve(name);
+  const found = (await catalog.list(call.signal)).find((listed) => listed.provider === provider && listed.model.id === model);
+  if (found === undefined) throw catalog.notFound(name);
+  return jsonReply(200, { ...toJson(found), id: name });
+}
+
+function decodePath(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    throw new ApiError("invalid_value", "the model's name in the path is not validly percent-encoded", { param: "model" });
+  }
+}
