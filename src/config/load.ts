@@ -61,7 +61,7 @@ async function parseFile(path: string, cwd: string): Promise<ParsedFile> {
   const near = relative(cwd, path);
   const name = near !== "" && !near.startsWith("..") && !isAbsolute(near) ? near : path;
   const text = readText(path, name);
-  const { isMap, LineCounter, parseDocument } = await import("yaml");
+  const { isMap, isScalar, LineCounter, parseDocument } = await import("yaml");
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
   if (document.errors.length > 0) {
@@ -78,8 +78,10 @@ async function parseFile(path: string, cwd: string): Promise<ParsedFile> {
     name,
     tree: toTree(() => document.toJS({ maxAliasCount: 100 }) ?? {}, name),
     line(keys) {
-      const node = document.getIn(keys, true) as { range?: [number, number, number] } | undefined;
-      return node?.range === undefined ? undefined : lines.linePos(node.range[0]).line;
+      const parent = keys.length === 1 ? document.contents : document.getIn(keys.slice(0, -1), true);
+      const pair = isMap(parent) ? parent.items.find(({ key }) => isScalar(key) && String(key.value) === keys.at(-1)) : undefined;
+      const range = isScalar(pair?.key) ? pair.key.range : undefined;
+      return range == null ? undefined : lines.linePos(range[0]).line;
     },
   };
 }

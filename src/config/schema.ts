@@ -51,7 +51,7 @@ const provider = z.strictObject({
   enabled: setting(z.boolean().default(true), "`false` leaves this provider out, e.g. the Ollama that exists by default."),
   kind: setting(z.enum(kinds).exactOptional(), "What sort of server it is. May be left out where the entry is named after its kind."),
   urls: setting(
-    z.array(z.string().min(1)).min(1).exactOptional(),
+    z.array(z.string().min(1)).min(1).superRefine(checkHosts).exactOptional(),
     "Addresses of the server; several share the load. An `http` address without a port gets the kind's own: ollama 11434, lmdeploy 23333, mnn 8000, vllm 58000, openai 80.",
   ),
   key: setting(z.string().min(1).exactOptional(), "Key sent to the server as `Authorization: Bearer …`.", { secret: true }),
@@ -104,10 +104,14 @@ function build(name: string, entry: ProviderEntry): ProviderConfig | { path: str
   if (kind === undefined) return { path: ["kind"], message: `is missing; allowed: ${kinds.join(", ")}` };
   if (given === undefined && kind === "openai") return { path: ["urls"], message: "is missing; for example [https://server.example]" };
   const port = providerKinds[kind];
+  return { ...rest, kind, urls: parseHosts((given ?? [`127.0.0.1:${port}`]).join(","), port) };
+}
+
+function checkHosts(urls: string[], check: z.RefinementCtx): void {
   try {
-    return { ...rest, kind, urls: parseHosts((given ?? [`127.0.0.1:${port}`]).join(","), port) };
+    parseHosts(urls.join(","), 80);
   } catch (error) {
-    return { path: ["urls"], message: error instanceof Error ? error.message : String(error) };
+    check.addIssue({ code: "custom", message: error instanceof Error ? error.message : String(error) });
   }
 }
 

@@ -1,0 +1,82 @@
+import { parseArgs, type ParseArgsConfig } from "node:util";
+import { settings } from "../config/describe.ts";
+import { suggestion } from "../config/problems.ts";
+import type { Environment } from "../config/environment.ts";
+
+/** Where a command reads from and writes to. */
+export interface Terminal {
+  readonly env: Environment;
+  /** A line of the answer. */
+  print(line: string): void;
+  /** A line about trouble; goes to the error stream. */
+  complain(line: string): void;
+  /** Whether a person is looking. */
+  readonly interactive: boolean;
+}
+
+/** What the program returns to the shell. */
+export const exitCodes = {
+  done: 0,
+  /** It could not do what was asked: the port is taken, a start failed. */
+  failed: 1,
+  /** It was asked wrongly: an unknown command or flag, a refused configuration. */
+  usage: 2,
+} as const;
+
+/** One word after `lair`. */
+export interface Command {
+  readonly help: string;
+  /** Runs to the end and returns the exit code. Throws `UsageError` or `ConfigError` for what was asked wrongly. */
+  run(args: readonly string[], terminal: Terminal): Promise<number>;
+}
+
+/** The command line makes no sense; the message is one line. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}
+
+/** What `readFlags` found: words without dashes, and flags by name. */
+export interface ReadFlags {
+  readonly words: readonly string[];
+  readonly flags: Readonly<Record<string, string | boolean | (string | boolean)[] | undefined>>;
+}
+
+type Options = NonNullable<ParseArgsConfig["options"]>;
+
+/** Flags of the schema's settings, with `--config` and `--set`. */
+export function settingFlags(): Options {
+  const options: Options = { config: { type: "string", short: "c" }, set: { type: "string", multiple: true } };
+  for (const { facts, accepts } of settings()) {
+    if (facts.flag === undefined) continue;
+    options[facts.flag] = { type: accepts.has("boolean") ? "boolean" : "string", ...(facts.short === undefined ? {} : { short: facts.short }) };
+  }
+  return options;
+}
+
+/** The command line by the flags that exist. Throws `UsageError` for any other, with the nearest that exists. */
+export function readFlags(args: readonly string[], options: Options): ReadFlags {
+  try {
+    const { values, positionals } = parseArgs({ args: [...args], options: { ...options, help: { type: "boolean", short: "h" } }, allowPositionals: true });
+    return { words: positionals, flags: values };
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    const unknown = /Unknown option '(--?[^']*)'/.exec(message)?.[1];
+    if (unknown === undefined) throw new UsageError(message.split("\n")[0]?.replace(/\. .*$/s, "") ?? message);
+    throw new UsageError(`there is no flag ${unknown}${suggestion(unknown, Object.keys(options).map((name) => `--${name}`))}`);
+  }
+}
+
+/** Two columns: flags of settings with what they set, for `--help`. */
+export function flagLines(): string[] {
+  const lines = settings().flatMap(({ facts, accepts, about }) => {
+    if (facts.flag === undefined) return [];
+    const value = accepts.has("boolean") ? "" : " <value>";
+    const name = `${facts.short === undefined ? "    " : `-${facts.short}, `}--${facts.flag}${value}`;
+    return [`  ${name.padEnd(26)} ${about.replaceAll("`", "")}`];
+  });
+  return [
+    `  ${"-c, --config <file>".padEnd(26)} The configuration file; otherwise LAIR_CONFIG, ./lair.yaml, the user's own.`,
+    ...lines,
+    `  ${"    --set <path=value>".padEnd(26)} Any other setting, e.g. --set timeouts.idle=5m; may be repeated.`,
+  ];
+}

@@ -1,0 +1,72 @@
+import { destination, pino, stdSerializers, stdTimeFunctions } from "pino";
+import type { Log } from "../core/log.ts";
+
+export interface LogOptions {
+  readonly level: "debug" | "info" | "warn" | "error" | "silent";
+  readonly format: "pretty" | "json";
+  /** Where lines go; default: standard output. */
+  readonly write?: (line: string) => void;
+}
+
+export interface Logger extends Log {
+  /** Writes what is still held back; before the process ends. */
+  flush(): void;
+}
+
+/** Fields that must not be in a log at all; should one slip in, its value is not written. */
+const redacted = ["authorization", "key", "keys", "token", "headers.authorization", "headers.cookie", 'headers["x-api-key"]', 'headers["api-key"]', 'headers["proxy-authorization"]'];
+const colours: Readonly<Record<string, string>> = { debug: "90", info: "32", warn: "33", error: "31" };
+
+/** The program's log: JSON lines as pino writes them, or one readable line each. */
+export function createLogger({ level, format, write }: LogOptions): Logger {
+  const toStdout = (line: string): void => void process.stdout.write(line);
+  const out = write ?? toStdout;
+  // Lines are gathered: a write for each call would cost more than the rest of the log.
+  const file = format === "json" && write === undefined ? destination({ dest: 1, sync: false, minLength: 4096, periodicFlush: 200 }) : undefined;
+  const stream = file ?? { write: format === "json" ? out : (line: string) => out(prettyLine(line, process.stdout.isTTY === true)) };
+  const options = {
+    level,
+    base: null,
+    timestamp: stdTimeFunctions.isoTime,
+    redact: { paths: redacted, censor: "***" },
+    formatters: { level: (label: string) => ({ level: label }) },
+    serializers: { err: stdSerializers.err, error: stdSerializers.err, cause: stdSerializers.err },
+  };
+  const log = pino(options, stream);
+  return {
+    debug: (fields, message) => log.debug(fields, message),
+    info: (fields, message) => log.info(fields, message),
+    warn: (fields, message) => log.warn(fields, message),
+    error: (fields, message) => log.error(fields, message),
+    flush() {
+      try {
+        file?.flushSync();
+      } catch {
+        // Not open yet, or the reader is gone: there is nobody to tell.
+      }
+    },
+  };
+}
+
+/** One of pino's JSON lines → `12:34:56 warn  message  field=value`, an error's stack below it. */
+export function prettyLine(line: string, coloured: boolean): string {
+  const { time, level, msg, ...fields } = JSON.parse(line) as Record<string, unknown>;
+  const name = String(level);
+  const tint = (code: string | undefined, text: string): string => (coloured && code !== undefined ? `\u001b[${code}m${text}\u001b[0m` : text);
+  const clock = new Date(String(time)).toTimeString().slice(0, 8);
+  let stack = "";
+  const words: string[] = [];
+  for (const [key, value] of Object.entries(fields)) {
+    const trace = typeof value === "object" && value !== null ? (value as { stack?: unknown }).stack : undefined;
+    if (typeof trace === "string") stack += `${trace.split("\n").map((one) => `    ${plain(one)}`).join("\n")}\n`;
+    else words.push(`${key}=${typeof value === "string" && /^[\w./:@+*-]+$/.test(value) ? value : JSON.stringify(value)}`);
+  }
+  const rest = words.length === 0 ? "" : `  ${tint("90", plain(words.join(" ")))}`;
+  return `${tint("90", clock)} ${tint(colours[name], name.padEnd(5))} ${plain(String(msg ?? ""))}${rest}\n${stack}`;
+}
+
+/** Without control characters: what a caller sends must not steer the terminal. */
+function plain(text: string): string {
+  // oxlint-disable-next-line no-control-regex -- that is the point
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, " ");
+}

@@ -1,0 +1,87 @@
+#!/usr/bin/env node
+import { type Command, exitCodes, type Terminal, UsageError } from "./command.ts";
+
+interface Entry {
+  readonly summary: string;
+  load(): Promise<Command>;
+}
+
+const commands: Readonly<Record<string, Entry>> = {
+  serve: { summary: "answer OpenAI clients on http://127.0.0.1:18080/v1", load: async () => (await import("./serve.ts")).serve },
+  config: { summary: "show, check or describe the configuration", load: async () => (await import("./config.ts")).config },
+  version: { summary: "print the version", load: async () => (await import("./version.ts")).version },
+};
+/** Commands that are named in the documents and come with a later release. */
+const later: Readonly<Record<string, string>> = {
+  cloud: "the relay",
+  agent: "the agent behind a relay",
+  gateway: "the gateway with managed keys",
+  keys: "managed keys",
+  usage: "usage records",
+  models: "the model store",
+  pull: "the model store",
+  launch: "starting a client",
+  doctor: "the self-test",
+};
+
+const help = `Local AI Runtime: one OpenAI address in front of the models on your own machines.
+
+usage: lair <command> [flags]
+
+${Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(10)} ${summary}`).join("\n")}
+  help       this text; lair <command> --help says more about one
+
+examples:
+  lair serve
+  LLAMA_CPP_MODEL=~/models lair serve --port 8080
+  lair config show
+
+exit codes: 0 done · 1 it failed · 2 the command line or the configuration is wrong`;
+
+async function run(args: readonly string[], terminal: Terminal): Promise<number> {
+  const [first, ...rest] = args;
+  const word = first === "--version" || first === "-v" || first === "-V" ? "version" : first;
+  const name = word === "help" && rest[0] !== undefined ? rest[0] : word;
+  if (name === undefined || name === "help" || name === "--help" || name === "-h") {
+    terminal.print(help);
+    return exitCodes.done;
+  }
+  const entry = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (entry === undefined) {
+    terminal.complain(await unknownText(name));
+    return exitCodes.usage;
+  }
+  const command = await entry.load();
+  if (word === "help" || rest.includes("--help") || rest.includes("-h")) {
+    terminal.print(command.help);
+    return exitCodes.done;
+  }
+  try {
+    return await command.run(rest, terminal);
+  } catch (error) {
+    if (error instanceof UsageError) terminal.complain(`lair ${name}: ${error.message} See: lair ${name} --help`);
+    else if (error instanceof Error && error.name === "ConfigError") terminal.complain(`lair ${name}: the configuration is refused:\n${indented(error.message)}`);
+    else throw error;
+    return exitCodes.usage;
+  }
+}
+
+async function unknownText(name: string): Promise<string> {
+  const promised = Object.hasOwn(later, name) ? later[name] : undefined;
+  if (promised !== undefined) return `lair ${name}: ${promised} is not part of this release yet. What there is: lair help`;
+  const { suggestion } = await import("../config/problems.ts");
+  return `lair: there is no command ${JSON.stringify(name)}${suggestion(name, Object.keys(commands))} See: lair help`;
+}
+
+function indented(text: string): string {
+  return text.split("\n").map((line) => `  ${line}`).join("\n");
+}
+
+process.exitCode = await run(process.argv.slice(2), {
+  env: process.env,
+  print: (line) => void process.stdout.write(`${line}\n`),
+  complain: (line) => void process.stderr.write(`${line}\n`),
+  interactive: process.stdout.isTTY === true,
+});
+// A handle that something left open must not keep a finished program alive; an empty loop ends before this.
+setTimeout(() => process.exit(), 1000).unref();
