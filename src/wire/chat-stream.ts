@@ -30,7 +30,7 @@ const usageField = /"usage"\s*:\s*\{/;
  * - `reasoning` and `reasoning_content` stand both where either does (vLLM sends one, clients read the other);
  * - an empty `finish_reason` is null; usage and `[DONE]` are there at the end;
  * - an end without a finish reason, a broken connection and an error in the stream are one error event: opencode asks
- *   again without end when a stream just ends (docs/clients of the wire: R1).
+ *   again without end when a stream just ends.
  */
 export class ChatStream implements ByteStream, ByteSink {
   readonly #source: ByteStream;
@@ -70,7 +70,10 @@ export class ChatStream implements ByteStream, ByteSink {
   }
 
   write(chunk: Uint8Array | string): boolean {
-    if (this.#over) return true;
+    if (this.#over) {
+      this.#source.cancel();
+      return true;
+    }
     this.#timer?.refresh();
     let text = this.#held + (typeof chunk === "string" ? toLatin1(chunk) : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length).toString("latin1"));
     if (text.includes("\r")) text = text.replaceAll("\r\n", "\n");
@@ -113,6 +116,7 @@ export class ChatStream implements ByteStream, ByteSink {
       this.#counted ||= usageField.test(text);
       const done = text.indexOf("data: [DONE]");
       if (done !== -1) {
+        this.#events--;
         this.#send(text.slice(0, done));
         this.#complete();
         return true;
@@ -139,19 +143,20 @@ export class ChatStream implements ByteStream, ByteSink {
     return room;
   }
 
+  /** The source is left to end by itself, so that its connection can serve again. */
   #complete(): void {
     const usage = this.#counted ? "" : `data: ${JSON.stringify(this.#usageChunk())}\n\n`;
     const sink = this.#sink;
     this.#stop();
-    this.#source.cancel();
     sink?.write(`${usage}data: [DONE]\n\n`);
     sink?.end();
   }
 
-  /** For servers that never count: about one token an event. */
+  /** For servers that never count: about one token an event, the finish aside. */
   #usageChunk(): JsonObject {
     const prompt = this.#rules.promptEstimate;
-    const usage = { prompt_tokens: prompt, completion_tokens: this.#events, total_tokens: prompt + this.#events };
+    const completion = Math.max(1, this.#events - 1);
+    const usage = { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion };
     const created = Math.floor(Date.now() / 1000);
     return { id: "chatcmpl-usage", object: "chat.completion.chunk", created, model: this.#rules.model, choices: [], usage };
   }
