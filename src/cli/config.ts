@@ -35,7 +35,7 @@ examples:
     const read = readFlags(args, { ...settingFlags(), json: { type: "boolean" } });
     const [word = "show"] = read.words;
     const action = Object.hasOwn(actions, word) ? actions[word] : undefined;
-    if (action === undefined) throw new UsageError(`there is no ${JSON.stringify(word)}; it is show, check, schema or explain.`);
+    if (action === undefined) throw new UsageError(`there is no ${JSON.stringify(word)}; it is show, check, schema or explain`);
     return action(read, terminal);
   },
 };

@@ -59,7 +59,7 @@ async function run(args: readonly string[], terminal: Terminal): Promise<number>
   try {
     return await command.run(rest, terminal);
   } catch (error) {
-    if (error instanceof UsageError) terminal.complain(`lair ${name}: ${error.message} See: lair ${name} --help`);
+    if (error instanceof UsageError) terminal.complain(`lair ${name}: ${sentence(error.message)} See: lair ${name} --help`);
     else if (error instanceof Error && error.name === "ConfigError") terminal.complain(`lair ${name}: the configuration is refused:\n${indented(error.message)}`);
     else throw error;
     return exitCodes.usage;
@@ -70,7 +70,11 @@ async function unknownText(name: string): Promise<string> {
   const promised = Object.hasOwn(later, name) ? later[name] : undefined;
   if (promised !== undefined) return `lair ${name}: ${promised} is not part of this release yet. What there is: lair help`;
   const { suggestion } = await import("../config/problems.ts");
-  return `lair: there is no command ${JSON.stringify(name)}${suggestion(name, Object.keys(commands))} See: lair help`;
+  return `lair: ${sentence(`there is no command ${JSON.stringify(name)}${suggestion(name, Object.keys(commands))}`)} See: lair help`;
+}
+
+function sentence(text: string): string {
+  return /[.?!]$/.test(text) ? text : `${text}.`;
 }
 
 function indented(text: string): string {

@@ -1,0 +1,168 @@
+import { startRuntime } from "../app.ts";
+import { checkExposure } from "../config/exposure.ts";
+import { type Loaded, loadConfig } from "../config/load.ts";
+import type { Config } from "../config/schema.ts";
+import type { Provider } from "../core/provider.ts";
+import { type Command, exitCodes, flagLines, readFlags, settingFlags, type Terminal, UsageError } from "./command.ts";
+import { createLogger, type Logger } from "./logger.ts";
+import { packageVersion } from "./version.ts";
+
+/** What one provider offers at the start. */
+interface Offer {
+  readonly name: string;
+  readonly where: string;
+  /** Ids of its models; undefined when it did not tell. */
+  readonly models?: readonly string[];
+  readonly problem?: string;
+}
+
+type Runtime = Awaited<ReturnType<typeof startRuntime>>;
+
+export const serve: Command = {
+  help: `usage: lair serve [flags]
+
+Answers OpenAI clients on http://127.0.0.1:18080/v1 with the models of this machine: GGUF files through
+the embedded llama.cpp, and those of Ollama, LMDeploy, MNN, vLLM and any OpenAI-compatible server.
+Ctrl-C finishes the answers under way; a second Ctrl-C ends at once.
+
+flags:
+${flagLines().join("\n")}
+
+examples:
+  lair serve
+  lair serve --model ~/models/qwen3-8b.gguf --port 8080
+  OLLAMA_HOST=http://127.0.0.1:11434 RUNTIME_PROVIDER=ollama lair serve
+  LLM_V1_PROXY_TOKEN=my-secret lair serve --host 0.0.0.0
+  $env:LLAMA_CPP_MODEL = 'M:\\llm_models'; lair serve          (PowerShell)
+
+exit codes: 0 stopped when asked · 1 could not start · 2 the flags or the configuration are wrong`,
+  async run(args, terminal) {
+    const { flags, words } = readFlags(args, settingFlags());
+    if (words.length > 0) throw new UsageError(`it takes flags only, not ${JSON.stringify(words[0])}`);
+    const loaded = await loadConfig({ flags, env: terminal.env });
+    const refused = checkExposure(loaded.config);
+    if (refused !== undefined) {
+      terminal.complain(`lair serve: ${refused}`);
+      return exitCodes.usage;
+    }
+    const { level, format } = loaded.config.log;
+    const pretty = format === "pretty" || (format === "auto" && terminal.interactive);
+    const log = createLogger({ level, format: pretty ? "pretty" : "json" });
+    for (const warning of loaded.warnings) log.warn({}, warning);
+    try {
+      return await runUntilStopped(loaded, log, terminal, pretty);
+    } finally {
+      log.flush();
+    }
+  },
+};
+
+async function runUntilStopped(loaded: Loaded, log: Logger, terminal: Terminal, pretty: boolean): Promise<number> {
+  const stop = stopSignal(log);
+  let runtime: Runtime;
+  try {
+    runtime = await startRuntime(loaded.config, log, { version: packageVersion(), env: terminal.env });
+  } catch (error) {
+    terminal.complain(`lair serve: ${startText(error, loaded.config)}`);
+    return exitCodes.failed;
+  }
+  const seconds = (performance.now() / 1000).toFixed(2);
+  if (pretty) terminal.print(`\nLocal AI Runtime ${packageVersion()} is ready in ${seconds} s\n\n  OpenAI address   ${runtime.url}/v1`);
+  else log.info({ url: runtime.url, seconds: Number(seconds), file: loaded.file }, "ready");
+  log.flush();
+  void announce(runtime, loaded, pretty ? terminal : undefined, log);
+  const signal = await stop;
+  const grace = loaded.config.timeouts.shutdown / 1000;
+  log.info({ signal }, `stopping: answers under way have ${grace} s to finish; again to end at once`);
+  log.flush();
+  await runtime.close();
+  log.info({}, "stopped");
+  return exitCodes.done;
+}
+
+/** Resolves at the first signal to stop; the second ends the process. */
+function stopSignal(log: Logger): Promise<NodeJS.Signals> {
+  const numbers = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15, SIGBREAK: 21 };
+  return new Promise((resolve) => {
+    let asked = false;
+    for (const [signal, number] of Object.entries(numbers)) {
+      // SIGBREAK is Ctrl-Break, and exists on Windows only.
+      if (signal === "SIGBREAK" && process.platform !== "win32") continue;
+      process.on(signal, () => {
+        if (asked) {
+          log.warn({ signal }, "ended at once: answers under way are cut off");
+          log.flush();
+          process.exit(128 + number);
+        }
+        asked = true;
+        resolve(signal as NodeJS.Signals);
+      });
+    }
+  });
+}
+
+/** Says what each provider offers, as soon as it has told or its time to tell is over; the server answers already. */
+async function announce(runtime: Runtime, { config, file }: Loaded, terminal: Terminal | undefined, log: Logger): Promise<void> {
+  const offers = await Promise.all(runtime.providers.map((provider) => ask(provider, config)));
+  if (terminal === undefined) {
+    for (const { name, where, models, problem } of offers) {
+      log.info({ provider: name, where, ...(models === undefined ? {} : { models: models.length }), ...(problem === undefined ? {} : { problem }) }, "provider");
+    }
+    const hint = nextStep(offers, config);
+    if (hint !== undefined) log.warn({}, hint.join(" "));
+    return;
+  }
+  const width = Math.max(...offers.map(({ name }) => name.length), 14);
+  for (const offer of offers) terminal.print(`  ${offer.name.padEnd(width)}   ${offerText(offer)}${offer.name === config.defaultProvider ? "   (default)" : ""}`);
+  terminal.print(`  ${"configuration".padEnd(width)}   ${file ?? "defaults, environment and flags (no lair.yaml)"}`);
+  terminal.print(`  ${"keys".padEnd(width)}   ${keysText(config)}\n`);
+  const model = offers.find(({ name, models }) => name === config.defaultProvider && (models?.length ?? 0) > 0)?.models?.[0];
+  for (const line of nextStep(offers, config) ?? []) terminal.print(`  ${line}`);
+  if (model !== undefined) terminal.print(`  default model: ${model}\n`);
+}
+
+async function ask(provider: Provider, config: Config): Promise<Offer> {
+  const entry = config.providers[provider.name];
+  const where = entry === undefined ? (config.llama.model ?? "built-in demo model") : entry.urls.join(", ");
+  const limit = AbortSignal.timeout(config.timeouts.probe + 500);
+  const late = new Promise<never>((_, reject) => limit.addEventListener("abort", () => reject(new Error("no answer yet")), { once: true }));
+  try {
+    const models = await Promise.race([provider.models(limit), late]);
+    return { name: provider.name, where, models: models.filter(({ state }) => state !== "failed").map(({ id }) => id) };
+  } catch (error) {
+    return { name: provider.name, where, problem: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+function offerText({ where, models, problem }: Offer): string {
+  if (models === undefined) return `${where}: ${problem ?? "no answer"}`;
+  return `${where}: ${models.length === 1 ? (models[0] ?? "") : models.length === 0 ? "no models" : `${models.length} models`}`;
+}
+
+function keysText({ auth, listen, insecure }: Config): string {
+  if (auth.keys.length > 0) return `${auth.keys.length} (callers send one as a Bearer token)`;
+  return insecure ? `none: whoever reaches ${listen.host} may use the models (--insecure)` : "none needed on this machine";
+}
+
+/** What to do when there is no model but the demo. */
+function nextStep(offers: readonly Offer[], config: Config): string[] | undefined {
+  const own = config.llama.model !== undefined || offers.some(({ name, models }) => name !== "llama_cpp" && (models?.length ?? 0) > 0);
+  if (own) return undefined;
+  return [
+    "Only the built-in demo model is there, which is for trying the connection. For real answers, start with one of:",
+    "  LLAMA_CPP_MODEL=<a .gguf file, or a folder of them>",
+    "  OLLAMA_HOST=http://127.0.0.1:11434",
+  ];
+}
+
+/** Why the server could not start, with what to do. */
+function startText(error: unknown, { listen }: Config): string {
+  const { code, message } = error instanceof Error ? (error as NodeJS.ErrnoException) : { code: undefined, message: String(error) };
+  const { host, port } = listen;
+  if (code === "EADDRINUSE") {
+    return `port ${port} on ${host} is taken by another program, perhaps another lair. Choose another: --port ${port === 65535 ? 18080 : port + 1}, or --port 0 for any free one`;
+  }
+  if (code === "EACCES") return `port ${port} on ${host} may not be used by this user. Choose one above 1023, e.g. --port 18080`;
+  if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND") return `${host} is no address of this machine. For this machine only: --host 127.0.0.1; for every network: --host 0.0.0.0`;
+  return message;
+}
