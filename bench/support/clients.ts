@@ -1,0 +1,108 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { buildNative } from "./native.ts";
+import { kill, startPinned } from "./processes.ts";
+
+/** One request, as the clients send it. */
+export interface Request {
+  readonly port: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+}
+
+export interface Load {
+  readonly connections: number;
+  readonly seconds: number;
+  /** Answers (or events) before counting starts; 10 s at most. */
+  readonly warmup: number;
+  /** Count SSE events instead of answers. */
+  readonly events?: boolean;
+  /** Requests per second over all connections; without it each asks again at once. */
+  readonly rate?: number;
+  /** Processes whose CPU time is taken. */
+  readonly cpu: readonly number[];
+}
+
+/** What a counting window saw. */
+export interface Window {
+  /** Answers or events counted. */
+  readonly units: number;
+  readonly warmed: number;
+  readonly failures: number;
+  readonly seconds: number;
+  /** CPU time of the measured processes. */
+  readonly cpu_us: number;
+  /** How long they waited for a core that others were using: the noise of a shared machine. */
+  readonly wait_us: number;
+  readonly p50_us: number;
+  readonly p90_us: number;
+  readonly p99_us: number;
+}
+
+/** Clients that hold their requests open until they vanish. */
+export interface Held {
+  /** Whether every client has seen the first byte of an answer's body. */
+  streaming(): boolean;
+  /** Kills the clients; settles when they are gone. */
+  vanish(): Promise<void>;
+}
+
+/** The C clients of the bench (`bench/load.c`). */
+export class Clients {
+  readonly #program = buildNative("load");
+  readonly #folder = mkdtempSync(join(tmpdir(), "lair-bench-"));
+  readonly #core: string;
+  #count = 0;
+
+  constructor(core: string) {
+    this.#core = core;
+  }
+
+  /** Loads a server and counts. Throws when more than 100 requests fail. */
+  async run(request: Request, load: Load): Promise<Window> {
+    const child = this.#start(request, [
+      `connections=${load.connections}`,
+      `seconds=${load.seconds}`,
+      `warmup=${load.warmup}`,
+      `rate=${load.rate ?? 0}`,
+      `events=${load.events ? 1 : 0}`,
+      ...(load.cpu.length === 0 ? [] : [`cpu=${load.cpu.join(",")}`]),
+    ]);
+    let last = "";
+    for await (const line of createInterface({ input: child.stdout! })) last = line;
+    if (!last.startsWith("{")) throw new Error("the clients gave up; see above");
+    return JSON.parse(last) as Window;
+  }
+
+  hold(request: Request, connections: number): Held {
+    const child = this.#start(request, [`connections=${connections}`, "seconds=600"]);
+    let streaming = false;
+    child.stdout!.once("data", () => (streaming = true));
+    return { streaming: () => streaming, vanish: () => kill(child) };
+  }
+
+  close(): void {
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  #start(request: Request, options: string[]) {
+    const file = join(this.#folder, `request-${this.#count++}`);
+    writeFileSync(file, encodeRequest(request));
+    return startPinned({ command: this.#program, args: [String(request.port), file, ...options], core: this.#core });
+  }
+}
+
+function encodeRequest(request: Request): string {
+  const headers = {
+    host: `127.0.0.1:${request.port}`,
+    "content-type": "application/json",
+    "content-length": String(Buffer.byteLength(request.body)),
+    accept: "*/*",
+    "user-agent": "lair-bench",
+    ...request.headers,
+  };
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  return `POST /v1/chat/completions HTTP/1.1\r\n${lines.join("")}\r\n${request.body}`;
+}

@@ -1,0 +1,123 @@
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { openSync, readdirSync, readFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { CannotRun } from "./options.ts";
+
+export interface Start {
+  readonly command: string;
+  readonly args: readonly string[];
+  /** The core that the process and its children are pinned to. */
+  readonly core: string;
+  readonly env?: Record<string, string>;
+  /** File that gets stdout and stderr; without it stdin and stdout are pipes, and stderr is the bench's own. */
+  readonly log?: string;
+}
+
+const running = new Set<ChildProcess>();
+
+/** Starts a program pinned to one core, as the leader of a process group of its own. */
+export function startPinned(start: Start): ChildProcess {
+  // "a": the log can be cut to zero while it is written.
+  const log = start.log === undefined ? undefined : openSync(start.log, "a");
+  const child = spawn("taskset", ["-c", start.core, start.command, ...start.args], {
+    detached: true,
+    env: { ...plainEnvironment(), ...start.env },
+    stdio: log === undefined ? ["pipe", "pipe", "inherit"] : ["ignore", log, log],
+  });
+  child.on("error", (error) => console.error(`${start.command}: ${error.message}`));
+  child.once("exit", () => running.delete(child));
+  running.add(child);
+  return child;
+}
+
+/** No settings or HTTP proxies of this shell. */
+function plainEnvironment(): Record<string, string> {
+  return { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "" };
+}
+
+/** Asks a program to end, kills it with its children after a second, and waits until it is gone. */
+export async function stop(child: ChildProcess): Promise<void> {
+  const late = setTimeout(() => killGroup(child), 1000);
+  child.kill("SIGTERM");
+  await gone(child);
+  clearTimeout(late);
+}
+
+/** Ends a program and its children at once, and waits until it is gone. */
+export async function kill(child: ChildProcess): Promise<void> {
+  killGroup(child);
+  await gone(child);
+}
+
+async function gone(child: ChildProcess): Promise<void> {
+  if (child.exitCode === null && child.signalCode === null) await new Promise((resolve) => child.once("exit", resolve));
+}
+
+/** Ends everything that was started; for the bench's own end. */
+export function killAll(): void {
+  for (const child of running) killGroup(child);
+}
+
+function killGroup(child: ChildProcess): void {
+  try {
+    process.kill(-child.pid!, "SIGKILL");
+  } catch {
+    // It is gone already.
+  }
+}
+
+/** The processes of a group: a program started here and its children. */
+export function groupOf(leader: number): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name) && processGroup(name) === leader)
+    .map(Number);
+}
+
+function processGroup(pid: string): number | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[2]);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Resident memory of processes together, in MB of 2^20 bytes. Pages that they share count once for each. */
+export function residentMegabytes(pids: readonly number[]): number {
+  const kilobytes = pids.map((pid) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0));
+  return kilobytes.reduce((sum, next) => sum + next, 0) / 1024;
+}
+
+/** A port of the loopback interface that was free a moment ago. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer().once("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0));
+    });
+  });
+}
+
+/** Waits until `check` holds; says what did not come about after `seconds`. */
+export async function until(what: string, seconds: number, check: () => Promise<boolean> | boolean): Promise<void> {
+  const deadline = performance.now() + seconds * 1000;
+  while (!(await check())) {
+    if (performance.now() > deadline) throw new Error(`${what}: not within ${seconds} s`);
+    await sleep(20);
+  }
+}
+
+/** The path of a program, or undefined. Debian keeps servers in `/usr/sbin`, which is not on everyone's PATH. */
+export function findProgram(name: string): string | undefined {
+  const found = spawnSync("sh", ["-c", `PATH="$PATH:/usr/sbin:/usr/local/sbin"; command -v ${name}`], { encoding: "utf8" });
+  return found.status === 0 ? found.stdout.trim() : undefined;
+}
+
+/** Throws `CannotRun` where the machine lacks what the bench needs. */
+export function requireTools(): void {
+  if (process.platform !== "linux") throw new CannotRun("the bench needs Linux: it pins processes to cores and reads /proc/<pid>/schedstat");
+  if (findProgram("taskset") === undefined) throw new CannotRun("taskset is missing; install util-linux (Debian: apt-get install util-linux)");
+  if (findProgram("cc") === undefined) throw new CannotRun("no C compiler: the mock upstream and the clients are C; Debian: apt-get install gcc libc6-dev");
+}

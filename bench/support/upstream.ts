@@ -1,0 +1,66 @@
+import type { ChildProcess } from "node:child_process";
+import { createInterface, type Interface } from "node:readline";
+import { buildNative } from "./native.ts";
+import { kill, startPinned } from "./processes.ts";
+
+/** How the mock answers a POST. */
+export type Mode = "json" | "silent" | { readonly events: number; readonly gapMicroseconds: number };
+
+export interface Stats {
+  /** POSTs taken. */
+  readonly requests: number;
+  /** Unanswered or streaming now. */
+  readonly open: number;
+  /** Left by their client before the end. */
+  readonly gone: number;
+}
+
+/** The C upstream of the bench (`bench/mock.c`), told on stdin what to do. */
+export class Upstream {
+  readonly port: number;
+  readonly pid: number;
+  readonly #child: ChildProcess;
+  readonly #lines: AsyncIterator<string>;
+
+  constructor(child: ChildProcess, lines: AsyncIterator<string>, port: number) {
+    this.#child = child;
+    this.#lines = lines;
+    this.pid = child.pid!;
+    this.port = port;
+  }
+
+  async setMode(mode: Mode): Promise<void> {
+    await this.#tell(typeof mode === "string" ? mode : `sse ${mode.events} ${mode.gapMicroseconds}`);
+  }
+
+  async stats(): Promise<Stats> {
+    return JSON.parse(await this.#tell("stats")) as Stats;
+  }
+
+  /** Closes all its connections and forgets its counts. */
+  async reset(): Promise<void> {
+    await this.#tell("reset");
+  }
+
+  async close(): Promise<void> {
+    await kill(this.#child);
+  }
+
+  async #tell(line: string): Promise<string> {
+    this.#child.stdin!.write(`${line}\n`);
+    return nextLine(this.#lines);
+  }
+}
+
+export async function startUpstream(core: string): Promise<Upstream> {
+  const child = startPinned({ command: buildNative("mock"), args: [], core });
+  const reader: Interface = createInterface({ input: child.stdout! });
+  const lines = reader[Symbol.asyncIterator]();
+  return new Upstream(child, lines, Number(await nextLine(lines)));
+}
+
+async function nextLine(lines: AsyncIterator<string>): Promise<string> {
+  const line = await lines.next();
+  if (line.done === true) throw new Error("the mock upstream ended unexpectedly");
+  return line.value;
+}
