@@ -1,0 +1,185 @@
+import type { Headers } from "../../core/call.ts";
+import type { ChatRequest, ResponseFormat } from "../../core/chat.ts";
+import type { JsonObject } from "../../core/json.ts";
+import { defined, invalidValue, quoted, readArray, readBoolean, readInteger, readNumber, readObject, readString, required, without, wrongType } from "../fields.ts";
+import { decodeMessages, encodeMessages } from "./messages.ts";
+import { decodeTools, encodeToolChoice, encodeTools } from "./tools.ts";
+
+/** The body of `POST /v1/chat/completions`. `model` is the id at the provider. Throws `ApiError` naming the field. */
+export function decodeRequest(body: JsonObject, model: string, headers: Headers): ChatRequest {
+  readBoolean(readObject(body, "stream_options") ?? {}, "include_usage", "stream_options");
+  return {
+    model,
+    messages: decodeMessages(body),
+    ...decodeTools(body),
+    parallelToolCalls: readBoolean(body, "parallel_tool_calls") ?? true,
+    responseFormat: decodeResponseFormat(body),
+    stream: readBoolean(body, "stream") ?? false,
+    n: readInteger(body, "n", { min: 1, max: 16 }) ?? 1,
+    ...decodeSampling(body),
+    ...defined({
+      topLogprobs: decodeLogprobs(body),
+      reasoningEffort: readString(body, "reasoning_effort"),
+      templateVariables: readObject(body, "chat_template_kwargs"),
+      session: decodeSession(body, headers),
+    }),
+    extra: without(body, knownFields),
+  };
+}
+
+/** The fields on how tokens are chosen and when they end, which chats and text completions share. */
+export function decodeSampling(
+  body: JsonObject,
+): Pick<ChatRequest, "stop"> &
+  Partial<
+    Pick<
+      ChatRequest,
+      "maxTokens" | "temperature" | "topP" | "topK" | "minP" | "seed" | "presencePenalty" | "frequencyPenalty" | "repeatPenalty" | "logitBias"
+    >
+  > {
+  return {
+    stop: decodeStop(body),
+    ...defined({
+      maxTokens: decodeMaxTokens(body, "max_completion_tokens") ?? decodeMaxTokens(body, "max_tokens"),
+      temperature: readNumber(body, "temperature", { min: 0, max: 2 }),
+      topP: readNumber(body, "top_p", { min: 0, max: 1 }),
+      // 0 (llama.cpp) and −1 (vLLM) both mean: all tokens.
+      topK: readInteger(body, "top_k", { min: -1 }),
+      minP: readNumber(body, "min_p", { min: 0, max: 1 }),
+      seed: readInteger(body, "seed"),
+      presencePenalty: readNumber(body, "presence_penalty", { min: -2, max: 2 }),
+      frequencyPenalty: readNumber(body, "frequency_penalty", { min: -2, max: 2 }),
+      // llama.cpp's name, and that of vLLM and LMDeploy.
+      repeatPenalty: readNumber(body, "repeat_penalty", { min: 0 }) ?? readNumber(body, "repetition_penalty", { min: 0 }),
+      logitBias: decodeLogitBias(body),
+    }),
+  };
+}
+
+/** A key by which requests of one conversation are known: opencode's headers, or the field of OpenAI. */
+export function decodeSession(body: JsonObject, headers: Headers): string | undefined {
+  const key = headers["x-session-id"] ?? headers["x-session-affinity"] ?? readString(body, "prompt_cache_key");
+  return key === undefined || key === "" ? undefined : key.slice(0, 256);
+}
+
+/** `{type: "json_schema", json_schema: {…}}` and its flat form in the Responses API. */
+export function decodeJsonSchema(described: JsonObject, at: string): ResponseFormat {
+  const schema = required(readObject(described, "schema", at), `${at}.schema`);
+  const strict = readBoolean(described, "strict", at);
+  return { type: "json-schema", name: readString(described, "name", at) ?? "response", schema, ...(strict === undefined ? {} : { strict }) };
+}
+
+/** The request as another OpenAI-compatible server takes it. `developer` messages become `system`. */
+export function encodeRequest(request: ChatRequest): JsonObject {
+  return {
+    ...request.extra,
+    model: request.model,
+    messages: encodeMessages(request.messages),
+    ...encodeToolFields(request),
+    ...encodeResponseFormat(request.responseFormat),
+    ...encodeSampling(request),
+    ...(request.n === 1 ? {} : { n: request.n }),
+    ...(request.topLogprobs === undefined ? {} : { logprobs: true, top_logprobs: request.topLogprobs }),
+    ...defined({ reasoning_effort: request.reasoningEffort, chat_template_kwargs: request.templateVariables, prompt_cache_key: request.session }),
+    stream: request.stream,
+    ...(request.stream ? { stream_options: { include_usage: true } } : {}),
+  };
+}
+
+const knownFields: ReadonlySet<string> = new Set(
+  `model messages tools tool_choice functions function_call parallel_tool_calls response_format stream stream_options n stop max_tokens
+  max_completion_tokens temperature top_p top_k min_p seed presence_penalty frequency_penalty repeat_penalty repetition_penalty logit_bias
+  logprobs top_logprobs reasoning_effort chat_template_kwargs prompt_cache_key`.split(/\s+/),
+);
+
+function decodeMaxTokens(body: JsonObject, key: string): number | undefined {
+  const limit = readInteger(body, key, { min: -1 });
+  if (limit === 0) throw invalidValue(key, "must be at least 1");
+  // llama.cpp's way to say: until the model ends or the context is full.
+  return limit === -1 ? undefined : limit;
+}
+
+function decodeStop(body: JsonObject): string[] {
+  if (typeof body.stop === "string") return body.stop === "" ? [] : [body.stop];
+  if (body.stop !== undefined && body.stop !== null && !Array.isArray(body.stop)) {
+    throw wrongType("stop", "a string or an array of strings", body.stop);
+  }
+  const list = readArray(body, "stop") ?? [];
+  if (list.length > 32) throw invalidValue("stop", "may hold at most 32 strings");
+  const stops = list.map((item, index) => {
+    if (typeof item !== "string") throw wrongType(`stop[${index}]`, "a string", item);
+    return item;
+  });
+  return stops.filter((stop) => stop !== "");
+}
+
+function decodeLogprobs(body: JsonObject): number | undefined {
+  const wanted = readBoolean(body, "logprobs") ?? false;
+  const top = readInteger(body, "top_logprobs", { min: 0, max: 20 });
+  if (!wanted && top !== undefined && top > 0) throw invalidValue("top_logprobs", "needs `logprobs` to be true");
+  return wanted ? (top ?? 0) : undefined;
+}
+
+function decodeLogitBias(body: JsonObject): Record<string, number> | undefined {
+  const biases = readObject(body, "logit_bias");
+  if (biases === undefined) return undefined;
+  const decoded: Record<string, number> = {};
+  for (const token of Object.keys(biases)) {
+    if (!/^\d{1,9}$/.test(token)) throw invalidValue("logit_bias", `must have token ids as keys, not ${quoted(token)}`);
+    const bias = readNumber(biases, token, { min: -100, max: 100 }, "logit_bias");
+    if (bias !== undefined) decoded[token] = bias;
+  }
+  return decoded;
+}
+
+function decodeResponseFormat(body: JsonObject): ResponseFormat {
+  const format = readObject(body, "response_format");
+  if (format === undefined) return { type: "text" };
+  const type = required(readString(format, "type", "response_format"), "response_format.type");
+  switch (type) {
+    case "text":
+      return { type };
+    case "json_object":
+      // llama.cpp takes a schema here.
+      return readObject(format, "schema", "response_format") === undefined ? { type: "json" } : decodeJsonSchema(format, "response_format");
+    case "json_schema": {
+      const at = "response_format.json_schema";
+      return decodeJsonSchema(required(readObject(format, "json_schema", "response_format"), at), at);
+    }
+    default:
+      throw invalidValue("response_format.type", `must be text, json_object or json_schema, not ${quoted(type)}`);
+  }
+}
+
+function encodeToolFields({ tools, toolChoice, parallelToolCalls }: ChatRequest): JsonObject {
+  if (tools.length === 0) return {};
+  return {
+    tools: encodeTools(tools),
+    tool_choice: encodeToolChoice(toolChoice),
+    ...(parallelToolCalls ? {} : { parallel_tool_calls: false }),
+  };
+}
+
+function encodeResponseFormat(format: ResponseFormat): JsonObject {
+  if (format.type === "text") return {};
+  if (format.type === "json") return { response_format: { type: "json_object" } };
+  const { name, schema, strict } = format;
+  return { response_format: { type: "json_schema", json_schema: { name, schema, ...(strict === undefined ? {} : { strict }) } } };
+}
+
+function encodeSampling(request: ChatRequest): JsonObject {
+  return defined({
+    max_tokens: request.maxTokens,
+    temperature: request.temperature,
+    top_p: request.topP,
+    top_k: request.topK,
+    min_p: request.minP,
+    seed: request.seed,
+    presence_penalty: request.presencePenalty,
+    frequency_penalty: request.frequencyPenalty,
+    repeat_penalty: request.repeatPenalty,
+    repetition_penalty: request.repeatPenalty,
+    logit_bias: request.logitBias,
+    stop: request.stop.length === 0 ? undefined : request.stop,
+  });
+}

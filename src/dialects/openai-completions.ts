@@ -1,0 +1,155 @@
+import type { CompletionRequest, FinishReason, TokenLogprob, Usage } from "../core/chat.ts";
+import { isObject, type Json, type JsonObject } from "../core/json.ts";
+import { type Answer, collectAnswers, endedEarly, totalUsage } from "./answer.ts";
+import type { ChoiceEvent, ReplyHead } from "./dialect.ts";
+import { defined, invalidValue, readBoolean, readInteger, readString, required, unsupportedParameter, without, wrongType } from "./fields.ts";
+import { decodeSampling } from "./openai-chat/request.ts";
+import { encodeUsage } from "./openai-chat/wire.ts";
+
+/** `POST /v1/completions`: one engine request for each answer, in the order of the choices. */
+export interface CompletionCall {
+  readonly requests: CompletionRequest[];
+  readonly stream: boolean;
+  /** Text that each choice begins with (`echo`), "" without. */
+  readonly echoes: string[];
+}
+
+/** Throws `ApiError` naming the field. Several prompts and `n` multiply: prompt by prompt, as OpenAI numbers them. */
+export function decodeCompletion(body: JsonObject, model: string): CompletionCall {
+  const prompts = decodePrompts(required(body.prompt ?? undefined, "prompt"));
+  const n = readInteger(body, "n", { min: 1, max: 16 }) ?? 1;
+  const bestOf = readInteger(body, "best_of", { min: 1 });
+  if (bestOf !== undefined && bestOf > n) throw unsupportedParameter("best_of", "must not be larger than `n`: answers are not ranked here");
+  if (prompts.length * n > 128) throw invalidValue("prompt", "asks for more than 128 answers in one request (prompts times `n`)");
+  const echo = readBoolean(body, "echo") ?? false;
+  const base = {
+    model,
+    ...decodeSampling(body),
+    ...defined({ suffix: readString(body, "suffix"), topLogprobs: readInteger(body, "logprobs", { min: 0, max: 20 }) }),
+    extra: without(body, knownFields),
+  };
+  const requests = prompts.flatMap((prompt) => Array.from({ length: n }, (_, index) => withSeed({ ...base, prompt }, index)));
+  return { requests, stream: readBoolean(body, "stream") ?? false, echoes: requests.map(({ prompt }) => (echo ? echoOf(prompt) : "")) };
+}
+
+/** Events → `text_completion` frames. The usage chunk comes unless the client declined it. */
+export async function* encodeCompletionStream(
+  events: AsyncIterable<ChoiceEvent>,
+  call: CompletionCall,
+  body: JsonObject,
+  head: ReplyHead,
+): AsyncGenerator<string> {
+  const prefix = `data: {"id":${JSON.stringify(head.id)},"object":"text_completion","created":${head.created},"model":${JSON.stringify(head.model)},"choices":[`;
+  const frame = (index: number, text: string, logprobs: Json, reason: string | null): string =>
+    `${prefix}{"index":${index},"text":${JSON.stringify(text)},"logprobs":${JSON.stringify(logprobs)},"finish_reason":${JSON.stringify(reason)}}]}\n\n`;
+  const offsets = call.echoes.map((echo) => echo.length);
+  const usages: Usage[] = [];
+  for (const [index, echo] of call.echoes.entries()) if (echo !== "") yield frame(index, echo, null, null);
+  for await (const { choice, event } of events) {
+    if (event.type === "text") yield frame(choice, event.text, null, null);
+    else if (event.type === "logprobs") {
+      yield frame(choice, "", encodeTokens(event.tokens, offsets[choice] ?? 0), null);
+      offsets[choice] = (offsets[choice] ?? 0) + lengthOf(event.tokens);
+    } else if (event.type === "finish") {
+      usages.push(event.usage);
+      const last = usages.length === call.requests.length;
+      yield frame(choice, "", null, finishReasons[event.reason]) + (last ? ending(prefix, usages, body) : "");
+      if (last) return;
+    }
+  }
+  throw endedEarly();
+}
+
+/** Events → one `text_completion`. */
+export async function encodeCompletionReply(events: AsyncIterable<ChoiceEvent>, call: CompletionCall, head: ReplyHead): Promise<Json> {
+  const answers = await collectAnswers(events, call.requests.length, () => "");
+  const encodeChoice = (answer: Answer, index: number): JsonObject => ({
+    index,
+    text: (call.echoes[index] ?? "") + answer.text,
+    logprobs: answer.logprobs.length === 0 ? null : encodeTokens(answer.logprobs, call.echoes[index]?.length ?? 0),
+    finish_reason: finishReasons[answer.reason],
+  });
+  return {
+    id: head.id,
+    object: "text_completion",
+    created: head.created,
+    model: head.model,
+    choices: answers.map(encodeChoice),
+    usage: encodeUsage(totalUsage(answers.map((answer) => answer.usage))),
+  };
+}
+
+/** Prompts are text or token ids, one or several. */
+function decodePrompts(prompt: Json): (string | number[])[] {
+  const prompts = decodeTexts(prompt, "prompt");
+  if (prompts.length === 0) throw invalidValue("prompt", "must not be an empty array");
+  return prompts;
+}
+
+/** `string | string[] | number[] | number[][]`, as completions and embeddings take it. Token ids are whole and not negative. */
+export function decodeTexts(value: Json, param: string): (string | number[])[] {
+  if (typeof value === "string") return [value];
+  if (!Array.isArray(value)) throw wrongType(param, "a string, an array of strings or an array of token ids", value);
+  if (typeof value[0] === "number") return [decodeTokens(value, param)];
+  return value.map((item, index) => {
+    if (typeof item === "string") return item;
+    if (Array.isArray(item)) return decodeTokens(item, `${param}[${index}]`);
+    throw wrongType(`${param}[${index}]`, "a string or an array of token ids", item);
+  });
+}
+
+/** An array of token ids. */
+export function decodeTokens(value: Json[], param: string): number[] {
+  return value.map((token, index) => {
+    if (typeof token === "number" && Number.isSafeInteger(token) && token >= 0) return token;
+    throw wrongType(`${param}[${index}]`, "a token id (a whole number of 0 or more)", token);
+  });
+}
+
+const knownFields: ReadonlySet<string> = new Set(
+  `model prompt suffix stream stream_options n best_of echo logprobs stop max_tokens max_completion_tokens temperature top_p top_k min_p seed
+  presence_penalty frequency_penalty repeat_penalty repetition_penalty logit_bias`.split(/\s+/),
+);
+
+const finishReasons: Readonly<Record<FinishReason, string>> = {
+  stop: "stop",
+  length: "length",
+  "tool-calls": "stop",
+  "content-filter": "content_filter",
+};
+
+/** Answers with one seed would all be the same. */
+function withSeed(request: CompletionRequest, index: number): CompletionRequest {
+  return request.seed === undefined || index === 0 ? request : { ...request, seed: request.seed + index };
+}
+
+function echoOf(prompt: string | number[]): string {
+  if (typeof prompt === "string") return prompt;
+  throw unsupportedParameter("echo", "is not supported for a prompt of token ids");
+}
+
+function ending(prefix: string, usages: readonly Usage[], body: JsonObject): string {
+  const declined = isObject(body.stream_options) && body.stream_options.include_usage === false;
+  const usage = declined ? "" : `${prefix}],"usage":${JSON.stringify(encodeUsage(totalUsage(usages)))}}\n\n`;
+  return `${usage}data: [DONE]\n\n`;
+}
+
+/** The old form of log probabilities: one array for each property. `offset`: characters before the first token. */
+function encodeTokens(tokens: readonly TokenLogprob[], offset: number): JsonObject {
+  let at = offset;
+  const offsets = tokens.map(({ token }) => {
+    const start = at;
+    at += token.length;
+    return start;
+  });
+  return {
+    tokens: tokens.map(({ token }) => token),
+    token_logprobs: tokens.map(({ logprob }) => logprob),
+    top_logprobs: tokens.map(({ top }) => Object.fromEntries(top.map(({ token, logprob }) => [token, logprob]))),
+    text_offset: offsets,
+  };
+}
+
+function lengthOf(tokens: readonly TokenLogprob[]): number {
+  return tokens.reduce((sum, { token }) => sum + token.length, 0);
+}

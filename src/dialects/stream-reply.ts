@@ -1,0 +1,196 @@
+import type { ByteSink, ByteStream } from "../core/bytes.ts";
+import type { Headers, Reply } from "../core/call.ts";
+import { ApiError, toApiError } from "../core/errors.ts";
+
+/** How a stream of events becomes a reply. */
+export interface StreamReplyOptions<Event> {
+  /** Aborted when the client leaves. */
+  readonly signal: AbortSignal;
+  /** Ends the work: called once, when the reader is gone or the reply is over. */
+  readonly stop: () => void;
+  /** Whether an event says only that the answer is still to come. */
+  readonly isWaiting: (event: Event) => boolean;
+  readonly encode: (events: AsyncIterable<Event>) => AsyncIterable<string>;
+  readonly encodeError: (error: ApiError) => string;
+  /** Told of every failure after the head, which no middleware can see any more. */
+  readonly onFailure: (error: ApiError) => void;
+  readonly heartbeat: string;
+  /** How long the status line waits for the first event, in milliseconds. */
+  readonly headDelay: number;
+  /** Longest silence of the stream, in milliseconds. */
+  readonly heartbeatInterval: number;
+}
+
+const streamHeaders: Headers = {
+  "content-type": "text/event-stream",
+  "cache-control": "no-cache, no-transform",
+  // nginx and its kin would hold events back.
+  "x-accel-buffering": "no",
+};
+
+/**
+ * Events → an SSE reply. The status line waits for the first event that says something, so that a failure before it is
+ * thrown and becomes a real HTTP status; past `headDelay` the head goes out and heartbeats follow.
+ *
+ * A failure after the head becomes the dialect's error frame, and then a clean end: the frame told the client that the
+ * answer is incomplete, and a cut connection on top of it would make some clients report the cut instead of the error.
+ */
+export async function streamReply<Event>(source: AsyncIterable<Event>, options: StreamReplyOptions<Event>): Promise<Reply> {
+  const ahead = new ReadAhead(source, options.isWaiting);
+  try {
+    const late = await isLate(ahead.first, options.headDelay, options.signal);
+    const frames = options.encode(ahead)[Symbol.asyncIterator]();
+    return { status: 200, headers: streamHeaders, body: new FrameStream(frames, options, late) };
+  } catch (error) {
+    options.stop();
+    throw error;
+  }
+}
+
+/** Waits for `first`, at most `delay` milliseconds. Rejects at once when the signal is aborted, even if nothing heeds it. */
+async function isLate(first: Promise<void>, delay: number, signal: AbortSignal): Promise<boolean> {
+  let giveUp = (): void => undefined;
+  let timer: NodeJS.Timeout | undefined;
+  const other = new Promise<boolean>((resolve, reject) => {
+    giveUp = () => reject(new ApiError("client_closed_request", "the client closed the connection"));
+    timer = setTimeout(() => resolve(true), delay);
+  });
+  if (signal.aborted) giveUp();
+  signal.addEventListener("abort", giveUp);
+  try {
+    return await Promise.race([first.then(() => false), other]);
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", giveUp);
+  }
+}
+
+/** Pulls events until the first that says something, and hands them all on in their order. */
+class ReadAhead<Event> implements AsyncIterable<Event> {
+  /** Resolves when there is such an event, or the end; rejects when the source fails before. */
+  readonly first: Promise<void>;
+  readonly #source: AsyncIterator<Event>;
+  readonly #seen: IteratorResult<Event>[] = [];
+  #taken = false;
+
+  constructor(source: AsyncIterable<Event>, isWaiting: (event: Event) => boolean) {
+    this.#source = source[Symbol.asyncIterator]();
+    this.first = this.#pull(isWaiting);
+    // Whoever iterates is told; a reply that was given up before is no unhandled rejection.
+    this.first.catch(() => undefined);
+  }
+
+  async #pull(isWaiting: (event: Event) => boolean): Promise<void> {
+    for (;;) {
+      const step = await this.#source.next();
+      this.#seen.push(step);
+      if (this.#taken || step.done === true || !isWaiting(step.value)) return;
+    }
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Event> {
+    this.#taken = true;
+    let ahead = true;
+    try {
+      for (;;) {
+        for (let step = this.#seen.shift(); step !== undefined; step = this.#seen.shift()) {
+          if (step.done === true) return;
+          yield step.value;
+        }
+        if (ahead) {
+          // One pull may still be under way.
+          await this.first;
+          ahead = false;
+          continue;
+        }
+        const step = await this.#source.next();
+        if (step.done === true) return;
+        yield step.value;
+      }
+    } finally {
+      await this.#source.return?.();
+    }
+  }
+}
+
+/** Frames → bytes, with a heartbeat for every interval in which nothing was said. */
+class FrameStream implements ByteStream {
+  readonly #frames: AsyncIterator<string>;
+  readonly #options: Omit<StreamReplyOptions<never>, "encode" | "isWaiting">;
+  readonly #late: boolean;
+  #timer: NodeJS.Timeout | undefined;
+  #quiet = true;
+  #over = false;
+  #blocked = false;
+  #wake: (() => void) | undefined;
+
+  constructor(frames: AsyncIterator<string>, options: Omit<StreamReplyOptions<never>, "encode" | "isWaiting">, late: boolean) {
+    this.#frames = frames;
+    this.#options = options;
+    this.#late = late;
+  }
+
+  start(sink: ByteSink): void {
+    const { heartbeat, heartbeatInterval } = this.#options;
+    if (this.#late) this.#write(sink, heartbeat);
+    this.#timer = setInterval(() => {
+      // A reader that does not keep up is not idle, and must not be given more.
+      if (this.#quiet && !this.#blocked) this.#write(sink, heartbeat);
+      this.#quiet = true;
+    }, heartbeatInterval);
+    void this.#pump(sink);
+  }
+
+  resume(): void {
+    this.#blocked = false;
+    this.#wake?.();
+    this.#wake = undefined;
+  }
+
+  cancel(): void {
+    if (this.#over) return;
+    this.#finish();
+    this.resume();
+    // A generator that waits ends when `stop` has ended what it waits for.
+    void this.#frames.return?.().then(undefined, () => undefined);
+  }
+
+  async #pump(sink: ByteSink): Promise<void> {
+    try {
+      for (;;) {
+        const step = await this.#frames.next();
+        if (this.#over) return;
+        if (step.done === true) break;
+        this.#write(sink, step.value);
+        if (this.#blocked) await new Promise<void>((resolve) => (this.#wake = resolve));
+        if (this.#over) return;
+      }
+    } catch (thrown) {
+      if (!this.#over) this.#fail(sink, thrown);
+      return;
+    }
+    this.#finish();
+    sink.end();
+  }
+
+  #fail(sink: ByteSink, thrown: unknown): void {
+    const error = toApiError(thrown);
+    this.#finish();
+    this.#options.onFailure(error);
+    // Nobody reads any more: nothing to tell, and certainly no complete answer.
+    if (error.code === "client_closed_request") return sink.fail(error);
+    sink.write(this.#options.encodeError(error));
+    sink.end();
+  }
+
+  #write(sink: ByteSink, frame: string): void {
+    this.#quiet = false;
+    if (!sink.write(frame)) this.#blocked = true;
+  }
+
+  #finish(): void {
+    this.#over = true;
+    clearInterval(this.#timer);
+    this.#options.stop();
+  }
+}
