@@ -11,6 +11,21 @@ export interface GuardSettings {
 }
 
 /**
+ * Lets pages of allowed origins read the answers, errors too, and tells browsers that ask beforehand. Stands outside
+ * of `errors`; what refuses is `guard`.
+ */
+export function cors(settings: GuardSettings): Middleware {
+  return async (call, next: Handler) => {
+    const { origin } = call.headers;
+    if (origin === undefined) return next(call);
+    const allowed = isAllowed(origin, call.headers.host ?? "", settings.origins);
+    if (call.method === "OPTIONS" && call.headers["access-control-request-method"] !== undefined) return preflight(call, origin, allowed);
+    const reply = await next(call);
+    return allowed ? { ...reply, headers: { ...reply.headers, ...corsHeaders(origin) } } : reply;
+  };
+}
+
+/**
  * What protects a server without a key from the web pages that its user visits: names that a page's owner could have
  * pointed here are refused (DNS rebinding), pages of other origins get no answer, and a POST must say that it is JSON,
  * which a page cannot do without asking first (CSRF).
@@ -18,21 +33,14 @@ export interface GuardSettings {
 export function guard(settings: GuardSettings): Middleware {
   const names = new Set(settings.hosts.map((name) => name.toLowerCase()));
   const checksHost = isLoopback(settings.listenHost);
-  return async (call, next: Handler) => {
-    if (checksHost) checkHost(call.headers.host ?? "", names);
-    const { origin } = call.headers;
-    if (origin === undefined) {
-      checkContentType(call);
-      return next(call);
-    }
-    const allowed = isAllowed(origin, call.headers.host ?? "", settings.origins);
-    if (call.method === "OPTIONS" && call.headers["access-control-request-method"] !== undefined) return preflight(call, origin, allowed);
-    if (!allowed) {
+  return (call, next: Handler) => {
+    const { origin, host = "" } = call.headers;
+    if (checksHost) checkHost(host, names);
+    if (origin !== undefined && !isAllowed(origin, host, settings.origins)) {
       throw new ApiError("forbidden_origin", `pages of ${origin.slice(0, 200)} may not call this server; cors.origins in the configuration allows an origin`);
     }
     checkContentType(call);
-    const reply = await next(call);
-    return { ...reply, headers: { ...reply.headers, ...corsHeaders(origin) } };
+    return next(call);
   };
 }
 
