@@ -1,0 +1,105 @@
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { health, ready, version } from "./admin/status.ts";
+import { proxyFor } from "./config/proxy.ts";
+import type { Config, ProviderConfig } from "./config/schema.ts";
+import type { Log } from "./core/log.ts";
+import type { Provider } from "./core/provider.ts";
+import { fromEngine } from "./dialects/translate.ts";
+import { LlamaEngine } from "./engines/llama/engine.ts";
+import { listen } from "./http/server.ts";
+import { accessLog } from "./pipeline/access-log.ts";
+import { auth } from "./pipeline/auth.ts";
+import { Catalog } from "./pipeline/catalog.ts";
+import { compose } from "./pipeline/compose.ts";
+import { errors } from "./pipeline/errors.ts";
+import { cors, guard } from "./pipeline/guard.ts";
+import { limits } from "./pipeline/limits.ts";
+import { routes } from "./pipeline/routes.ts";
+import { createProvider } from "./providers/index.ts";
+import type { ProviderSettings } from "./providers/settings.ts";
+
+export interface RuntimeOptions {
+  readonly version: string;
+  /** Where the proxy variables are read. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+}
+
+export interface Runtime {
+  /** Where it listens, e.g. `http://127.0.0.1:18080`. */
+  readonly url: string;
+  readonly providers: readonly Provider[];
+  /** Lets answers under way finish for as long as the configuration grants, then ends everything. */
+  close(): Promise<void>;
+}
+
+/** Builds a runtime from its configuration and starts to listen. Throws node's error when it cannot (`EADDRINUSE` …). */
+export async function startRuntime(config: Config, log: Log, options: RuntimeOptions): Promise<Runtime> {
+  const { timeouts, limits: bounds, listen: address } = config;
+  const providers = buildProviders(config, log, options.env ?? {});
+  const catalog = new Catalog(providers, { defaultProvider: config.defaultProvider, probeTimeout: timeouts.probe });
+  const guarded = { listenHost: address.host, hosts: config.hosts, origins: config.cors.origins };
+  const handler = compose(
+    [cors(guarded), errors(log), guard(guarded), auth(config.auth.keys), limits(bounds.concurrent)],
+    routes(catalog, {
+      "/health": health,
+      "/ready": ready(providers, timeouts.probe),
+      "/version": version(options.version, "runtime"),
+    }),
+  );
+  try {
+    const server = await listen({
+      ...address,
+      handler,
+      log,
+      onOutcome: accessLog(log),
+      bodyLimit: bounds.body,
+      headerLimit: bounds.headers,
+      headersTimeout: timeouts.headers,
+      requestTimeout: timeouts.request,
+      keepAliveTimeout: timeouts.keepAlive,
+      stallTimeout: timeouts.request,
+    });
+    return {
+      url: `http://${server.host.includes(":") ? `[${server.host}]` : server.host}:${server.port}`,
+      providers,
+      close: async () => {
+        await server.close(timeouts.shutdown);
+        await closeAll(providers);
+      },
+    };
+  } catch (error) {
+    await closeAll(providers);
+    throw error;
+  }
+}
+
+async function closeAll(providers: readonly Provider[]): Promise<void> {
+  await Promise.all(providers.map((provider) => provider.close()));
+}
+
+/** The embedded engine first, then the upstreams in the configuration's order. */
+function buildProviders(config: Config, log: Log, env: NonNullable<RuntimeOptions["env"]>): Provider[] {
+  const engine = new LlamaEngine("llama_cpp", { ...config.llama, demo: demoModel(config) }, log);
+  const upstreams = Object.entries(config.providers).map(([name, entry]) => createProvider(name, toSettings(entry, config, env), { log }));
+  return [fromEngine(engine, { heartbeat: config.timeouts.heartbeat }), ...upstreams];
+}
+
+function toSettings(entry: ProviderConfig, config: Config, env: NonNullable<RuntimeOptions["env"]>): ProviderSettings {
+  const { timeouts, ...rest } = entry;
+  return {
+    ...rest,
+    connectTimeout: timeouts.connect ?? config.timeouts.connect,
+    firstByteTimeout: timeouts.firstByte ?? config.timeouts.firstByte,
+    idleTimeout: timeouts.idle ?? config.timeouts.idle,
+    proxyFor: (url) => proxyFor(url, env),
+  };
+}
+
+/** The built-in model's file, where it is to be offered: when asked for, or when there is no other. */
+function demoModel({ llama }: Config): string | undefined {
+  if (llama.model !== undefined && !llama.demo) return undefined;
+  // Beside the built program; a program run from its sources finds it where the build has put it.
+  const places = ["./assets/demo.gguf", "../dist/assets/demo.gguf"].map((path) => fileURLToPath(new URL(path, import.meta.url)));
+  return places.find((path) => existsSync(path));
+}
