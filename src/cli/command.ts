@@ -48,7 +48,10 @@ export function settingFlags(): Options {
   const options: Options = { config: { type: "string", short: "c" }, set: { type: "string", multiple: true } };
   for (const { facts, accepts } of settings()) {
     if (facts.flag === undefined) continue;
-    options[facts.flag] = { type: accepts.has("boolean") ? "boolean" : "string", ...(facts.short === undefined ? {} : { short: facts.short }) };
+    options[facts.flag] = {
+      type: accepts.has("boolean") ? "boolean" : "string",
+      ...(facts.short === undefined ? {} : { short: facts.short }),
+    };
   }
   return options;
 }
@@ -56,13 +59,22 @@ export function settingFlags(): Options {
 /** The command line by the flags that exist. Throws `UsageError` for any other, with the nearest that exists. */
 export function readFlags(args: readonly string[], options: Options): ReadFlags {
   try {
-    const { values, positionals } = parseArgs({ args: [...args], options: { ...options, help: { type: "boolean", short: "h" } }, allowPositionals: true });
+    const { values, positionals } = parseArgs({
+      args: [...args],
+      options: { ...options, help: { type: "boolean", short: "h" } },
+      allowPositionals: true,
+    });
     return { words: positionals, flags: values };
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     const unknown = /Unknown option '(--?[^']*)'/.exec(message)?.[1];
     if (unknown === undefined) throw new UsageError(message.split("\n")[0]?.replace(/\. .*$/s, "") ?? message);
-    throw new UsageError(`there is no flag ${unknown}${suggestion(unknown, Object.keys(options).map((name) => `--${name}`))}`);
+    throw new UsageError(
+      `there is no flag ${unknown}${suggestion(
+        unknown,
+        Object.keys(options).map((name) => `--${name}`),
+      )}`,
+    );
   }
 }
 

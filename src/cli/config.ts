@@ -1,8 +1,25 @@
-import { allowedText, defaultText, environmentName, jsonSchema, settingAt, settings, valueText } from "../config/describe.ts";
+import {
+  allowedText,
+  defaultText,
+  environmentName,
+  jsonSchema,
+  settingAt,
+  settings,
+  valueText,
+} from "../config/describe.ts";
 import { checkExposure } from "../config/exposure.ts";
 import { type Loaded, loadConfig, userFile } from "../config/load.ts";
 import { nearest } from "../config/problems.ts";
-import { type Command, exitCodes, flagLines, type ReadFlags, readFlags, settingFlags, type Terminal, UsageError } from "./command.ts";
+import {
+  type Command,
+  exitCodes,
+  flagLines,
+  type ReadFlags,
+  readFlags,
+  settingFlags,
+  type Terminal,
+  UsageError,
+} from "./command.ts";
 
 /** One line of `lair config show`. */
 interface Shown {
@@ -12,7 +29,12 @@ interface Shown {
   readonly source: string;
 }
 
-const actions: Readonly<Record<string, (flags: ReadFlags, terminal: Terminal) => Promise<number>>> = { show, check, schema: printSchema, explain };
+const actions: Readonly<Record<string, (flags: ReadFlags, terminal: Terminal) => Promise<number>>> = {
+  show,
+  check,
+  schema: printSchema,
+  explain,
+};
 
 export const config: Command = {
   help: `usage: lair config show [--json] [flags]      every setting, its value and where it came from; secrets as ***
@@ -35,7 +57,8 @@ examples:
     const read = readFlags(args, { ...settingFlags(), json: { type: "boolean" } });
     const [word = "show"] = read.words;
     const action = Object.hasOwn(actions, word) ? actions[word] : undefined;
-    if (action === undefined) throw new UsageError(`there is no ${JSON.stringify(word)}; it is show, check, schema or explain`);
+    if (action === undefined)
+      throw new UsageError(`there is no ${JSON.stringify(word)}; it is show, check, schema or explain`);
     return action(read, terminal);
   },
 };
@@ -47,7 +70,11 @@ async function show({ flags }: ReadFlags, terminal: Terminal): Promise<number> {
     terminal.print(JSON.stringify({ file: loaded.file ?? null, settings: shown, warnings: loaded.warnings }, null, 2));
     return exitCodes.done;
   }
-  const texts = shown.map(({ path, value, source }) => ({ path, source, text: value === undefined ? "-" : valueText(settingAt(path.split(".")), value) }));
+  const texts = shown.map(({ path, value, source }) => ({
+    path,
+    source,
+    text: value === undefined ? "-" : valueText(settingAt(path.split(".")), value),
+  }));
   const wide = Math.max(...texts.map(({ path }) => path.length));
   const middle = Math.min(48, Math.max(...texts.map(({ text }) => text.length)));
   terminal.print(loaded.file === undefined ? "no configuration file" : `configuration file: ${loaded.file}`);
@@ -60,7 +87,13 @@ async function check({ flags }: ReadFlags, terminal: Terminal): Promise<number> 
   const loaded = await loadConfig({ flags, env: terminal.env });
   const refused = checkExposure(loaded.config);
   if (flags["json"] === true) {
-    terminal.print(JSON.stringify({ ok: refused === undefined, file: loaded.file ?? null, problem: refused ?? null, warnings: loaded.warnings }, null, 2));
+    terminal.print(
+      JSON.stringify(
+        { ok: refused === undefined, file: loaded.file ?? null, problem: refused ?? null, warnings: loaded.warnings },
+        null,
+        2,
+      ),
+    );
     return refused === undefined ? exitCodes.done : exitCodes.usage;
   }
   for (const warning of loaded.warnings) terminal.complain(`warning: ${warning}`);
@@ -81,8 +114,13 @@ function explain({ words }: ReadFlags, terminal: Terminal): Promise<number> {
   const path = words[1] ?? "";
   const setting = settingAt(path.split("."));
   if (setting === undefined) {
-    const near = nearest(path, settings().map(({ keys }) => keys.join(".")));
-    throw new UsageError(`there is no setting ${JSON.stringify(path)}${near === undefined ? "" : `; did you mean ${near}?`}`);
+    const near = nearest(
+      path,
+      settings().map(({ keys }) => keys.join(".")),
+    );
+    throw new UsageError(
+      `there is no setting ${JSON.stringify(path)}${near === undefined ? "" : `; did you mean ${near}?`}`,
+    );
   }
   const variables = [environmentName(setting.keys), ...(setting.facts.env ?? [])];
   terminal.print(`${setting.keys.join(".")}: ${setting.about.replaceAll("`", "")}`);
@@ -98,7 +136,8 @@ function* shownSettings({ config: values, sources }: Loaded): Generator<Shown> {
   const providers = Object.keys(values.providers);
   for (const setting of settings()) {
     const star = setting.keys.indexOf("*");
-    const paths = star === -1 ? [setting.keys] : providers.map((name) => setting.keys.map((key, at) => (at === star ? name : key)));
+    const paths =
+      star === -1 ? [setting.keys] : providers.map((name) => setting.keys.map((key, at) => (at === star ? name : key)));
     for (const keys of paths) {
       const path = keys.join(".");
       const value = keys.reduce<unknown>((node, key) => (node as Record<string, unknown> | undefined)?.[key], values);

@@ -14,7 +14,17 @@ export interface Logger extends Log {
 }
 
 /** Fields that must not be in a log at all; should one slip in, its value is not written. */
-const redacted = ["authorization", "key", "keys", "token", "headers.authorization", "headers.cookie", 'headers["x-api-key"]', 'headers["api-key"]', 'headers["proxy-authorization"]'];
+const redacted = [
+  "authorization",
+  "key",
+  "keys",
+  "token",
+  "headers.authorization",
+  "headers.cookie",
+  'headers["x-api-key"]',
+  'headers["api-key"]',
+  'headers["proxy-authorization"]',
+];
 const colours: Readonly<Record<string, string>> = { debug: "90", info: "32", warn: "33", error: "31" };
 
 /** The program's log: JSON lines as pino writes them, or one readable line each. */
@@ -22,8 +32,13 @@ export function createLogger({ level, format, write }: LogOptions): Logger {
   const toStdout = (line: string): void => void process.stdout.write(line);
   const out = write ?? toStdout;
   // Lines are gathered: a write for each call would cost more than the rest of the log.
-  const file = format === "json" && write === undefined ? destination({ dest: 1, sync: false, minLength: 4096, periodicFlush: 200 }) : undefined;
-  const stream = file ?? { write: format === "json" ? out : (line: string) => out(prettyLine(line, process.stdout.isTTY === true)) };
+  const file =
+    format === "json" && write === undefined
+      ? destination({ dest: 1, sync: false, minLength: 4096, periodicFlush: 200 })
+      : undefined;
+  const stream = file ?? {
+    write: format === "json" ? out : (line: string) => out(prettyLine(line, process.stdout.isTTY === true)),
+  };
   const options = {
     level,
     base: null,
@@ -52,17 +67,23 @@ export function createLogger({ level, format, write }: LogOptions): Logger {
 export function prettyLine(line: string, coloured: boolean): string {
   const { time, level, msg, ...fields } = JSON.parse(line) as Record<string, unknown>;
   const name = String(level);
-  const tint = (code: string | undefined, text: string): string => (coloured && code !== undefined ? `\u001b[${code}m${text}\u001b[0m` : text);
+  const tint = (code: string | undefined, text: string): string =>
+    coloured && code !== undefined ? `\u001b[${code}m${text}\u001b[0m` : text;
   const clock = new Date(String(time)).toTimeString().slice(0, 8);
   let stack = "";
   const words: string[] = [];
   for (const [key, value] of Object.entries(fields)) {
     const trace = typeof value === "object" && value !== null ? (value as { stack?: unknown }).stack : undefined;
-    if (typeof trace === "string") stack += `${trace.split("\n").map((one) => `    ${plain(one)}`).join("\n")}\n`;
-    else words.push(`${key}=${typeof value === "string" && /^[\w./:@+*-]+$/.test(value) ? value : JSON.stringify(value)}`);
+    if (typeof trace === "string")
+      stack += `${trace
+        .split("\n")
+        .map((one) => `    ${plain(one)}`)
+        .join("\n")}\n`;
+    else
+      words.push(`${key}=${typeof value === "string" && /^[\w./:@+*-]+$/.test(value) ? value : JSON.stringify(value)}`);
   }
   const rest = words.length === 0 ? "" : `  ${tint("90", plain(words.join(" ")))}`;
-  return `${tint("90", clock)} ${tint(colours[name], name.padEnd(5))} ${plain(String(msg ?? ""))}${rest}\n${stack}`;
+  return `${tint("90", clock)} ${tint(colours[name], name.padEnd(5))} ${plain(typeof msg === "string" ? msg : "")}${rest}\n${stack}`;
 }
 
 /** Without control characters: what a caller sends must not steer the terminal. */

@@ -7,8 +7,14 @@ interface Entry {
 }
 
 const commands: Readonly<Record<string, Entry>> = {
-  serve: { summary: "answer OpenAI clients on http://127.0.0.1:18080/v1", load: async () => (await import("./serve.ts")).serve },
-  config: { summary: "show, check or describe the configuration", load: async () => (await import("./config.ts")).config },
+  serve: {
+    summary: "answer OpenAI clients on http://127.0.0.1:18080/v1",
+    load: async () => (await import("./serve.ts")).serve,
+  },
+  config: {
+    summary: "show, check or describe the configuration",
+    load: async () => (await import("./config.ts")).config,
+  },
   version: { summary: "print the version", load: async () => (await import("./version.ts")).version },
 };
 /** Commands that are named in the documents and come with a later release. */
@@ -28,7 +34,9 @@ const help = `Local AI Runtime: one OpenAI address in front of the models on you
 
 usage: lair <command> [flags]
 
-${Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(10)} ${summary}`).join("\n")}
+${Object.entries(commands)
+  .map(([name, { summary }]) => `  ${name.padEnd(10)} ${summary}`)
+  .join("\n")}
   help       this text; lair <command> --help says more about one
 
 examples:
@@ -59,8 +67,10 @@ async function run(args: readonly string[], terminal: Terminal): Promise<number>
   try {
     return await command.run(rest, terminal);
   } catch (error) {
-    if (error instanceof UsageError) terminal.complain(`lair ${name}: ${sentence(error.message)} See: lair ${name} --help`);
-    else if (error instanceof Error && error.name === "ConfigError") terminal.complain(`lair ${name}: the configuration is refused:\n${indented(error.message)}`);
+    if (error instanceof UsageError)
+      terminal.complain(`lair ${name}: ${sentence(error.message)} See: lair ${name} --help`);
+    else if (error instanceof Error && error.name === "ConfigError")
+      terminal.complain(`lair ${name}: the configuration is refused:\n${indented(error.message)}`);
     else throw error;
     return exitCodes.usage;
   }
@@ -68,7 +78,8 @@ async function run(args: readonly string[], terminal: Terminal): Promise<number>
 
 async function unknownText(name: string): Promise<string> {
   const promised = Object.hasOwn(later, name) ? later[name] : undefined;
-  if (promised !== undefined) return `lair ${name}: ${promised} is not part of this release yet. What there is: lair help`;
+  if (promised !== undefined)
+    return `lair ${name}: ${promised} is not part of this release yet. What there is: lair help`;
   const { suggestion } = await import("../config/problems.ts");
   return `lair: ${sentence(`there is no command ${JSON.stringify(name)}${suggestion(name, Object.keys(commands))}`)} See: lair help`;
 }
@@ -78,7 +89,10 @@ function sentence(text: string): string {
 }
 
 function indented(text: string): string {
-  return text.split("\n").map((line) => `  ${line}`).join("\n");
+  return text
+    .split("\n")
+    .map((line) => `  ${line}`)
+    .join("\n");
 }
 
 process.exitCode = await run(process.argv.slice(2), {

@@ -67,7 +67,10 @@ async function runUntilStopped(loaded: Loaded, log: Logger, terminal: Terminal, 
     return exitCodes.failed;
   }
   const seconds = (performance.now() / 1000).toFixed(2);
-  if (pretty) terminal.print(`\nLocal AI Runtime ${packageVersion()} is ready in ${seconds} s\n\n  OpenAI address   ${runtime.url}/v1`);
+  if (pretty)
+    terminal.print(
+      `\nLocal AI Runtime ${packageVersion()} is ready in ${seconds} s\n\n  OpenAI address   ${runtime.url}/v1`,
+    );
   else log.info({ url: runtime.url, seconds: Number(seconds), file: loaded.file }, "ready");
   log.flush();
   void announce(runtime, loaded, pretty ? terminal : undefined, log);
@@ -102,21 +105,38 @@ function stopSignal(log: Logger): Promise<NodeJS.Signals> {
 }
 
 /** Says what each provider offers, as soon as it has told or its time to tell is over; the server answers already. */
-async function announce(runtime: Runtime, { config, file }: Loaded, terminal: Terminal | undefined, log: Logger): Promise<void> {
+async function announce(
+  runtime: Runtime,
+  { config, file }: Loaded,
+  terminal: Terminal | undefined,
+  log: Logger,
+): Promise<void> {
   const offers = await Promise.all(runtime.providers.map((provider) => ask(provider, config)));
   if (terminal === undefined) {
     for (const { name, where, models, problem } of offers) {
-      log.info({ provider: name, where, ...(models === undefined ? {} : { models: models.length }), ...(problem === undefined ? {} : { problem }) }, "provider");
+      log.info(
+        {
+          provider: name,
+          where,
+          ...(models === undefined ? {} : { models: models.length }),
+          ...(problem === undefined ? {} : { problem }),
+        },
+        "provider",
+      );
     }
     const hint = nextStep(offers, config);
     if (hint !== undefined) log.warn({}, hint.join(" "));
     return;
   }
   const width = Math.max(...offers.map(({ name }) => name.length), 14);
-  for (const offer of offers) terminal.print(`  ${offer.name.padEnd(width)}   ${offerText(offer)}${offer.name === config.defaultProvider ? "   (default)" : ""}`);
+  for (const offer of offers)
+    terminal.print(
+      `  ${offer.name.padEnd(width)}   ${offerText(offer)}${offer.name === config.defaultProvider ? "   (default)" : ""}`,
+    );
   terminal.print(`  ${"configuration".padEnd(width)}   ${file ?? "defaults, environment and flags (no lair.yaml)"}`);
   terminal.print(`  ${"keys".padEnd(width)}   ${keysText(config)}\n`);
-  const model = offers.find(({ name, models }) => name === config.defaultProvider && (models?.length ?? 0) > 0)?.models?.[0];
+  const model = offers.find(({ name, models }) => name === config.defaultProvider && (models?.length ?? 0) > 0)
+    ?.models?.[0];
   for (const line of nextStep(offers, config) ?? []) terminal.print(`  ${line}`);
   if (model !== undefined) terminal.print(`  default model: ${model}\n`);
 }
@@ -125,7 +145,9 @@ async function ask(provider: Provider, config: Config): Promise<Offer> {
   const entry = config.providers[provider.name];
   const where = entry === undefined ? (config.llama.model ?? "built-in demo model") : entry.urls.join(", ");
   const limit = AbortSignal.timeout(config.timeouts.probe + 500);
-  const late = new Promise<never>((_, reject) => limit.addEventListener("abort", () => reject(new Error("no answer yet")), { once: true }));
+  const late = new Promise<never>((_, reject) =>
+    limit.addEventListener("abort", () => reject(new Error("no answer yet")), { once: true }),
+  );
   try {
     const models = await Promise.race([provider.models(limit), late]);
     return { name: provider.name, where, models: models.filter(({ state }) => state !== "failed").map(({ id }) => id) };
@@ -141,12 +163,16 @@ function offerText({ where, models, problem }: Offer): string {
 
 function keysText({ auth, listen, insecure }: Config): string {
   if (auth.keys.length > 0) return `${auth.keys.length} (callers send one as a Bearer token)`;
-  return insecure ? `none: whoever reaches ${listen.host} may use the models (--insecure)` : "none needed on this machine";
+  return insecure
+    ? `none: whoever reaches ${listen.host} may use the models (--insecure)`
+    : "none needed on this machine";
 }
 
 /** What to do when there is no model but the demo. */
 function nextStep(offers: readonly Offer[], config: Config): string[] | undefined {
-  const own = config.llama.model !== undefined || offers.some(({ name, models }) => name !== "llama_cpp" && (models?.length ?? 0) > 0);
+  const own =
+    config.llama.model !== undefined ||
+    offers.some(({ name, models }) => name !== "llama_cpp" && (models?.length ?? 0) > 0);
   if (own) return undefined;
   return [
     "Only the built-in demo model is there, which is for trying the connection. For real answers, start with one of:",
@@ -157,12 +183,15 @@ function nextStep(offers: readonly Offer[], config: Config): string[] | undefine
 
 /** Why the server could not start, with what to do. */
 function startText(error: unknown, { listen }: Config): string {
-  const { code, message } = error instanceof Error ? (error as NodeJS.ErrnoException) : { code: undefined, message: String(error) };
+  const { code, message } =
+    error instanceof Error ? (error as NodeJS.ErrnoException) : { code: undefined, message: String(error) };
   const { host, port } = listen;
   if (code === "EADDRINUSE") {
     return `port ${port} on ${host} is taken by another program, perhaps another lair. Choose another: --port ${port === 65535 ? 18080 : port + 1}, or --port 0 for any free one`;
   }
-  if (code === "EACCES") return `port ${port} on ${host} may not be used by this user. Choose one above 1023, e.g. --port 18080`;
-  if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND") return `${host} is no address of this machine. For this machine only: --host 127.0.0.1; for every network: --host 0.0.0.0`;
+  if (code === "EACCES")
+    return `port ${port} on ${host} may not be used by this user. Choose one above 1023, e.g. --port 18080`;
+  if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND")
+    return `${host} is no address of this machine. For this machine only: --host 127.0.0.1; for every network: --host 0.0.0.0`;
   return message;
 }

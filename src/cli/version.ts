@@ -3,7 +3,9 @@ import { type Command, exitCodes, readFlags } from "./command.ts";
 
 /** The version of this package, e.g. `0.1.0`. */
 export function packageVersion(): string {
-  const { version: number } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string };
+  const { version: number } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
+    version: string;
+  };
   return number;
 }
 
@@ -16,7 +18,9 @@ example:
   lair version`,
   run(args, terminal) {
     readFlags(args, {});
-    terminal.print(`local-ai-runtime ${packageVersion()} (Node.js ${process.versions.node}, ${process.platform}-${process.arch})`);
+    terminal.print(
+      `local-ai-runtime ${packageVersion()} (Node.js ${process.versions.node}, ${process.platform}-${process.arch})`,
+    );
     return Promise.resolve(exitCodes.done);
   },
 };

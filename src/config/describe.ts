@@ -1,5 +1,6 @@
 import { z } from "zod";
-import { facts, schema, type SettingFacts } from "./schema.ts";
+import { schema } from "./schema.ts";
+import { facts, type SettingFacts } from "./setting.ts";
 import { formatDuration, formatSize } from "./units.ts";
 
 /** One setting of the schema. */
@@ -50,7 +51,14 @@ export function isSection(keys: readonly string[]): boolean {
 
 /** `["providers", "*", "maxOutput"]` → `LAIR_PROVIDERS_*_MAX_OUTPUT`. */
 export function environmentName(keys: readonly string[]): string {
-  return ["lair", ...keys].map((key) => key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase().replaceAll("-", "_")).join("_");
+  return ["lair", ...keys]
+    .map((key) =>
+      key
+        .replace(/[A-Z]/g, (letter) => `_${letter}`)
+        .toUpperCase()
+        .replaceAll("-", "_"),
+    )
+    .join("_");
 }
 
 /** What is allowed, as the end of a sentence: `a whole number from 0 to 65535`. */
@@ -65,9 +73,9 @@ export function allowedText(setting: Setting): string {
 
 /** The default as a person writes it; undefined when there is none. */
 export function defaultText(setting: Setting): string | undefined {
-  const value = toJsonSchema(setting.schema)["default"];
-  if (value === undefined || (typeof value === "object" && Object.keys(value ?? {}).length === 0)) return undefined;
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+  const { default: value } = toJsonSchema(setting.schema);
+  const text = typeof value === "string" ? value : JSON.stringify(value);
+  return text === "{}" || text === "[]" ? undefined : text;
 }
 
 /** A value of a loaded configuration as a person writes it in YAML: `30s`, `64MB`, `["a"]`. */
@@ -78,11 +86,11 @@ export function valueText(setting: Setting | undefined, value: unknown): string 
 }
 
 /** The JSON Schema of the configuration file (draft 2020-12), for editors. */
-export function jsonSchema(): Record<string, unknown> {
+export function jsonSchema(): z.core.JSONSchema.JSONSchema {
   return { ...toJsonSchema(schema), title: "Configuration of Local AI Runtime (lair.yaml)" };
 }
 
-function toJsonSchema(of: z.ZodType): Record<string, unknown> {
+function toJsonSchema(of: z.ZodType): z.core.JSONSchema.JSONSchema {
   return z.toJSONSchema(of, {
     io: "input",
     unrepresentable: "any",
@@ -100,7 +108,13 @@ function startsWith(pattern: readonly string[], keys: readonly string[]): boolea
 
 function* walk(node: z.ZodType, keys: readonly string[]): Generator<Setting> {
   if (facts.has(node)) {
-    yield { keys, about: node.description ?? "", facts: facts.get(node) ?? {}, schema: node, accepts: new Set(accepted(node)) };
+    yield {
+      keys,
+      about: node.description ?? "",
+      facts: facts.get(node) ?? {},
+      schema: node,
+      accepts: new Set(accepted(node)),
+    };
     return;
   }
   const { shape, innerType, valueType, in: input } = definition(node);
@@ -127,21 +141,23 @@ function definition(node: z.ZodType): Definition {
   return node.def as unknown as Definition;
 }
 
-function schemaText(json: Record<string, unknown>): string {
-  const { anyOf, enum: words, const: word, type, minimum, maximum, exclusiveMinimum } = json;
-  if (Array.isArray(anyOf)) return anyOf.map((one) => schemaText(one as Record<string, unknown>)).join(", or ");
-  if (Array.isArray(words)) return `one of ${words.join(", ")}`;
+function schemaText(json: z.core.JSONSchema._JSONSchema): string {
+  if (typeof json === "boolean") return "anything";
+  const { anyOf, enum: words, const: word, type, pattern } = json;
+  if (anyOf !== undefined) return anyOf.map(schemaText).join(", or ");
+  if (words !== undefined) return `one of ${words.join(", ")}`;
   if (word !== undefined) return String(word);
-  if (type === "integer" || type === "number") return (type === "integer" ? "a whole number" : "a number") + rangeText(minimum, maximum, exclusiveMinimum);
+  if (type === "integer") return `a whole number${rangeText(json)}`;
+  if (type === "number") return `a number${rangeText(json)}`;
   if (type === "boolean") return "true or false";
   if (type === "array") return "a list of texts";
   if (type === "object") return "a map from names to texts";
-  if (typeof json["pattern"] === "string" && json["pattern"].includes("ms")) return "a duration such as 10m";
+  if (pattern?.includes("ms") === true) return "a duration such as 10m";
   return "a text";
 }
 
-function rangeText(minimum: unknown, maximum: unknown, above: unknown): string {
-  if (above !== undefined) return ` above ${String(above)}`;
-  if (minimum !== undefined && maximum !== undefined) return ` from ${String(minimum)} to ${String(maximum)}`;
-  return minimum === undefined ? "" : `, at least ${String(minimum)}`;
+function rangeText({ minimum, maximum, exclusiveMinimum }: z.core.JSONSchema.JSONSchema): string {
+  if (exclusiveMinimum !== undefined) return ` above ${exclusiveMinimum}`;
+  if (minimum !== undefined && maximum !== undefined) return ` from ${minimum} to ${maximum}`;
+  return minimum === undefined ? "" : `, at least ${minimum}`;
 }

@@ -1,6 +1,6 @@
 import { environmentName, settings } from "./describe.ts";
 import { nearest } from "./problems.ts";
-import { providerKinds } from "./schema.ts";
+import { providerKinds } from "./provider-settings.ts";
 
 /** Environment variables by name, as `process.env` has them. */
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -14,37 +14,66 @@ export interface Assignment {
 }
 
 /** `OLLAMA_HOST` … → the provider they make or change. */
-const hostVariables: Readonly<Record<string, string>> = { OLLAMA_HOST: "ollama", LMDEPLOY_HOST: "lmdeploy", MNN_HOST: "mnn", VLLM_HOST: "vllm" };
+const hostVariables: Readonly<Record<string, string>> = {
+  OLLAMA_HOST: "ollama",
+  LMDEPLOY_HOST: "lmdeploy",
+  MNN_HOST: "mnn",
+  VLLM_HOST: "vllm",
+};
 
-/** Variables that the original runtime reads and this release does not honour → why, and what to do. */
-const notHonoured: readonly (readonly [pattern: RegExp, reason: string])[] = [
-  [/^RUNTIME_SESSION_STORE(_|$)/, "conversations are not stored on the server; clients send the whole conversation"],
-  [/^MCP_HOSTS?$/, "tools run in the client (opencode, Codex, …), which connects to MCP servers itself"],
-  [/^RUNTIME_WORKSPACE_ROOT$/, "the server has no file tools; the client has"],
-  [/^AGENT_SERVER_HOST$/, "write the server as a provider of kind `openai` in lair.yaml"],
-  [/^VLLM_(STOP|UNLOAD)_PATH$/, "vLLM has no such endpoint of its own; unload there"],
-  [/^RUNTIME_API_PREFIX_MODE$/, "paths are served as OpenAI has them (/v1/…), without the prefix /api"],
-  [/^RUNTIME_STREAM_(MODEL|TOOL)_TIMEOUT_S$|^RUNTIME_STREAM_PROGRESS_MS$/, "use LAIR_TIMEOUTS_FIRST_BYTE, LAIR_TIMEOUTS_IDLE and LAIR_TIMEOUTS_HEARTBEAT"],
-  [/^LAIR_STATE$/, "it belongs to the gateway, which comes with a later release"],
+/** Variables that this release knows of and does not honour (most are the original runtime's) → why, and what to do. */
+export const notHonoured: readonly { readonly names: readonly string[]; readonly reason: string }[] = [
+  {
+    names: ["", "_PATH", "_TYPE", "_ENDPOINT", "_PASSWORD", "_DB", "_NAMESPACE", "_RESET_ON_BOOT"].map(
+      (end) => `RUNTIME_SESSION_STORE${end}`,
+    ),
+    reason: "conversations are not stored on the server; clients send the whole conversation",
+  },
+  {
+    names: ["MCP_HOST", "MCP_HOSTS"],
+    reason: "tools run in the client (opencode, Codex, …), which connects to MCP servers itself",
+  },
+  { names: ["RUNTIME_WORKSPACE_ROOT"], reason: "the server has no file tools; the client has" },
+  { names: ["AGENT_SERVER_HOST"], reason: "write that server as a provider of kind openai in lair.yaml" },
+  { names: ["VLLM_STOP_PATH", "VLLM_UNLOAD_PATH"], reason: "models of vLLM are loaded and unloaded there" },
+  {
+    names: ["RUNTIME_API_PREFIX_MODE"],
+    reason: "paths are served as OpenAI has them (/v1/…), without the prefix /api",
+  },
+  {
+    names: ["RUNTIME_STREAM_MODEL_TIMEOUT_S", "RUNTIME_STREAM_TOOL_TIMEOUT_S", "RUNTIME_STREAM_PROGRESS_MS"],
+    reason: "use LAIR_TIMEOUTS_FIRST_BYTE, LAIR_TIMEOUTS_IDLE and LAIR_TIMEOUTS_HEARTBEAT",
+  },
+  { names: ["LAIR_STATE"], reason: "it belongs to the gateway, which comes with a later release" },
 ];
 
 /** Values of all variables that set something, weakest first; an empty variable counts as not set. */
-export function readEnvironment(env: Environment, providerNames: readonly string[]): { assignments: Assignment[]; warnings: string[] } {
+export function readEnvironment(
+  env: Environment,
+  providerNames: readonly string[],
+): { assignments: Assignment[]; warnings: string[] } {
   const assignments: Assignment[] = [];
   const warnings: string[] = [];
   for (const { keys, facts } of settings()) {
     if (keys.includes("*")) continue;
     const names = [environmentName(keys), ...(facts.env ?? [])];
-    const set = names.map((source) => ({ keys, source, value: cleaned(env[source]) })).filter(({ value }) => value !== "");
+    const set = names
+      .map((source) => ({ keys, source, value: cleaned(env[source]) }))
+      .filter(({ value }) => value !== "");
     const [first, ...others] = set;
     if (first === undefined) continue;
     if (keys.join(".") === "auth.keys") {
-      assignments.push({ keys, source: set.map(({ source }) => source).join(", "), value: set.map(({ value }) => value).join(",") });
+      assignments.push({
+        keys,
+        source: set.map(({ source }) => source).join(", "),
+        value: set.map(({ value }) => value).join(","),
+      });
       continue;
     }
     assignments.push(first);
     for (const other of others) {
-      if (other.value !== first.value) warnings.push(`${other.source} is ignored: ${first.source} sets ${keys.join(".")} too`);
+      if (other.value !== first.value)
+        warnings.push(`${other.source} is ignored: ${first.source} sets ${keys.join(".")} too`);
     }
   }
   for (const [source, name] of Object.entries(hostVariables)) {
@@ -72,7 +101,8 @@ function* providerAssignments(env: Environment, names: readonly string[]): Gener
     const found = value === "" ? undefined : splitProviderVariable(source.toUpperCase());
     if (found === undefined) continue;
     const plain = (name: string): string => name.toUpperCase().replaceAll("-", "_");
-    const name = [...names, ...Object.keys(providerKinds)].find((one) => plain(one) === found.name) ?? found.name.toLowerCase();
+    const name =
+      [...names, ...Object.keys(providerKinds)].find((one) => plain(one) === found.name) ?? found.name.toLowerCase();
     yield { keys: ["providers", name, ...found.rest], source, value };
   }
 }
@@ -86,18 +116,27 @@ function splitProviderVariable(variable: string): { name: string; rest: readonly
     if (keys[0] !== "providers") continue;
     const ending = environmentName(keys).slice(`${prefix}*`.length);
     const name = variable.slice(prefix.length, -ending.length);
-    if (variable.endsWith(ending) && name !== "" && (best === undefined || name.length < best.name.length)) best = { name, rest: keys.slice(2) };
+    if (variable.endsWith(ending) && name !== "" && (best === undefined || name.length < best.name.length))
+      best = { name, rest: keys.slice(2) };
   }
   return best;
 }
 
 /** What to say about variables that look like ours and have no effect. */
 function* strangers(env: Environment): Generator<string> {
-  const known = settings().flatMap(({ keys, facts }) => [...(keys.includes("*") ? [] : [environmentName(keys)]), ...(facts.env ?? [])]);
+  const known = settings().flatMap(({ keys, facts }) => [
+    ...(keys.includes("*") ? [] : [environmentName(keys)]),
+    ...(facts.env ?? []),
+  ]);
   known.push("LAIR_CONFIG", ...Object.keys(hostVariables));
   for (const [name, value] of Object.entries(env)) {
-    if (cleaned(value) === "" || known.includes(name.toUpperCase()) || splitProviderVariable(name.toUpperCase()) !== undefined) continue;
-    const reason = notHonoured.find(([pattern]) => pattern.test(name))?.[1];
+    if (
+      cleaned(value) === "" ||
+      known.includes(name.toUpperCase()) ||
+      splitProviderVariable(name.toUpperCase()) !== undefined
+    )
+      continue;
+    const reason = notHonoured.find(({ names }) => names.includes(name))?.reason;
     if (reason !== undefined) yield `${name} is not honoured by this release: ${reason}`;
     else if (/^(LAIR|LLAMA_CPP|RUNTIME)_/.test(name)) {
       const near = nearest(name, known);
@@ -106,6 +145,8 @@ function* strangers(env: Environment): Generator<string> {
       else if (!name.startsWith("RUNTIME_")) yield `${name} is no variable of this program and has no effect`;
     }
   }
-  const proxy = ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"].find((name) => /^socks/i.test(cleaned(env[name])));
+  const proxy = ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"].find((name) =>
+    /^socks/i.test(cleaned(env[name])),
+  );
   if (proxy !== undefined) yield `${proxy} is not honoured: only http:// and https:// proxies are supported, not SOCKS`;
 }

@@ -14,6 +14,10 @@ export function checkExposure(config: Config): string | undefined {
 
 /** Whether the address is reached from this machine only. */
 export function isLoopback(host: string): boolean {
-  const plain = host.trim().toLowerCase().replace(/^\[(.*)\]$/, "$1").replace(/^::ffff:/, "");
+  const plain = host
+    .trim()
+    .toLowerCase()
+    .replace(/^\[(.*)\]$/, "$1")
+    .replace(/^::ffff:/, "");
   return plain === "localhost" || plain.endsWith(".localhost") || plain === "::1" || /^127(\.\d{1,3}){3}$/.test(plain);
 }

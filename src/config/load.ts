@@ -38,20 +38,31 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Loaded> {
 }
 
 /** Where the user's own file is looked for, when there is none here. */
-export function userFile({ env = process.env, home = homedir(), platform = process.platform }: LoadOptions = {}): string {
-  if (platform === "win32") return join(cleaned(env["APPDATA"]) || join(home, "AppData", "Roaming"), "lair", "lair.yaml");
+export function userFile({
+  env = process.env,
+  home = homedir(),
+  platform = process.platform,
+}: LoadOptions = {}): string {
+  if (platform === "win32")
+    return join(cleaned(env["APPDATA"]) || join(home, "AppData", "Roaming"), "lair", "lair.yaml");
   const xdg = cleaned(env["XDG_CONFIG_HOME"]);
   if (xdg !== "" && isAbsolute(xdg)) return join(xdg, "lair", "lair.yaml");
-  return platform === "darwin" ? join(home, "Library", "Application Support", "lair", "lair.yaml") : join(home, ".config", "lair", "lair.yaml");
+  return platform === "darwin"
+    ? join(home, "Library", "Application Support", "lair", "lair.yaml")
+    : join(home, ".config", "lair", "lair.yaml");
 }
 
 function findFile(options: LoadOptions): string | undefined {
   const { flags = {}, env = process.env, cwd = process.cwd() } = options;
   const flag = flags["config"];
-  const named = typeof flag === "string" ? { path: flag, source: "--config" } : { path: cleaned(env["LAIR_CONFIG"]), source: "LAIR_CONFIG" };
+  const named =
+    typeof flag === "string"
+      ? { path: flag, source: "--config" }
+      : { path: cleaned(env["LAIR_CONFIG"]), source: "LAIR_CONFIG" };
   if (named.path !== "") {
     const path = isAbsolute(named.path) ? named.path : join(cwd, named.path);
-    if (!existsSync(path)) throw new ConfigError([{ path: "", source: named.source, message: `there is no file ${named.path}` }]);
+    if (!existsSync(path))
+      throw new ConfigError([{ path: "", source: named.source, message: `there is no file ${named.path}` }]);
     return path;
   }
   return [join(cwd, "lair.yaml"), join(cwd, "lair.yml"), userFile(options)].find((path) => existsSync(path));
@@ -66,22 +77,37 @@ async function parseFile(path: string, cwd: string): Promise<ParsedFile> {
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
   if (document.errors.length > 0) {
     const problems = document.errors.map(({ code, message, pos }) => {
-      const hint = code === "BAD_DQ_ESCAPE" ? "; in YAML write Windows paths without quotes or in single quotes: 'M:\\models'" : "";
-      return { path: "", source: `${name}:${lines.linePos(pos[0]).line}`, message: `this is not valid YAML: ${message.split("\n")[0]}${hint}` };
+      const hint =
+        code === "BAD_DQ_ESCAPE"
+          ? "; in YAML write Windows paths without quotes or in single quotes: 'M:\\models'"
+          : "";
+      return {
+        path: "",
+        source: `${name}:${lines.linePos(pos[0]).line}`,
+        message: `this is not valid YAML: ${message.split("\n")[0]}${hint}`,
+      };
     });
     throw new ConfigError(problems);
   }
   if (document.contents !== null && !isMap(document.contents)) {
-    throw new ConfigError([{ path: "", source: name, message: "the file must hold settings such as `listen:`, not a list or a single value" }]);
+    throw new ConfigError([
+      {
+        path: "",
+        source: name,
+        message: "the file must hold settings such as `listen:`, not a list or a single value",
+      },
+    ]);
   }
   return {
     name,
     tree: toTree(() => document.toJS({ maxAliasCount: 100 }) ?? {}, name),
     line(keys) {
       const parent = keys.length === 1 ? document.contents : document.getIn(keys.slice(0, -1), true);
-      const pair = isMap(parent) ? parent.items.find(({ key }) => isScalar(key) && String(key.value) === keys.at(-1)) : undefined;
+      const pair = isMap(parent)
+        ? parent.items.find(({ key }) => isScalar(key) && String(key.value) === keys.at(-1))
+        : undefined;
       const range = isScalar(pair?.key) ? pair.key.range : undefined;
-      return range == null ? undefined : lines.linePos(range[0]).line;
+      return range === undefined || range === null ? undefined : lines.linePos(range[0]).line;
     },
   };
 }
@@ -91,7 +117,13 @@ function toTree(convert: () => unknown, name: string): unknown {
     return convert();
   } catch (error) {
     // Too many aliases: a file that unfolds without end.
-    throw new ConfigError([{ path: "", source: name, message: `this YAML cannot be read: ${error instanceof Error ? error.message : String(error)}` }]);
+    throw new ConfigError([
+      {
+        path: "",
+        source: name,
+        message: `this YAML cannot be read: ${error instanceof Error ? error.message : String(error)}`,
+      },
+    ]);
   }
 }
 
@@ -104,7 +136,13 @@ function readText(path: string, name: string): string {
     const encoding = bytes[0] === 0xff && bytes[1] === 0xfe ? "utf-16le" : "utf-8";
     return new TextDecoder(encoding, { fatal: true }).decode(bytes);
   } catch (error) {
-    throw new ConfigError([{ path: "", source: name, message: `the file cannot be read: ${error instanceof Error ? error.message : String(error)}` }]);
+    throw new ConfigError([
+      {
+        path: "",
+        source: name,
+        message: `the file cannot be read: ${error instanceof Error ? error.message : String(error)}`,
+      },
+    ]);
   }
 }
 

@@ -7,13 +7,14 @@ import { isLoopback } from "./exposure.ts";
  * case before upper; never for this machine itself nor for what `no_proxy` lists. Undefined: directly. SOCKS proxies
  * are not known here and count as none.
  */
-export function proxyFor(url: string, env: Environment): string | undefined {
+export function proxyFor(url: string | URL, env: Environment): string | undefined {
   const { protocol, hostname, port } = new URL(url);
   const scheme = protocol.slice(0, -1);
   const host = hostname.replace(/^\[(.*)\]$/, "$1").toLowerCase();
   if (isLoopback(host)) return undefined;
   const proxy = variable(env, `${scheme}_proxy`) || variable(env, "all_proxy");
-  if (proxy === "" || excluded(host, port || (scheme === "https" ? "443" : "80"), variable(env, "no_proxy"))) return undefined;
+  if (proxy === "" || excluded(host, port || (scheme === "https" ? "443" : "80"), variable(env, "no_proxy")))
+    return undefined;
   const complete = proxy.includes("://") ? proxy : `http://${proxy}`;
   return /^https?:\/\//i.test(complete) ? complete : undefined;
 }
@@ -28,7 +29,9 @@ function excluded(host: string, port: string, list: string): boolean {
       if (entry === "*") return true;
       if (entry.includes("/")) return inBlock(host, entry);
       const { name, only } = splitEntry(entry);
-      return (only === undefined || only === port) && (host === name || (isIP(host) === 0 && host.endsWith(`.${name}`)));
+      return (
+        (only === undefined || only === port) && (host === name || (isIP(host) === 0 && host.endsWith(`.${name}`)))
+      );
     });
 }
 
@@ -42,7 +45,8 @@ function splitEntry(entry: string): { name: string; only: string | undefined } {
 function inBlock(host: string, entry: string): boolean {
   const [network = "", bits = ""] = entry.split("/");
   const version = isIP(network);
-  if (version === 0 || isIP(host) !== version || !/^\d+$/.test(bits) || Number(bits) > (version === 4 ? 32 : 128)) return false;
+  if (version === 0 || isIP(host) !== version || !/^\d+$/.test(bits) || Number(bits) > (version === 4 ? 32 : 128))
+    return false;
   const family = version === 4 ? "ipv4" : "ipv6";
   const block = new BlockList();
   block.addSubnet(network, Number(bits), family);

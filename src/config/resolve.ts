@@ -56,7 +56,11 @@ export function resolveConfig({ flags, env, file, found }: Layers): Resolved {
   const problems = [...draft.problems, ...(parsed.error?.issues ?? []).map((issue) => toProblem(issue, draft))];
   problems.push(...defaultProviderProblem(draft));
   if (!parsed.success || problems.length > 0) throw new ConfigError(problems);
-  return { config: parsed.data, sources: draft.sources, warnings: [...fromEnvironment.warnings, ...idleSettings(parsed.data, draft.sources)] };
+  return {
+    config: parsed.data,
+    sources: draft.sources,
+    warnings: [...fromEnvironment.warnings, ...idleSettings(parsed.data, draft.sources)],
+  };
 }
 
 function assignFile(draft: Draft, file: ParsedFile, env: Environment): void {
@@ -71,14 +75,16 @@ function assignFile(draft: Draft, file: ParsedFile, env: Environment): void {
       continue;
     }
     const { value, missing, replaced } = interpolate(raw, env);
-    for (const name of missing) draft.problems.push({ path, source: source(keys), message: `the environment variable ${name} is not set` });
+    for (const name of missing)
+      draft.problems.push({ path, source: source(keys), message: `the environment variable ${name} is not set` });
     if (missing.length === 0) assign(draft, keys, value, source(keys));
     if (replaced) draft.hidden.add(path);
   }
   // `lmdeploy:` with nothing below it switches that provider on at its usual address.
   const named = isMap(file.tree) && isMap(file.tree["providers"]) ? file.tree["providers"] : {};
   for (const [name, entry] of Object.entries(named)) {
-    if (entry === null || isMap(entry)) place(draft.tree, ["providers", name], { ...mapAt(mapAt(draft.tree, "providers"), name) });
+    if (entry === null || isMap(entry))
+      place(draft.tree, ["providers", name], { ...mapAt(mapAt(draft.tree, "providers"), name) });
   }
 }
 
@@ -107,11 +113,17 @@ function* leaves(node: unknown, keys: readonly string[]): Generator<[readonly st
 function* flagAssignments(draft: Draft, flags: Flags): Generator<Assignment> {
   for (const { keys, facts } of settings()) {
     const value = facts.flag === undefined ? undefined : flags[facts.flag];
-    if (typeof value === "string" || typeof value === "boolean") yield { keys, value: String(value), source: `--${facts.flag}` };
+    if (typeof value === "string" || typeof value === "boolean")
+      yield { keys, value: String(value), source: `--${facts.flag}` };
   }
   for (const entry of [flags["set"] ?? []].flat()) {
     const [, path, value] = /^([^=]+)=(.*)$/s.exec(String(entry)) ?? [];
-    if (path === undefined || value === undefined) draft.problems.push({ path: "", source: "--set", message: "write it as path=value, e.g. --set timeouts.idle=5m" });
+    if (path === undefined || value === undefined)
+      draft.problems.push({
+        path: "",
+        source: "--set",
+        message: "write it as path=value, e.g. --set timeouts.idle=5m",
+      });
     else yield { keys: path.trim().split("."), value, source: "--set" };
   }
 }
@@ -129,7 +141,9 @@ function unknownText(keys: readonly string[], raw: unknown): string {
 
 function toProblem(issue: z.core.$ZodIssue, draft: Draft): Problem {
   const keys = issue.path.map(String);
-  const setting = prefixes(keys).map(settingAt).find((one) => one !== undefined);
+  const setting = prefixes(keys)
+    .map(settingAt)
+    .find((one) => one !== undefined);
   const path = keys.slice(0, setting?.keys.length ?? keys.length).join(".");
   const source = draft.sources.get(path) ?? nearestSource(draft, path);
   if (issue.code === "custom") return { path, source, message: issue.message };
@@ -141,7 +155,10 @@ function toProblem(issue: z.core.$ZodIssue, draft: Draft): Problem {
 }
 
 function foundText(setting: Setting, keys: readonly string[], draft: Draft): string {
-  const value = keys.reduce<unknown>((node, key) => (isMap(node) || Array.isArray(node) ? (node as Tree)[key] : undefined), draft.tree);
+  const value = keys.reduce<unknown>(
+    (node, key) => (isMap(node) || Array.isArray(node) ? (node as Tree)[key] : undefined),
+    draft.tree,
+  );
   if (setting.facts.secret === true || draft.hidden.has(keys.slice(0, setting.keys.length).join("."))) {
     return value === "" ? "found an empty text" : "found a value that is not shown here";
   }
@@ -152,9 +169,16 @@ function foundText(setting: Setting, keys: readonly string[], draft: Draft): str
 function defaultProviderProblem({ tree, sources }: Draft): Problem[] {
   const name = tree["defaultProvider"] ?? "llama_cpp";
   const entries = Object.entries({ ollama: {}, ...mapAt(tree, "providers") });
-  const names = ["llama_cpp", ...entries.filter(([, entry]) => !isMap(entry) || entry["enabled"] !== false).map(([one]) => one)];
+  const names = [
+    "llama_cpp",
+    ...entries.filter(([, entry]) => !isMap(entry) || entry["enabled"] !== false).map(([one]) => one),
+  ];
   if (typeof name !== "string" || names.includes(name)) return [];
-  const variable = { lmdeploy: "LMDEPLOY_HOST=http://127.0.0.1:23333", mnn: "MNN_HOST=http://127.0.0.1:8000", vllm: "VLLM_HOST=http://127.0.0.1:58000" }[name];
+  const variable = {
+    lmdeploy: "LMDEPLOY_HOST=http://127.0.0.1:23333",
+    mnn: "MNN_HOST=http://127.0.0.1:8000",
+    vllm: "VLLM_HOST=http://127.0.0.1:58000",
+  }[name];
   const next = variable === undefined ? suggestion(name, names) : `; set ${variable}`;
   const message = `there is no provider ${JSON.stringify(name)} (configured: ${names.join(", ")})${next}`;
   return [{ path: "defaultProvider", source: sources.get("defaultProvider") ?? "", message }];
@@ -163,14 +187,17 @@ function defaultProviderProblem({ tree, sources }: Draft): Problem[] {
 /** Settings that were given and change nothing. */
 function* idleSettings(config: Config, sources: ReadonlyMap<string, string>): Generator<string> {
   const from = (path: string): string => `${path} (${sources.get(path) ?? "default"})`;
-  if (!config.llama.useJinja) yield `${from("llama.useJinja")} is not honoured: the engine always uses the model's own chat template`;
+  if (!config.llama.useJinja)
+    yield `${from("llama.useJinja")} is not honoured: the engine always uses the model's own chat template`;
   for (const [name, { kind, keepAlive }] of Object.entries(config.providers)) {
-    if (keepAlive !== undefined && kind !== "ollama") yield `${from(`providers.${name}.keepAlive`)} has no effect: only Ollama knows it`;
+    if (keepAlive !== undefined && kind !== "ollama")
+      yield `${from(`providers.${name}.keepAlive`)} has no effect: only Ollama knows it`;
   }
 }
 
 function nearestSource(draft: Draft, path: string): string {
-  for (const [known, source] of draft.sources) if (known.startsWith(`${path}.`) || path.startsWith(`${known}.`)) return source;
+  for (const [known, source] of draft.sources)
+    if (known.startsWith(`${path}.`) || path.startsWith(`${known}.`)) return source;
   return "";
 }
 
@@ -181,7 +208,8 @@ function prefixes(keys: readonly string[]): string[][] {
 function place(tree: Tree, keys: readonly string[], value: unknown): void {
   const [first, ...rest] = keys;
   if (first === undefined) return;
-  if (rest.length === 0) Object.defineProperty(tree, first, { value, enumerable: true, configurable: true, writable: true });
+  if (rest.length === 0)
+    Object.defineProperty(tree, first, { value, enumerable: true, configurable: true, writable: true });
   else {
     if (!Object.hasOwn(tree, first) || !isMap(tree[first])) place(tree, [first], {});
     place(mapAt(tree, first), rest, value);

@@ -22,7 +22,11 @@ export function parseDuration(value: string | number): number {
 export function parseSize(value: string | number): number {
   if (typeof value === "number") return Math.round(value);
   if (!sizePattern.test(value)) return Number.NaN;
-  const unit = value.replace(/[\d.\s]/g, "").toLowerCase().replace("i", "").replace(/b?$/, "b");
+  const unit = value
+    .replace(/[\d.\s]/g, "")
+    .toLowerCase()
+    .replace("i", "")
+    .replace(/b?$/, "b");
   return Math.round(Number.parseFloat(value) * (sizeUnits[unit] ?? Number.NaN));
 }
 

@@ -8,7 +8,10 @@ export type ReadValue = { readonly value: unknown } | { readonly unset: true } |
 /** What people write → what the schema checks: texts become numbers, yes and no, lists and maps where those are wanted. */
 export function readValue(setting: Setting, raw: unknown): ReadValue {
   if (hasControlCharacter(raw)) {
-    return { problem: "holds a control character; in YAML write Windows paths without quotes or in single quotes ('M:\\models'), for \"\\t\" and \"\\n\" mean tab and line break" };
+    return {
+      problem:
+        'holds a control character; in YAML write Windows paths without quotes or in single quotes (\'M:\\models\'), for "\\t" and "\\n" mean tab and line break',
+    };
   }
   const meaning = meantBy(setting, raw);
   if (meaning === null) return { unset: true };
@@ -17,7 +20,13 @@ export function readValue(setting: Setting, raw: unknown): ReadValue {
   if (typeof raw === "number" && accepts.has("boolean")) return { value: parseBoolean(String(raw)) ?? raw };
   if (typeof raw !== "string") return { value: raw };
   const text = raw.trim();
-  if (accepts.has("list")) return { value: text.split(",").map((part) => part.trim()).filter((part) => part !== "") };
+  if (accepts.has("list"))
+    return {
+      value: text
+        .split(",")
+        .map((part) => part.trim())
+        .filter((part) => part !== ""),
+    };
   if (accepts.has("map")) return { value: toMap(text) ?? raw };
   if (accepts.has("number") && /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text)) return { value: Number(text) };
   if (accepts.has("boolean")) return { value: parseBoolean(text) ?? raw };
@@ -30,7 +39,8 @@ export function interpolate(raw: unknown, env: Environment): { value: unknown; m
   let replaced = false;
   const fill = (value: unknown): unknown => {
     if (Array.isArray(value)) return value.map(fill);
-    if (typeof value === "object" && value !== null) return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, fill(one)]));
+    if (typeof value === "object" && value !== null)
+      return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, fill(one)]));
     if (typeof value !== "string") return value;
     return value.replace(/\$\{env:([^}]*)\}/g, (_, name: string) => {
       replaced = true;
@@ -43,7 +53,7 @@ export function interpolate(raw: unknown, env: Environment): { value: unknown; m
 }
 
 function meantBy(setting: Setting, raw: unknown): string | number | null | undefined {
-  if (typeof raw === "object") return undefined;
+  if (typeof raw !== "string" && typeof raw !== "number" && typeof raw !== "boolean") return undefined;
   const spellings = setting.facts.spellings ?? {};
   const word = String(raw).trim().toLowerCase();
   return Object.hasOwn(spellings, word) ? spellings[word] : undefined;
@@ -63,7 +73,7 @@ function toMap(text: string): unknown {
 }
 
 function hasControlCharacter(raw: unknown): boolean {
-  if (typeof raw === "string") return [...raw].some((letter) => letter < " ");
+  if (typeof raw === "string") return /\p{Cc}/u.test(raw);
   if (Array.isArray(raw)) return raw.some(hasControlCharacter);
   return typeof raw === "object" && raw !== null && Object.values(raw).some(hasControlCharacter);
 }

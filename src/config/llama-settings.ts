@@ -1,0 +1,148 @@
+import { z } from "zod";
+import { count, setting } from "./setting.ts";
+
+/** Values by which users of llama.cpp and of the original say "you decide". */
+const automatic = { "-1": null, "0": null, auto: null };
+const probability = z.number().min(0).max(1);
+
+/** `llama`: the embedded engine. */
+export const llama = z.strictObject({
+  model: setting(
+    z.string().min(1).exactOptional(),
+    "A GGUF file, or a folder of GGUF files. Without it: the folder `models` if there is one here, else the demo model.",
+    {
+      env: ["LLAMA_CPP_MODEL"],
+      flag: "model",
+      short: "m",
+    },
+  ),
+  contextLength: setting(
+    count.exactOptional(),
+    "Tokens of context for each session; absent: what the model was trained for, as far as memory allows.",
+    {
+      env: ["LLAMA_CPP_N_CTX"],
+      flag: "ctx",
+      spellings: automatic,
+    },
+  ),
+  maxNewTokens: setting(count.exactOptional(), "Most tokens of one answer, where the request names none.", {
+    env: ["LLAMA_CPP_MAX_NEW_TOKENS", "LLAMA_CPP_MAX_TOKENS"],
+    spellings: automatic,
+  }),
+  flashAttention: setting(
+    z.enum(["auto", "on", "off"]).default("auto"),
+    "Flash attention: less memory, often faster.",
+    {
+      env: ["LLAMA_CPP_FLASH_ATTN"],
+      spellings: {
+        enabled: "on",
+        enable: "on",
+        "1": "on",
+        true: "on",
+        yes: "on",
+        disabled: "off",
+        disable: "off",
+        "0": "off",
+        false: "off",
+        no: "off",
+      },
+    },
+  ),
+  batchSize: setting(count.exactOptional(), "Most prompt tokens given to the model at once; absent: llama.cpp's own.", {
+    env: ["LLAMA_CPP_N_BATCH"],
+    spellings: automatic,
+  }),
+  ubatchSize: setting(count.exactOptional(), "Most tokens computed at once; absent: llama.cpp's own.", {
+    env: ["LLAMA_CPP_N_UBATCH"],
+    spellings: automatic,
+  }),
+  gpuLayers: setting(
+    z.union([z.int().min(0), z.literal("all")]).default("all"),
+    "Layers computed on the GPU. Without a GPU it has no effect.",
+    {
+      env: ["LLAMA_CPP_N_GPU_LAYERS", "LLAMA_CPP_GPU_LAYERS"],
+      flag: "gpu-layers",
+      spellings: { "-1": "all", max: "all", auto: "all" },
+    },
+  ),
+  offloadKqv: setting(z.boolean().default(true), "Keep the context's keys and values on the GPU too.", {
+    env: ["LLAMA_CPP_OFFLOAD_KQV"],
+  }),
+  mainGpu: setting(z.int().min(0).default(0), "The GPU used where one is used alone.", { env: ["LLAMA_CPP_MAIN_GPU"] }),
+  splitMode: setting(z.enum(["none", "layer", "row"]).default("layer"), "How a model is spread over several GPUs.", {
+    env: ["LLAMA_CPP_SPLIT_MODE"],
+    spellings: { single: "none", layers: "layer", rows: "row" },
+  }),
+  threads: setting(count.exactOptional(), "CPU threads for answers; absent: the physical cores.", {
+    env: ["LLAMA_CPP_N_THREADS"],
+    flag: "threads",
+    spellings: automatic,
+  }),
+  threadsBatch: setting(count.exactOptional(), "CPU threads for prompts; absent: as `llama.threads`.", {
+    env: ["LLAMA_CPP_N_THREADS_BATCH"],
+    spellings: automatic,
+  }),
+  temperature: setting(
+    z.number().min(0).exactOptional(),
+    "Where the request names none: 0 takes the likeliest token, higher is more varied; absent: the engine's own.",
+    { env: ["LLAMA_CPP_TEMPERATURE"] },
+  ),
+  topP: setting(
+    probability.exactOptional(),
+    "Where the request names none: only the likeliest tokens of this total probability.",
+    { env: ["LLAMA_CPP_TOP_P"] },
+  ),
+  topK: setting(
+    z.int().min(0).exactOptional(),
+    "Where the request names none: only this many of the likeliest tokens; 0: all.",
+    { env: ["LLAMA_CPP_TOP_K"] },
+  ),
+  minP: setting(
+    probability.exactOptional(),
+    "Where the request names none: only tokens at least this likely, relative to the likeliest.",
+    { env: ["LLAMA_CPP_MIN_P"] },
+  ),
+  seed: setting(
+    z.int().min(0).max(0xffffffff).exactOptional(),
+    "Where the request names none: the same seed gives the same answer; absent or -1: another each time.",
+    {
+      env: ["LLAMA_CPP_SEED"],
+      spellings: { "-1": null, random: null },
+    },
+  ),
+  repeatPenalty: setting(
+    z.number().gt(0).exactOptional(),
+    "Where the request names none: above 1, tokens said before become less likely; 1: off.",
+    { env: ["LLAMA_CPP_REPEAT_PENALTY"] },
+  ),
+  penaltyLastN: setting(
+    z.int().min(-1).exactOptional(),
+    "How many of the last tokens the penalty looks at; 0: off, -1: the whole context.",
+    { env: ["LLAMA_CPP_PENALTY_LAST_N"] },
+  ),
+  useJinja: setting(
+    z.boolean().default(true),
+    "Use the model's own chat template. The engine knows no other way: `false` only warns.",
+    { env: ["LLAMA_CPP_USE_JINJA"] },
+  ),
+  maxSessions: setting(
+    z.int().min(1).max(256).exactOptional(),
+    "Requests answered at the same time by one model; absent: the engine's own.",
+    {
+      env: ["LLAMA_CPP_MAX_SESSIONS"],
+      flag: "sessions",
+      spellings: automatic,
+    },
+  ),
+  unloadAfterChat: setting(
+    z.boolean().default(false),
+    "Give the model's memory back as soon as it has nothing to do.",
+    { env: ["LLAMA_CPP_UNLOAD_AFTER_CHAT"] },
+  ),
+  maxLoaded: setting(count.default(1), "Most models in memory at a time; the one unused longest goes first."),
+  demo: setting(
+    z.boolean().default(false),
+    "Offer the built-in demo model beside the others; without any other model it is offered anyway.",
+    { flag: "demo" },
+  ),
+});

@@ -1,0 +1,34 @@
+import { z } from "zod";
+import { durationPattern, parseDuration, parseSize, sizePattern } from "./units.ts";
+
+/** What the loader and the reference docs know about one setting beyond its type. */
+export interface SettingFacts {
+  /** Environment variables that set it, strongest first; all others are named `LAIR_<PATH>`. */
+  readonly env?: readonly string[];
+  /** Name of its own command-line flag, without dashes. */
+  readonly flag?: string;
+  /** Letter of the flag, without dash. */
+  readonly short?: string;
+  /** Never printed. */
+  readonly secret?: true;
+  readonly unit?: "duration" | "size";
+  /** Further spellings → the value they mean; null: as if not set. Compared in lower case. */
+  readonly spellings?: Readonly<Record<string, string | number | null>>;
+}
+
+/** The facts of each setting, by its schema. */
+export const facts = z.registry<SettingFacts>();
+
+/** A setting: its schema with what is said about it. */
+export function setting<T extends z.ZodType>(schema: T, about: string, more: SettingFacts = {}): T {
+  const described = schema.meta({ description: about, ...(more.secret === true ? { writeOnly: true } : {}) });
+  facts.add(described, more);
+  return described;
+}
+
+/** Read as `30s`, `10m` or seconds; milliseconds when parsed. */
+export const duration = z.union([z.string().regex(durationPattern), z.number().min(0)]).transform(parseDuration);
+/** Read as `64MB` or bytes; bytes when parsed. */
+export const size = z.union([z.string().regex(sizePattern), z.int().min(0)]).transform(parseSize);
+/** How many of something; at least one. */
+export const count = z.int().min(1);
