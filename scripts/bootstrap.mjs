@@ -25,7 +25,7 @@ export function requireNode() {
 /** Installs the packages when they are missing or are not those of package-lock.json. */
 export async function ensureInstalled() {
   if (isInstalled()) return;
-  const code = await withProgress("installing packages (about 200 MB on disk, a minute or two, only once)", (stdio) =>
+  const code = await withProgress("installing packages (about 260 MB on disk, only this once)", (stdio) =>
     // --include=dev: NODE_ENV=production would leave the compiler out.
     spawnNpm(["ci", "--include=dev", "--no-fund", "--no-audit", "--loglevel=error"], stdio),
   );
@@ -75,7 +75,7 @@ export function runToEnd(command, args, options = {}) {
 
 /** Runs npm to its end and gives its output: `{ status, stdout, stderr }`. */
 export function npmSync(args, options = {}) {
-  const [command, before, shell] = npmCommand();
+  const { command, before, shell } = npmCommand();
   return spawnSync(command, [...before, ...args], { cwd: root, encoding: "utf8", shell, ...options });
 }
 
@@ -113,15 +113,16 @@ function addToStamp(hash, file) {
 }
 
 function spawnNpm(args, stdio) {
-  const [command, before, shell] = npmCommand();
+  const { command, before, shell } = npmCommand();
   return spawn(command, [...before, ...args], { cwd: root, stdio, shell });
 }
 
 // Node refuses to spawn npm.cmd without a shell (CVE-2024-27980); under npm its own script's path is known.
 function npmCommand() {
   const script = process.env.npm_execpath;
-  if (script !== undefined && /npm-cli\.c?js$/.test(script)) return [process.execPath, [script], false];
-  return ["npm", [], process.platform === "win32"];
+  if (script !== undefined && /npm-cli\.c?js$/.test(script))
+    return { command: process.execPath, before: [script], shell: false };
+  return { command: "npm", before: [], shell: process.platform === "win32" };
 }
 
 async function withProgress(what, start) {

@@ -4,21 +4,22 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { ensureInstalled, requireNode, root, runToEnd } from "./bootstrap.mjs";
 
-const steps = [
-  ["format", "oxfmt", ["--check"]],
-  ["lint", "oxlint", ["--type-aware", "--deny-warnings"]],
-  ["types", "typescript", ["--noEmit"], "tsc"],
-  ["dead code", "knip", []],
-  ["tests", path.join(root, "scripts/test.mjs"), []],
-  ["package", "publint", ["--strict"]],
-];
-
 requireNode();
 await ensureInstalled();
-for (const [name, tool, args, bin] of steps) {
+
+const steps = [
+  { name: "format", script: binary("oxfmt"), args: ["--check"] },
+  { name: "lint", script: binary("oxlint"), args: ["--type-aware", "--deny-warnings"] },
+  { name: "types", script: binary("typescript", "tsc"), args: ["--noEmit"] },
+  { name: "dead code", script: binary("knip"), args: [] },
+  { name: "tests", script: path.join(root, "scripts/test.mjs"), args: [] },
+  { name: "package", script: binary("publint"), args: ["--strict"] },
+];
+
+for (const { name, script, args } of steps) {
   const begun = Date.now();
   process.stdout.write(`check: ${name}\n`);
-  const code = await runToEnd(process.execPath, [path.isAbsolute(tool) ? tool : binary(tool, bin ?? tool), ...args]);
+  const code = await runToEnd(process.execPath, [script, ...args]);
   if (code !== 0) {
     process.stdout.write(`check: ${name} failed\n`);
     process.exit(1);
@@ -27,7 +28,7 @@ for (const [name, tool, args, bin] of steps) {
 }
 
 // Through node itself: the scripts of node_modules/.bin are shell scripts on Windows.
-function binary(name, bin) {
+function binary(name, bin = name) {
   const folder = path.join(root, "node_modules", name);
   const declared = JSON.parse(readFileSync(path.join(folder, "package.json"), "utf8")).bin;
   return path.join(folder, typeof declared === "string" ? declared : declared[bin]);
