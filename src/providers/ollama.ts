@@ -6,11 +6,12 @@ import { isObject, type Json, type JsonObject } from "../core/json.ts";
 import type { Log } from "../core/log.ts";
 import type { Model } from "../core/model.ts";
 import type { Health } from "../core/provider.ts";
+import { estimateTokens } from "../dialects/estimate.ts";
 import { parseNdjson } from "../wire/ndjson.ts";
 import { OllamaModels } from "./ollama-models.ts";
 import { type OllamaOptions, toChatBody, toEvents, toGenerateBody } from "./ollama-wire.ts";
 import type { ProviderSettings } from "./settings.ts";
-import { estimatePrompt, estimateTokens } from "./token-estimate.ts";
+import { estimatePrompt } from "./token-estimate.ts";
 import { enforceToolChoice } from "./tool-choice.ts";
 import { upstreamError } from "./upstream-error.ts";
 import type { Upstream } from "./upstream.ts";
@@ -44,7 +45,7 @@ export class Ollama implements Engine {
     if (typeof prompt !== "string") throw unsupported(this.name, "prompt", "takes prompts as text, not as token ids");
     refuseLogitBias(this.name, request);
     const options = await this.#options(request.model, signal);
-    yield* this.#generate("/api/generate", toGenerateBody({ ...request, prompt }, options), estimateTokens(prompt), signal);
+    yield* this.#generate("/api/generate", toGenerateBody({ ...request, prompt }, options), estimateTokens(prompt.length), signal);
   }
 
   async embed(request: EmbeddingRequest, signal: AbortSignal): Promise<Embeddings> {
@@ -60,7 +61,7 @@ export class Ollama implements Engine {
       throw new ApiError("upstream_error", `${this.name} answered without one embedding for each input`, { provider: this.name });
     }
     const counted = json.prompt_eval_count;
-    return { vectors, promptTokens: typeof counted === "number" && counted > 0 ? counted : input.reduce((sum, text) => sum + estimateTokens(text), 0) };
+    return { vectors, promptTokens: typeof counted === "number" && counted > 0 ? counted : input.reduce((sum, text) => sum + estimateTokens(text.length), 0) };
   }
 
   models(signal?: AbortSignal): Promise<Model[]> {

@@ -1,0 +1,89 @@
+import type { Call, Handler } from "../core/call.ts";
+import type { Engine } from "../core/engine.ts";
+import { ApiError } from "../core/errors.ts";
+import { isObject, type Json, type JsonObject } from "../core/json.ts";
+import type { Log } from "../core/log.ts";
+import type { Endpoint, Provider } from "../core/provider.ts";
+import { fromEngine } from "../dialects/translate.ts";
+import { clampMaxTokens, OpenAiClient } from "./openai-client.ts";
+import { listModels, probe } from "./openai-models.ts";
+import { passthrough } from "./passthrough.ts";
+import type { ToolChoiceSupport } from "./tool-choice.ts";
+import type { Upstream } from "./upstream.ts";
+
+export interface OpenAiServerOptions {
+  readonly kind: string;
+  readonly toolChoice: ToolChoiceSupport;
+  /** Most stop strings that the server takes. */
+  readonly maxStops: number;
+  /** Path that tells whether the server is up. */
+  readonly healthPath: string;
+  /** Changes to requests of endpoints other than chat. */
+  readonly adapt?: (body: JsonObject, path: string) => JsonObject | undefined;
+}
+
+const speaks: ReadonlySet<Endpoint> = new Set(["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank", "/tokenize", "/detokenize"]);
+
+/**
+ * A server that speaks OpenAI's formats: bytes pass through. Only chats that ask for more than the server is known to
+ * keep (a forced tool call, many stop strings) are read as events and held to it.
+ */
+export function openaiServer(upstream: Upstream, log: Log, options: OpenAiServerOptions): Provider {
+  const { name } = upstream;
+  const client = new OpenAiClient(upstream, { toolChoice: options.toolChoice, maxStops: options.maxStops, mend: clampMaxTokens });
+  const direct = passthrough({
+    name,
+    upstream,
+    adapt: (body, call) => (call.path === "/v1/chat/completions" ? adaptChat(body, upstream) : options.adapt?.(body, call.path)),
+    mend: (error, body) => clampMaxTokens(error, body),
+  });
+  const models: Engine["models"] = (signal) => listModels(upstream, signal);
+  const health: Engine["health"] = (signal) => probe(upstream, options.healthPath, signal);
+  const close = (): Promise<void> => upstream.close();
+  const enforced = fromEngine({ name, kind: options.kind, chat: (request, signal) => client.chat(request, signal), models, health, close }, { log });
+  const handle: Handler = async (call) => ((await needsEnforcing(call, options)) ? enforced.handle(call) : direct(call));
+  return { name, kind: options.kind, speaks, handle, models, health, close };
+}
+
+async function needsEnforcing(call: Call, options: OpenAiServerOptions): Promise<boolean> {
+  if (call.path !== "/v1/chat/completions") return false;
+  const body = await call.json();
+  if (!isObject(body)) return false;
+  if (Array.isArray(body.stop) && body.stop.length > options.maxStops) return true;
+  const { tool_choice: choice } = body;
+  return options.toolChoice !== "all" && (choice === "required" || isObject(choice));
+}
+
+function adaptChat(body: JsonObject, upstream: Upstream): JsonObject | undefined {
+  const changes: JsonObject = {};
+  // The template shows the tools to the model even so, and nobody would read its call.
+  if (body.tool_choice === "none") {
+    changes.tools = undefined;
+    changes.tool_choice = undefined;
+  }
+  // OpenAI's newer name for "system", which templates of open models do not know.
+  if (Array.isArray(body.messages) && body.messages.some(isDeveloper)) {
+    changes.messages = body.messages.map((message) => (isDeveloper(message) ? { ...message, role: "system" } : message));
+  }
+  refuseRemoteImages(body.messages, upstream);
+  return Object.keys(changes).length === 0 ? undefined : changes;
+}
+
+function isDeveloper(message: Json): message is JsonObject {
+  return isObject(message) && message.role === "developer";
+}
+
+/** A server in the local network that fetches what a caller names would let callers reach into that network. */
+function refuseRemoteImages(messages: Json | undefined, upstream: Upstream): void {
+  if (!Array.isArray(messages) || upstream.origins.every((origin) => origin.startsWith("https:"))) return;
+  for (const [at, message] of messages.entries()) {
+    if (!isObject(message) || !Array.isArray(message.content)) continue;
+    for (const [index, part] of message.content.entries()) {
+      const url = isObject(part) && isObject(part.image_url) ? part.image_url.url : undefined;
+      if (typeof url !== "string" || url.startsWith("data:")) continue;
+      throw new ApiError("invalid_image", "images are taken as data URLs (data:image/png;base64,…) only, not as addresses", {
+        param: `messages[${at}].content[${index}].image_url`,
+      });
+    }
+  }
+}
