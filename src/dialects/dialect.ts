@@ -24,10 +24,13 @@ export interface ChoiceEvent {
 export interface ServerDialect {
   /** Throws `ApiError` naming the field (`param`). Unknown fields go to `extra`. `model` is the id at the provider. */
   decodeRequest(body: JsonObject, model: string, headers: Headers): ChatRequest;
-  /** Frames ready for the socket, each one or more whole events. Failures of `events` pass through. Ends after every choice's `finish`. */
+  /**
+   * Frames ready for the socket, each one or more whole events. Ends after every choice's `finish`. A failure of `events`
+   * becomes the dialect's error frame, the last one, and is then thrown on.
+   */
   encodeStream(events: AsyncIterable<ChoiceEvent>, request: ChatRequest, body: JsonObject, head: ReplyHead): AsyncIterable<string>;
   encodeReply(events: AsyncIterable<ChoiceEvent>, request: ChatRequest, body: JsonObject, head: ReplyHead): Promise<Json>;
-  /** The frame(s) that tell of a failure after the head was sent. */
+  /** The frame(s) that tell of a failure after the head was sent, for whoever has no encoder at hand. */
   encodeStreamError(error: ApiError): string;
   /** What keeps a waiting client's timers alive, e.g. `: ping\n\n`. */
   readonly heartbeat: string;

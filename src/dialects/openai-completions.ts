@@ -1,10 +1,11 @@
 import type { CompletionRequest, FinishReason, TokenLogprob, Usage } from "../core/chat.ts";
+import { toApiError } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
 import { type Answer, collectAnswers, endedEarly, totalUsage } from "./answer.ts";
 import type { ChoiceEvent, ReplyHead } from "./dialect.ts";
 import { defined, invalidValue, readBoolean, readInteger, readString, required, unsupportedParameter, without, wrongType } from "./fields.ts";
 import { decodeSampling } from "./openai-chat/request.ts";
-import { encodeUsage } from "./openai-chat/wire.ts";
+import { encodeStreamError, encodeUsage } from "./openai-chat/wire.ts";
 
 /** `POST /v1/completions`: one engine request for each answer, in the order of the choices. */
 export interface CompletionCall {
@@ -32,7 +33,7 @@ export function decodeCompletion(body: JsonObject, model: string): CompletionCal
   return { requests, stream: readBoolean(body, "stream") ?? false, echoes: requests.map(({ prompt }) => (echo ? echoOf(prompt) : "")) };
 }
 
-/** Events → `text_completion` frames. The usage chunk comes unless the client declined it. */
+/** Events → `text_completion` frames. The usage chunk comes unless the client declined it. Failures as in a chat. */
 export async function* encodeCompletionStream(
   events: AsyncIterable<ChoiceEvent>,
   call: CompletionCall,
@@ -44,20 +45,24 @@ export async function* encodeCompletionStream(
     `${prefix}{"index":${index},"text":${JSON.stringify(text)},"logprobs":${JSON.stringify(logprobs)},"finish_reason":${JSON.stringify(reason)}}]}\n\n`;
   const offsets = call.echoes.map((echo) => echo.length);
   const usages: Usage[] = [];
-  for (const [index, echo] of call.echoes.entries()) if (echo !== "") yield frame(index, echo, null, null);
-  for await (const { choice, event } of events) {
-    if (event.type === "text") yield frame(choice, event.text, null, null);
-    else if (event.type === "logprobs") {
-      yield frame(choice, "", encodeTokens(event.tokens, offsets[choice] ?? 0), null);
-      offsets[choice] = (offsets[choice] ?? 0) + lengthOf(event.tokens);
-    } else if (event.type === "finish") {
-      usages.push(event.usage);
-      const last = usages.length === call.requests.length;
-      yield frame(choice, "", null, finishReasons[event.reason]) + (last ? ending(prefix, usages, body) : "");
-      if (last) return;
+  try {
+    for (const [index, echo] of call.echoes.entries()) if (echo !== "") yield frame(index, echo, null, null);
+    for await (const { choice, event } of events) {
+      if (event.type === "text") yield frame(choice, event.text, null, null);
+      else if (event.type === "logprobs") {
+        yield frame(choice, "", encodeTokens(event.tokens, offsets[choice] ?? 0), null);
+        offsets[choice] = (offsets[choice] ?? 0) + lengthOf(event.tokens);
+      } else if (event.type === "finish") {
+        const last = usages.push(event.usage) === call.requests.length;
+        yield frame(choice, "", null, finishReasons[event.reason]) + (last ? ending(prefix, usages, body) : "");
+        if (last) return;
+      }
     }
+    throw endedEarly();
+  } catch (thrown) {
+    yield encodeStreamError(toApiError(thrown));
+    throw thrown;
   }
-  throw endedEarly();
 }
 
 /** Events → one `text_completion`. */

@@ -10,8 +10,8 @@ export interface StreamReplyOptions<Event> {
   readonly stop: () => void;
   /** Whether an event says only that the answer is still to come. */
   readonly isWaiting: (event: Event) => boolean;
+  /** Frames of the dialect; a failure's frame is among them, before the failure is thrown. */
   readonly encode: (events: AsyncIterable<Event>) => AsyncIterable<string>;
-  readonly encodeError: (error: ApiError) => string;
   /** Told of every failure after the head, which no middleware can see any more. */
   readonly onFailure: (error: ApiError) => void;
   readonly heartbeat: string;
@@ -132,7 +132,8 @@ class FrameStream implements ByteStream {
 
   start(sink: ByteSink): void {
     const { heartbeat, heartbeatInterval } = this.#options;
-    if (this.#late) this.#write(sink, heartbeat);
+    // The head goes out with the first byte: now, unless the dialect has an opening frame of its own.
+    if (this.#late) setImmediate(() => this.#quiet && !this.#over && this.#write(sink, heartbeat));
     this.#timer = setInterval(() => {
       // A reader that does not keep up is not idle, and must not be given more.
       if (this.#quiet && !this.#blocked) this.#write(sink, heartbeat);
@@ -177,10 +178,9 @@ class FrameStream implements ByteStream {
     const error = toApiError(thrown);
     this.#finish();
     this.#options.onFailure(error);
-    // Nobody reads any more: nothing to tell, and certainly no complete answer.
-    if (error.code === "client_closed_request") return sink.fail(error);
-    sink.write(this.#options.encodeError(error));
-    sink.end();
+    // Nobody reads any more: what was said must not look complete.
+    if (error.code === "client_closed_request") sink.fail(error);
+    else sink.end();
   }
 
   #write(sink: ByteSink, frame: string): void {

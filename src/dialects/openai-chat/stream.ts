@@ -1,13 +1,14 @@
 import type { ChatEvent, ChatRequest, TokenLogprob, Usage } from "../../core/chat.ts";
-import type { JsonObject } from "../../core/json.ts";
-import { isObject } from "../../core/json.ts";
+import { toApiError } from "../../core/errors.ts";
+import { isObject, type JsonObject } from "../../core/json.ts";
 import { endedEarly, reasonWith, totalUsage } from "../answer.ts";
 import type { ChoiceEvent, ReplyHead } from "../dialect.ts";
-import { encodeLogprobs, encodeUsage, finishReasons, inventCallId } from "./wire.ts";
+import { encodeLogprobs, encodeStreamError, encodeUsage, finishReasons, inventCallId } from "./wire.ts";
 
 /**
  * Events → `chat.completion.chunk` frames, one string for each event. Reasoning is said under both names that clients
  * read. The usage chunk comes unless the client declined it; without it opencode never compacts a conversation.
+ * A failure of `events` becomes the error frame, and is then thrown on.
  */
 export async function* encodeStream(
   events: AsyncIterable<ChoiceEvent>,
@@ -18,23 +19,25 @@ export async function* encodeStream(
   const frames = new ChunkWriter(head);
   const choices: ChoiceWriter[] = [];
   const usages: Usage[] = [];
-  for await (const { choice, event } of events) {
-    if (event.type === "progress") {
-      yield encodeProgress(event);
-      continue;
-    }
-    const writer = (choices[choice] ??= new ChoiceWriter(frames, choice, head.id));
-    const frame = writer.write(event);
-    if (event.type === "finish") {
-      usages.push(event.usage);
-      if (usages.length >= request.n) {
+  try {
+    for await (const { choice, event } of events) {
+      if (event.type === "progress") {
+        yield encodeProgress(event);
+        continue;
+      }
+      const writer = (choices[choice] ??= new ChoiceWriter(frames, choice, head.id));
+      const frame = writer.write(event);
+      if (event.type === "finish" && usages.push(event.usage) >= request.n) {
         yield frame + ending(frames, usages, body);
         return;
       }
+      if (frame !== "") yield frame;
     }
-    if (frame !== "") yield frame;
+    throw endedEarly();
+  } catch (thrown) {
+    yield encodeStreamError(toApiError(thrown));
+    throw thrown;
   }
-  throw endedEarly();
 }
 
 function ending(frames: ChunkWriter, usages: readonly Usage[], body: JsonObject): string {

@@ -1,0 +1,82 @@
+import { type Call, type Handler, jsonReply } from "../core/call.ts";
+import type { Engine } from "../core/engine.ts";
+import type { Endpoint } from "../core/provider.ts";
+import { answer, blame, bodyOf, headOf, type LiftOptions, targetOf } from "./lift.ts";
+import { openaiChat } from "./openai-chat.ts";
+import { decodeCompletion, encodeCompletionReply, encodeCompletionStream } from "./openai-completions.ts";
+import { decodeEmbedding, encodeEmbeddings } from "./openai-embeddings.ts";
+import { decodeRerank, encodeRerank } from "./rerank.ts";
+import { decodeDetokenize, decodeTokenize, encodeDetokenize, encodeTokenize } from "./tokenize.ts";
+
+/** The endpoints besides chat that the engine has a method for. */
+export function engineRoutes(engine: Engine, options: LiftOptions): Map<Endpoint, Handler> {
+  const routes = new Map<Endpoint, Handler>();
+  if (engine.complete !== undefined) routes.set("/v1/completions", completions(engine, engine.complete.bind(engine), options));
+  if (engine.embed !== undefined) routes.set("/v1/embeddings", embeddings(engine, engine.embed.bind(engine)));
+  if (engine.rerank !== undefined) routes.set("/v1/rerank", rerank(engine, engine.rerank.bind(engine)));
+  if (engine.tokenize !== undefined) routes.set("/tokenize", tokenize(engine, engine.tokenize.bind(engine)));
+  if (engine.detokenize !== undefined) routes.set("/detokenize", detokenize(engine, engine.detokenize.bind(engine)));
+  return routes;
+}
+
+type Method<Name extends keyof Engine> = NonNullable<Engine[Name]>;
+
+function completions(engine: Engine, complete: Method<"complete">, options: LiftOptions): Handler {
+  return async (call) => {
+    const body = await bodyOf(call);
+    const completion = decodeCompletion(body, targetOf(call).model);
+    const head = headOf(call, "cmpl-");
+    return answer(call, engine.name, options, {
+      stream: completion.stream,
+      heartbeat: openaiChat.heartbeat,
+      sources: (signal) => completion.requests.map((request) => complete(request, signal)),
+      encodeStream: (events) => encodeCompletionStream(events, completion, body, head),
+      encodeReply: (events) => encodeCompletionReply(events, completion, head),
+    });
+  };
+}
+
+function embeddings(engine: Engine, embed: Method<"embed">): Handler {
+  return async (call) => {
+    const { model, requested } = targetOf(call);
+    const { request, format } = decodeEmbedding(await bodyOf(call), model);
+    const result = await blamed(engine, embed(request, call.signal));
+    return jsonReply(200, encodeEmbeddings(result, request.input.length, format, requested));
+  };
+}
+
+function rerank(engine: Engine, score: Method<"rerank">): Handler {
+  return async (call) => {
+    const { model, requested } = targetOf(call);
+    const { request, view } = decodeRerank(await bodyOf(call), model);
+    return jsonReply(200, encodeRerank(await blamed(engine, score(request, call.signal)), request, view, requested));
+  };
+}
+
+function tokenize(engine: Engine, toTokens: Method<"tokenize">): Handler {
+  return async (call) => {
+    const { text, form } = decodeTokenize(await bodyOf(call));
+    const tokens = await blamed(engine, toTokens(targetOf(call).model, text, call.signal));
+    return jsonReply(200, encodeTokenize(tokens, form, form === "prompt" ? await contextLength(engine, call) : undefined));
+  };
+}
+
+function detokenize(engine: Engine, toText: Method<"detokenize">): Handler {
+  return async (call) => {
+    const tokens = decodeDetokenize(await bodyOf(call));
+    return jsonReply(200, encodeDetokenize(await blamed(engine, toText(targetOf(call).model, tokens, call.signal))));
+  };
+}
+
+async function contextLength(engine: Engine, call: Call): Promise<number | undefined> {
+  const models = await blamed(engine, engine.models(call.signal));
+  return models.find(({ id }) => id === targetOf(call).model)?.contextLength;
+}
+
+async function blamed<Result>(engine: Engine, result: Promise<Result>): Promise<Result> {
+  try {
+    return await result;
+  } catch (thrown) {
+    throw blame(thrown, engine.name);
+  }
+}
