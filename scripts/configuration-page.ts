@@ -71,7 +71,7 @@ function sectionText(section: string): string {
     .filter((one) => sectionOf(one) === section)
     .map(rowText);
   return [
-    `### ${section}`,
+    `### \`${section}\``,
     "",
     "| setting | what it does | allowed | default | variables | flag |",
     "|---|---|---|---|---|---|",

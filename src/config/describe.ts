@@ -103,7 +103,8 @@ function toJsonSchema(of: z.ZodType): z.core.JSONSchema.JSONSchema {
 }
 
 function startsWith(pattern: readonly string[], keys: readonly string[]): boolean {
-  return keys.every((key, at) => pattern[at] === key || pattern[at] === "*");
+  // zod drops a `__proto__` without a word; here it matches no name and so is refused.
+  return keys.every((key, at) => pattern[at] === key || (pattern[at] === "*" && key !== "__proto__"));
 }
 
 function* walk(node: z.ZodType, keys: readonly string[]): Generator<Setting> {

@@ -136,7 +136,8 @@ function unknownText(keys: readonly string[], raw: unknown): string {
   }
   const depth = keys.findIndex((_, at) => !isSection(keys.slice(0, at + 1)));
   const siblings = keysBelow(keys.slice(0, depth));
-  return `there is no such setting${suggestion(keys[depth] ?? "", siblings)} (allowed here: ${siblings.join(", ")})`;
+  const allowed = siblings.length > 0 ? ` (allowed here: ${siblings.join(", ")})` : "";
+  return `there is no such setting${suggestion(keys[depth] ?? "", siblings)}${allowed}`;
 }
 
 function toProblem(issue: z.core.$ZodIssue, draft: Draft): Problem {
@@ -195,9 +196,11 @@ function* idleSettings(config: Config, sources: ReadonlyMap<string, string>): Ge
   }
 }
 
-function nearestSource(draft: Draft, path: string): string {
-  for (const [known, source] of draft.sources)
-    if (known.startsWith(`${path}.`) || path.startsWith(`${known}.`)) return source;
+/** Where the things around a path came from: it may be there only because of them. */
+function nearestSource({ sources }: Draft, path: string): string {
+  for (const around of prefixes(path.split(".")).toReversed()) {
+    for (const [known, source] of sources) if (known.startsWith(`${around.join(".")}.`)) return source;
+  }
   return "";
 }
 
