@@ -35,6 +35,7 @@ struct connection {
   size_t slot;
   bool writable;    /* false: waiting for EPOLLOUT */
   long step;        /* of the stream: 0 head and role, 1… text, then finish, usage, done */
+  long events;      /* how many of text; 0: endless */
   const char *out;  /* what is being written; static bytes */
   size_t out_left;
   struct message in;
@@ -131,9 +132,9 @@ static bool send_frame(struct connection *connection, const char *bytes, size_t 
 static bool send_event(struct connection *connection) {
   long step = connection->step++;
   if (step == 0) return send_frame(connection, stream_head.bytes, stream_head.length);
-  if (events == 0 || step <= events) return send_frame(connection, text.bytes, text.length);
-  if (step == events + 1) return send_frame(connection, finish.bytes, finish.length);
-  if (step == events + 2) return send_frame(connection, usage.bytes, usage.length);
+  if (connection->events == 0 || step <= connection->events) return send_frame(connection, text.bytes, text.length);
+  if (step == connection->events + 1) return send_frame(connection, finish.bytes, finish.length);
+  if (step == connection->events + 2) return send_frame(connection, usage.bytes, usage.length);
   end_answer(connection);
   send_frame(connection, done.bytes, done.length);
   return false;
@@ -159,6 +160,7 @@ static void answer(struct connection *connection) {
   if (kind == SILENT) return;
   connection->streaming = true;
   connection->step = 0;
+  connection->events = events;
   if (gap_us == 0) {
     pump(connection);
     return;
