@@ -1,4 +1,3 @@
-import type { Engine } from "../core/engine.ts";
 import type { Provider } from "../core/provider.ts";
 import { fromEngine, translated } from "../dialects/translate.ts";
 import { limited } from "./gate.ts";
@@ -25,9 +24,4 @@ export function createProvider(name: string, settings: ProviderSettings, tools: 
   const provider = kinds[settings.kind](new Upstream(name, settings, tools.log), settings, tools);
   const offered = withOfferedModels(provider, settings);
   return settings.maxConcurrent === undefined ? offered : limited(offered, settings.maxConcurrent * settings.urls.length);
-}
-
-/** The embedded engine as a provider like the others. */
-export function embedded(engine: Engine): Provider {
-  return fromEngine(engine);
 }
