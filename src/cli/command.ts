@@ -1,5 +1,4 @@
 import { parseArgs, type ParseArgsConfig } from "node:util";
-import { settings } from "../config/describe.ts";
 import { suggestion } from "../config/problems.ts";
 import type { Environment } from "../config/environment.ts";
 
@@ -41,20 +40,8 @@ export interface ReadFlags {
   readonly flags: Readonly<Record<string, string | boolean | (string | boolean)[] | undefined>>;
 }
 
-type Options = NonNullable<ParseArgsConfig["options"]>;
-
-/** Flags of the schema's settings, with `--config` and `--set`. */
-export function settingFlags(): Options {
-  const options: Options = { config: { type: "string", short: "c" }, set: { type: "string", multiple: true } };
-  for (const { facts, accepts } of settings()) {
-    if (facts.flag === undefined) continue;
-    options[facts.flag] = {
-      type: accepts.has("boolean") ? "boolean" : "string",
-      ...(facts.short === undefined ? {} : { short: facts.short }),
-    };
-  }
-  return options;
-}
+/** What `readFlags` is told of the flags there are. */
+export type Options = NonNullable<ParseArgsConfig["options"]>;
 
 /** The command line by the flags that exist. Throws `UsageError` for any other, with the nearest that exists. */
 export function readFlags(args: readonly string[], options: Options): ReadFlags {
@@ -76,19 +63,4 @@ export function readFlags(args: readonly string[], options: Options): ReadFlags 
       )}`,
     );
   }
-}
-
-/** Two columns: flags of settings with what they set, for `--help`. */
-export function flagLines(): string[] {
-  const lines = settings().flatMap(({ facts, accepts, about }) => {
-    if (facts.flag === undefined) return [];
-    const value = accepts.has("boolean") ? "" : " <value>";
-    const name = `${facts.short === undefined ? "    " : `-${facts.short}, `}--${facts.flag}${value}`;
-    return [`  ${name.padEnd(26)} ${about.replaceAll("`", "")}`];
-  });
-  return [
-    `  ${"-c, --config <file>".padEnd(26)} The configuration file; otherwise LAIR_CONFIG, ./lair.yaml, the user's own.`,
-    ...lines,
-    `  ${"    --set <path=value>".padEnd(26)} Any other setting, e.g. --set timeouts.idle=5m; may be repeated.`,
-  ];
 }

@@ -10,16 +10,8 @@ import {
 import { checkExposure } from "../config/exposure.ts";
 import { type Loaded, loadConfig, userFile } from "../config/load.ts";
 import { nearest } from "../config/problems.ts";
-import {
-  type Command,
-  exitCodes,
-  flagLines,
-  type ReadFlags,
-  readFlags,
-  settingFlags,
-  type Terminal,
-  UsageError,
-} from "./command.ts";
+import { type Command, exitCodes, type ReadFlags, readFlags, type Terminal, UsageError } from "./command.ts";
+import { flagLines, settingFlags } from "./setting-flags.ts";
 
 /** One line of `lair config show`. */
 interface Shown {

@@ -1,10 +1,11 @@
-import { startRuntime } from "../app.ts";
+import type { Runtime } from "../app.ts";
 import { checkExposure } from "../config/exposure.ts";
 import { type Loaded, loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import type { Provider } from "../core/provider.ts";
-import { type Command, exitCodes, flagLines, readFlags, settingFlags, type Terminal, UsageError } from "./command.ts";
-import { createLogger, type Logger } from "./logger.ts";
+import { type Command, exitCodes, readFlags, type Terminal, UsageError } from "./command.ts";
+import type { Logger } from "./logger.ts";
+import { flagLines, settingFlags } from "./setting-flags.ts";
 import { packageVersion } from "./version.ts";
 
 /** What one provider offers at the start. */
@@ -15,8 +16,6 @@ interface Offer {
   readonly models?: readonly string[];
   readonly problem?: string;
 }
-
-type Runtime = Awaited<ReturnType<typeof startRuntime>>;
 
 export const serve: Command = {
   help: `usage: lair serve [flags]
@@ -47,6 +46,7 @@ exit codes: 0 stopped when asked · 1 could not start · 2 the flags or the conf
     }
     const { level, format } = loaded.config.log;
     const pretty = format === "pretty" || (format === "auto" && terminal.interactive);
+    const { createLogger } = await import("./logger.ts");
     const log = createLogger({ level, format: pretty ? "pretty" : "json" });
     for (const warning of loaded.warnings) log.warn({}, warning);
     try {
@@ -59,6 +59,8 @@ exit codes: 0 stopped when asked · 1 could not start · 2 the flags or the conf
 
 async function runUntilStopped(loaded: Loaded, log: Logger, terminal: Terminal, pretty: boolean): Promise<number> {
   const stop = stopSignal(log);
+  // Not before the configuration is good: `lair serve --help` and every refusal need none of it.
+  const { startRuntime } = await import("../app.ts");
   let runtime: Runtime;
   try {
     runtime = await startRuntime(loaded.config, log, { version: packageVersion(), env: terminal.env });

@@ -72,7 +72,7 @@ const provider = z.strictObject({
 });
 
 type ProviderEntry = z.output<typeof provider>;
-/** One upstream, ready to build: `urls` are base URLs with a port and without a trailing slash. */
+/** One upstream, ready to build: `urls` are base URLs without a trailing slash. */
 type ProviderConfig = Omit<ProviderEntry, "enabled" | "kind" | "urls"> & { kind: ProviderKind; urls: string[] };
 
 /** `providers`: upstreams by name, Ollama among them unless it is switched off. */

@@ -111,5 +111,5 @@ export const schema = z.strictObject({
 
 /** A complete configuration: every default filled in, durations in milliseconds, sizes in bytes. */
 export type Config = z.output<typeof schema>;
-/** One upstream, ready to build: `urls` are base URLs with a port and without a trailing slash. */
+/** One upstream, ready to build: `urls` are base URLs without a trailing slash. */
 export type ProviderConfig = Config["providers"][string];

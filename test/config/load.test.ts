@@ -199,7 +199,7 @@ describe("bad input", () => {
     );
     expect(await refusal({ file: "providers: { 'a:b': { kind: vllm } }" })).toMatch(/no name for a provider/);
     expect(await refusal({ file: "providers: { llama_cpp: {} }" })).toMatch(/is the name of the embedded engine/);
-    expect(await refusal({ file: "providers: { __proto__: { kind: vllm } }" })).toMatch(/no name for a provider/);
+    expect(await refusal({ file: "providers: { __proto__: { kind: vllm } }" })).toMatch(/__proto__ .*no such setting/);
   });
 
   it("tells which variable of ${env:…} is not set", async () => {
