@@ -1,7 +1,7 @@
 import type { ChatEvent, ChatRequest, FinishReason, TokenLogprob, Usage } from "../../core/chat.ts";
 import { ApiError } from "../../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../../core/json.ts";
-import { parseSse } from "../../wire/sse.ts";
+import { parseSse, type SseEvent } from "../../wire/sse.ts";
 import { endedEarly, reasonWith } from "../answer.ts";
 import { estimateTokens } from "../estimate.ts";
 import { textOf } from "./messages.ts";
@@ -25,15 +25,10 @@ export async function* decodeStream(
   options: DecodeOptions = {},
 ): AsyncGenerator<ChatEvent> {
   const reader = new ChunkReader(request, options);
-  try {
-    for await (const { data, stray } of parseSse(bytes)) {
-      if (data === "[DONE]") break;
-      if (stray === undefined && data !== "") yield* reader.read(parseFrame(data));
-      else if (stray !== undefined) yield* reader.readStray(stray);
-    }
-  } catch (error) {
-    // All was said: a connection that breaks between the finish and `[DONE]` takes nothing away.
-    if (error instanceof ApiError || !reader.finished) throw error;
+  for await (const { data, stray } of untilBroken(parseSse(bytes), reader)) {
+    if (data === "[DONE]") break;
+    if (stray !== undefined) yield* reader.readStray(stray);
+    else if (data !== "") yield* reader.read(parseFrame(data));
   }
   yield* reader.end();
 }
@@ -138,6 +133,15 @@ class ChunkReader {
     const { messages, tools } = this.#request;
     const asked = messages.reduce((sum, message) => sum + textOf(message.content).length, 0) + (tools.length === 0 ? 0 : JSON.stringify(tools).length);
     return { promptTokens: estimateTokens(asked), completionTokens: this.#said === 0 ? 0 : estimateTokens(this.#said) };
+  }
+}
+
+/** A connection that breaks between the finish and `[DONE]` takes nothing away: all was said. */
+async function* untilBroken(events: AsyncIterable<SseEvent>, reader: ChunkReader): AsyncGenerator<SseEvent> {
+  try {
+    yield* events;
+  } catch (error) {
+    if (!reader.finished) throw error;
   }
 }
 
