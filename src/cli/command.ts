@@ -64,3 +64,8 @@ export function readFlags(args: readonly string[], options: Options): ReadFlags 
     );
   }
 }
+
+/** Without control characters: what a caller or another server sends must not steer the terminal. */
+export function plainText(text: string): string {
+  return text.replace(/\p{Cc}/gu, " ");
+}

@@ -1,5 +1,6 @@
 import { destination, pino, stdSerializers, stdTimeFunctions } from "pino";
 import type { Log } from "../core/log.ts";
+import { plainText } from "./command.ts";
 
 export interface LogOptions {
   readonly level: "debug" | "info" | "warn" | "error" | "silent";
@@ -77,17 +78,11 @@ export function prettyLine(line: string, coloured: boolean): string {
     if (typeof trace === "string")
       stack += `${trace
         .split("\n")
-        .map((one) => `    ${plain(one)}`)
+        .map((one) => `    ${plainText(one)}`)
         .join("\n")}\n`;
     else
       words.push(`${key}=${typeof value === "string" && /^[\w./:@+*-]+$/.test(value) ? value : JSON.stringify(value)}`);
   }
-  const rest = words.length === 0 ? "" : `  ${tint("90", plain(words.join(" ")))}`;
-  return `${tint("90", clock)} ${tint(colours[name], name.padEnd(5))} ${plain(typeof msg === "string" ? msg : "")}${rest}\n${stack}`;
-}
-
-/** Without control characters: what a caller sends must not steer the terminal. */
-function plain(text: string): string {
-  // oxlint-disable-next-line no-control-regex -- that is the point
-  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, " ");
+  const rest = words.length === 0 ? "" : `  ${tint("90", plainText(words.join(" ")))}`;
+  return `${tint("90", clock)} ${tint(colours[name], name.padEnd(5))} ${plainText(typeof msg === "string" ? msg : "")}${rest}\n${stack}`;
 }

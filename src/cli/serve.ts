@@ -2,19 +2,19 @@ import type { Runtime } from "../app.ts";
 import { checkExposure } from "../config/exposure.ts";
 import { type Loaded, loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
-import type { Provider } from "../core/provider.ts";
+import { formatDuration } from "../config/units.ts";
 import { type Command, exitCodes, readFlags, type Terminal, UsageError } from "./command.ts";
 import type { Logger } from "./logger.ts";
+import { askOffers, nextStep, offerLines } from "./offers.ts";
 import { flagLines, settingFlags } from "./setting-flags.ts";
 import { packageVersion } from "./version.ts";
 
-/** What one provider offers at the start. */
-interface Offer {
-  readonly name: string;
-  readonly where: string;
-  /** Ids of its models; undefined when it did not tell. */
-  readonly models?: readonly string[];
-  readonly problem?: string;
+/** Where the lines of a server go. */
+interface Output {
+  readonly log: Logger;
+  readonly terminal: Terminal;
+  /** Whether a person reads them. */
+  readonly pretty: boolean;
 }
 
 export const serve: Command = {
@@ -50,14 +50,15 @@ exit codes: 0 stopped when asked · 1 could not start · 2 the flags or the conf
     const log = createLogger({ level, format: pretty ? "pretty" : "json" });
     for (const warning of loaded.warnings) log.warn({}, warning);
     try {
-      return await runUntilStopped(loaded, log, terminal, pretty);
+      return await runUntilStopped(loaded, { log, terminal, pretty });
     } finally {
       log.flush();
     }
   },
 };
 
-async function runUntilStopped(loaded: Loaded, log: Logger, terminal: Terminal, pretty: boolean): Promise<number> {
+async function runUntilStopped(loaded: Loaded, output: Output): Promise<number> {
+  const { log, terminal, pretty } = output;
   const stop = stopSignal(log);
   // Not before the configuration is good: `lair serve --help` and every refusal need none of it.
   const { startRuntime } = await import("../app.ts");
@@ -69,16 +70,14 @@ async function runUntilStopped(loaded: Loaded, log: Logger, terminal: Terminal, 
     return exitCodes.failed;
   }
   const seconds = (performance.now() / 1000).toFixed(2);
-  if (pretty)
-    terminal.print(
-      `\nLocal AI Runtime ${packageVersion()} is ready in ${seconds} s\n\n  OpenAI address   ${runtime.url}/v1`,
-    );
-  else log.info({ url: runtime.url, seconds: Number(seconds), file: loaded.file }, "ready");
+  if (pretty) {
+    terminal.print(`\nLocal AI Runtime ${packageVersion()} is ready in ${seconds} s: ${runtime.url}/v1\n`);
+  } else log.info({ url: runtime.url, seconds: Number(seconds), file: loaded.file }, "ready");
   log.flush();
-  void announce(runtime, loaded, pretty ? terminal : undefined, log);
+  void announce(runtime, loaded, output);
   const signal = await stop;
-  const grace = loaded.config.timeouts.shutdown / 1000;
-  log.info({ signal }, `stopping: answers under way have ${grace} s to finish; again to end at once`);
+  const grace = formatDuration(loaded.config.timeouts.shutdown);
+  log.info({ signal }, `stopping: answers under way have ${grace} to finish; press again to end at once`);
   log.flush();
   await runtime.close();
   log.info({}, "stopped");
@@ -106,81 +105,18 @@ function stopSignal(log: Logger): Promise<NodeJS.Signals> {
   });
 }
 
-/** Says what each provider offers, as soon as it has told or its time to tell is over; the server answers already. */
-async function announce(
-  runtime: Runtime,
-  { config, file }: Loaded,
-  terminal: Terminal | undefined,
-  log: Logger,
-): Promise<void> {
-  const offers = await Promise.all(runtime.providers.map((provider) => ask(provider, config)));
-  if (terminal === undefined) {
-    for (const { name, where, models, problem } of offers) {
-      log.info(
-        {
-          provider: name,
-          where,
-          ...(models === undefined ? {} : { models: models.length }),
-          ...(problem === undefined ? {} : { problem }),
-        },
-        "provider",
-      );
-    }
-    const hint = nextStep(offers, config);
-    if (hint !== undefined) log.warn({}, hint.join(" "));
+/** Says what each provider offers, when it has told or its time to tell is over; the server answers already. */
+async function announce(runtime: Runtime, { config, file }: Loaded, write: Output): Promise<void> {
+  const offers = await askOffers(runtime.providers, config);
+  if (write.pretty) {
+    for (const line of offerLines(offers, config, file)) write.terminal.print(line);
     return;
   }
-  const width = Math.max(...offers.map(({ name }) => name.length), 14);
-  for (const offer of offers)
-    terminal.print(
-      `  ${offer.name.padEnd(width)}   ${offerText(offer)}${offer.name === config.defaultProvider ? "   (default)" : ""}`,
-    );
-  terminal.print(`  ${"configuration".padEnd(width)}   ${file ?? "defaults, environment and flags (no lair.yaml)"}`);
-  terminal.print(`  ${"keys".padEnd(width)}   ${keysText(config)}\n`);
-  const model = offers.find(({ name, models }) => name === config.defaultProvider && (models?.length ?? 0) > 0)
-    ?.models?.[0];
-  for (const line of nextStep(offers, config) ?? []) terminal.print(`  ${line}`);
-  if (model !== undefined) terminal.print(`  default model: ${model}\n`);
-}
-
-async function ask(provider: Provider, config: Config): Promise<Offer> {
-  const entry = config.providers[provider.name];
-  const where = entry === undefined ? (config.llama.model ?? "built-in demo model") : entry.urls.join(", ");
-  const limit = AbortSignal.timeout(config.timeouts.probe + 500);
-  const late = new Promise<never>((_, reject) =>
-    limit.addEventListener("abort", () => reject(new Error("no answer yet")), { once: true }),
-  );
-  try {
-    const models = await Promise.race([provider.models(limit), late]);
-    return { name: provider.name, where, models: models.filter(({ state }) => state !== "failed").map(({ id }) => id) };
-  } catch (error) {
-    return { name: provider.name, where, problem: error instanceof Error ? error.message : String(error) };
+  for (const { name, where, models, problem } of offers) {
+    write.log.info({ provider: name, where, models: models.length, problem }, "provider");
   }
-}
-
-function offerText({ where, models, problem }: Offer): string {
-  if (models === undefined) return `${where}: ${problem ?? "no answer"}`;
-  return `${where}: ${models.length === 1 ? (models[0] ?? "") : models.length === 0 ? "no models" : `${models.length} models`}`;
-}
-
-function keysText({ auth, listen, insecure }: Config): string {
-  if (auth.keys.length > 0) return `${auth.keys.length} (callers send one as a Bearer token)`;
-  return insecure
-    ? `none: whoever reaches ${listen.host} may use the models (--insecure)`
-    : "none needed on this machine";
-}
-
-/** What to do when there is no model but the demo. */
-function nextStep(offers: readonly Offer[], config: Config): string[] | undefined {
-  const own =
-    config.llama.model !== undefined ||
-    offers.some(({ name, models }) => name !== "llama_cpp" && (models?.length ?? 0) > 0);
-  if (own) return undefined;
-  return [
-    "Only the built-in demo model is there, which is for trying the connection. For real answers, start with one of:",
-    "  LLAMA_CPP_MODEL=<a .gguf file, or a folder of them>",
-    "  OLLAMA_HOST=http://127.0.0.1:11434",
-  ];
+  const hint = nextStep(offers, config);
+  if (hint.length > 0) write.log.warn({}, hint.join(" "));
 }
 
 /** Why the server could not start, with what to do. */

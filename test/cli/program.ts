@@ -41,7 +41,7 @@ export function start(args: readonly string[], options: { env?: Record<string, s
   for (const name of ["stdout", "stderr"] as const)
     child[name].setEncoding("utf8").on("data", (text: string) => (texts[name] += text));
   const output = (): string => texts.stdout + texts.stderr;
-  const ended = once(child, "close").then(([code]: [number | null]) => ({ code, ...texts }));
+  const ended = once(child, "close").then(([code]) => ({ code: code as number | null, ...texts }));
   return {
     child,
     output,

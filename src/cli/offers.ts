@@ -1,0 +1,77 @@
+import type { Config } from "../config/schema.ts";
+import type { Provider } from "../core/provider.ts";
+import { plainText } from "./command.ts";
+
+/** What one provider offers at the start. */
+export interface Offer {
+  readonly name: string;
+  /** Its addresses, or the engine's model file or folder. */
+  readonly where: string;
+  /** Ids of the models that can be asked. */
+  readonly models: readonly string[];
+  /** Why it, or some of its models, cannot be asked now. */
+  readonly problem?: string;
+}
+
+/** What every provider offers; one that does not tell within the configured time is said to be silent. */
+export function askOffers(providers: readonly Provider[], config: Config): Promise<Offer[]> {
+  return Promise.all(providers.map((provider) => askOffer(provider, config)));
+}
+
+/** The lines that a person sees when the server is ready; labels in one column. */
+export function offerLines(offers: readonly Offer[], config: Config, file: string | undefined): string[] {
+  const first = offers.find(({ name }) => name === config.defaultProvider)?.models[0];
+  const rows: [label: string, text: string][] = offers.map((offer) => [offer.name, offerText(offer)]);
+  rows.push(["default model", first ?? `none: ${config.defaultProvider} offers no model now`]);
+  rows.push(["configuration", file ?? "defaults, environment and flags (no lair.yaml)"]);
+  rows.push(["keys", keysText(config)]);
+  const width = Math.max(...rows.map(([label]) => label.length));
+  return [
+    ...rows.map(([label, text]) => `  ${label.padEnd(width)}   ${plainText(text)}`),
+    "",
+    ...nextStep(offers, config).map((line) => `  ${line}`),
+  ];
+}
+
+/** What to do next while there is no model but the demo; nothing otherwise. */
+export function nextStep(offers: readonly Offer[], { llama }: Config): string[] {
+  const others = offers.some(({ name, models }) => name !== "llama_cpp" && models.length > 0);
+  if (llama.model !== undefined || others) return [];
+  return [
+    "Only the built-in demo model is there, for trying the connection. For real answers, start with one of:",
+    "  LLAMA_CPP_MODEL=<a .gguf file, or a folder of them>",
+    "  OLLAMA_HOST=http://127.0.0.1:11434",
+  ];
+}
+
+async function askOffer(provider: Provider, config: Config): Promise<Offer> {
+  const entry = config.providers[provider.name];
+  const where = entry === undefined ? (config.llama.model ?? "built-in demo model") : entry.urls.join(", ");
+  const limit = AbortSignal.timeout(config.timeouts.probe);
+  const late = new Promise<never>((_, reject) => {
+    limit.addEventListener("abort", () => reject(new Error("no answer yet")), { once: true });
+  });
+  try {
+    // Some servers' lists are constants: only their health tells whether they are there.
+    const [models, health] = await Promise.race([Promise.all([provider.models(limit), provider.health(limit)]), late]);
+    const failed = models.find(({ state }) => state === "failed");
+    const problem = health.ok ? failed && `${failed.id}: ${failed.problem ?? "cannot be loaded"}` : health.detail;
+    const able = health.ok ? models.filter(({ state }) => state !== "failed").map(({ id }) => id) : [];
+    return { name: provider.name, where, models: able, ...(problem === undefined ? {} : { problem }) };
+  } catch (error) {
+    return { name: provider.name, where, models: [], problem: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+function offerText({ where, models, problem }: Offer): string {
+  const [only = ""] = models;
+  const count = models.length === 1 ? only : `${models.length} models`;
+  if (problem === undefined) return `${where}: ${models.length === 0 ? "no models" : count}`;
+  if (models.length > 0) return `${where}: ${count}; ${problem}`;
+  return problem.includes(where) ? problem : `${where}: ${problem}`;
+}
+
+function keysText({ auth, listen, insecure }: Config): string {
+  if (auth.keys.length > 0) return `${auth.keys.length} (callers send one as a Bearer token)`;
+  return insecure ? `none: whoever reaches ${listen.host} may use the models` : "none needed on this machine";
+}
