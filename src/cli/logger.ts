@@ -65,7 +65,7 @@ export function createLogger({ level, format, write }: LogOptions): Logger {
 }
 
 /** One of pino's JSON lines → `12:34:56 warn  message  field=value`, an error's stack below it. */
-export function prettyLine(line: string, coloured: boolean): string {
+function prettyLine(line: string, coloured: boolean): string {
   const { time, level, msg, ...fields } = JSON.parse(line) as Record<string, unknown>;
   const name = String(level);
   const tint = (code: string | undefined, text: string): string =>

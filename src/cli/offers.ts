@@ -33,12 +33,14 @@ export function offerLines(offers: readonly Offer[], config: Config, file: strin
   ];
 }
 
-/** What to do next while there is no model but the demo; nothing otherwise. */
+/** What to do next while there is no model, or none but the demo; nothing otherwise. */
 export function nextStep(offers: readonly Offer[], { llama }: Config): string[] {
   const others = offers.some(({ name, models }) => name !== "llama_cpp" && models.length > 0);
   if (llama.model !== undefined || others) return [];
+  const demo = offers.some(({ models }) => models.length > 0);
+  const state = demo ? "Only the built-in demo model is there, for trying the connection" : "There is no model yet";
   return [
-    "Only the built-in demo model is there, for trying the connection. For real answers, start with one of:",
+    `${state}. For real answers, start with one of:`,
     "  LLAMA_CPP_MODEL=<a .gguf file, or a folder of them>",
     "  OLLAMA_HOST=http://127.0.0.1:11434",
   ];
@@ -46,7 +48,7 @@ export function nextStep(offers: readonly Offer[], { llama }: Config): string[] 
 
 async function askOffer(provider: Provider, config: Config): Promise<Offer> {
   const entry = config.providers[provider.name];
-  const where = entry === undefined ? (config.llama.model ?? "built-in demo model") : entry.urls.join(", ");
+  const where = entry === undefined ? (config.llama.model ?? "built-in") : entry.urls.join(", ");
   const limit = AbortSignal.timeout(config.timeouts.probe);
   const late = new Promise<never>((_, reject) => {
     limit.addEventListener("abort", () => reject(new Error("no answer yet")), { once: true });
