@@ -20,7 +20,7 @@ export function withOfferedModels(provider: Provider, settings: Settings): Provi
       const named = [...aliases].map(([alias, id]) => aliasOf(alias, id, all));
       return [...named, ...all.filter((model) => offered(model.id) && !aliases.has(model.id))];
     },
-    handle(call) {
+    async handle(call) {
       const { target } = call;
       if (target === undefined) throw new TypeError("the call has no target");
       const real = aliases.get(target.model);

@@ -86,7 +86,10 @@ async function play(steps: Step[], request: FakeRequest, reply: ServerResponse):
   const say = (message: JsonObject): void => line(chat ? { message: { role: "assistant", content: "", ...message }, done: false } : { response: message.content, done: false });
   for (const step of steps) {
     if (reply.destroyed) return;
-    if (await playCommon(step, reply)) continue;
+    if (await playCommon(step, reply)) {
+      if ("status" in step || "die" in step || "end" in step) return;
+      continue;
+    }
     if ("text" in step) say({ content: step.text });
     else if ("reasoning" in step) say({ thinking: step.reasoning });
     else if ("call" in step) say({ tool_calls: [toCall(step.call)] });

@@ -43,7 +43,7 @@ async function playStream(steps: Step[], request: FakeRequest, reply: ServerResp
   };
   for (const step of steps) {
     if (await playCommon(step, reply)) {
-      if ("status" in step || "die" in step) return;
+      if ("status" in step || "die" in step || "end" in step) return;
       continue;
     }
     if (!reply.headersSent && manner.opening !== undefined && !("error" in step)) delta(manner.opening);
@@ -73,7 +73,7 @@ async function playWhole(steps: Step[], request: FakeRequest, reply: ServerRespo
   for (const step of steps) {
     if ("error" in step) return sendJson(reply, 500, { error: { message: step.error, type: "InternalServerError", param: null, code: 500 } });
     if (await playCommon(step, reply)) {
-      if ("status" in step || "die" in step) return;
+      if ("status" in step || "die" in step || "end" in step) return;
     } else if ("text" in step) message.content = String(message.content) + step.text;
     else if ("reasoning" in step) message[manner.reasoning === "inline" ? "content" : manner.reasoning] = step.reasoning;
     else if ("call" in step) calls.push(toCall(step.call, calls.length));

@@ -15,6 +15,8 @@ export type Step =
   | { error: string }
   /** Bytes as they are, one write. */
   | { raw: string | Uint8Array }
+  /** A clean end here, without what the server says at its end. */
+  | { end: true }
   /** The connection breaks. */
   | { die: true }
   /** A whole reply of this status; first step only. */
@@ -110,7 +112,10 @@ export async function playCommon(step: Step, reply: ServerResponse): Promise<boo
   else if ("wait" in step) {
     if (reply.headersSent) reply.flushHeaders();
     await step.wait;
-  } else if ("raw" in step) reply.write(step.raw);
+  } else if ("raw" in step) {
+    if (!reply.headersSent) reply.writeHead(200, { "content-type": "text/event-stream" });
+    reply.write(step.raw);
+  } else if ("end" in step) reply.end();
   else if ("die" in step) {
     // What was written so far must arrive: a reset may overtake it.
     if (reply.headersSent) reply.write("", () => reply.socket?.end());

@@ -15,7 +15,7 @@ const nested = (status: number, message: string, type: string): JsonObject => ({
 
 const manner: Manner = {
   reasoning: "reasoning",
-  openFinish: undefined,
+  openFinish: null,
   opening: { role: "assistant", content: "" },
   usage: "asked",
   ids: "stable",
