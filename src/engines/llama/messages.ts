@@ -1,0 +1,123 @@
+import type {
+  ChatEvent,
+  ChatRequest,
+  CompletionRequest,
+  EmbeddingRequest,
+  Embeddings,
+  FinishReason,
+  RerankRequest,
+  RerankResult,
+  TokenLogprob,
+  Usage,
+} from "../../core/chat.ts";
+import type { ErrorCode } from "../../core/errors.ts";
+import type { LlamaSettings, Sampling, WorkerSettings } from "./settings.ts";
+
+/** A failure on its way between processes: what an `ApiError` is made of. */
+export interface Failure {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly param?: string;
+}
+
+/** What is known of a model once it is loaded. */
+export interface LoadedModel {
+  readonly contextLength: number;
+  readonly template: string | null;
+  readonly bosText: string;
+  readonly eosText: string;
+  readonly addsBos: boolean;
+  readonly use: "chat" | "embeddings" | "rerank";
+  readonly release: string;
+  readonly description: string;
+  readonly devices: string[];
+}
+
+/** A question that has one answer. */
+export type Query =
+  | { readonly type: "embed"; readonly request: EmbeddingRequest }
+  | { readonly type: "rerank"; readonly request: RerankRequest }
+  | { readonly type: "tokenize"; readonly text: string }
+  | { readonly type: "detokenize"; readonly tokens: number[] };
+
+export interface Answers {
+  embed: Embeddings;
+  rerank: RerankResult;
+  tokenize: number[];
+  detokenize: string;
+}
+
+/** Parent → child process. */
+export type ParentMessage =
+  | { readonly type: "load"; readonly settings: WorkerSettings; readonly defaults: LlamaSettings }
+  | { readonly type: "chat"; readonly id: number; readonly request: ChatRequest }
+  | { readonly type: "complete"; readonly id: number; readonly request: CompletionRequest }
+  | { readonly type: "query"; readonly id: number; readonly query: Query }
+  | { readonly type: "abort"; readonly id: number }
+  | { readonly type: "stop" };
+
+/** Child process → parent. */
+export type ChildMessage =
+  | { readonly type: "loading"; readonly permille: number }
+  | { readonly type: "ready"; readonly model: LoadedModel }
+  | { readonly type: "warning"; readonly message: string }
+  | { readonly type: "load-failed"; readonly reason: "file" | "memory" | "library"; readonly message: string }
+  | { readonly type: "events"; readonly events: [id: number, ChatEvent[]][] }
+  | { readonly type: "answer"; readonly id: number; readonly answer: Answers[keyof Answers] }
+  | { readonly type: "failed"; readonly id: number; readonly failure: Failure };
+
+/** Text to be generated: a chat or a completion after its prompt was rendered. */
+export interface GenerateJob {
+  readonly type: "generate";
+  readonly id: number;
+  readonly prompt: string | number[];
+  /** The request's field that holds the prompt, for errors. */
+  readonly param: "messages" | "prompt";
+  readonly sampling: Sampling;
+  readonly maxTokens: number | null;
+  readonly stop: string[];
+  /** Alternatives for each token; null: no log probabilities. */
+  readonly topLogprobs: number | null;
+  /** Control tokens that are part of the output's syntax; all others are left out of the text. */
+  readonly preserved: string[];
+  readonly grammar: Grammar | null;
+  readonly session: string | null;
+}
+
+/** A GBNF grammar with the rule `root`, and where in the output it begins. */
+export interface Grammar {
+  readonly text: string;
+  /** The output may open with reasoning, which is free: the grammar rules what follows the closing tag. */
+  readonly reasoning: { readonly open: string; readonly close: string; readonly opened: boolean } | null;
+}
+
+/** Child process's main thread → its worker thread. */
+export type WorkerMessage =
+  | GenerateJob
+  | { readonly type: "query"; readonly id: number; readonly query: Query }
+  | { readonly type: "abort"; readonly id: number }
+  | { readonly type: "stop" };
+
+/** What one step brought for one request. */
+export type Output =
+  | { readonly id: number; readonly type: "progress"; readonly event: ChatEvent & { type: "progress" } }
+  | { readonly id: number; readonly type: "text"; readonly text: string; readonly tokens: number; readonly logprobs?: TokenLogprob[] }
+  | { readonly id: number; readonly type: "finish"; readonly reason: FinishReason; readonly usage: Usage }
+  | { readonly id: number; readonly type: "answer"; readonly answer: Answers[keyof Answers] }
+  | { readonly id: number; readonly type: "failed"; readonly failure: Failure };
+
+/** Worker thread → its main thread. Outputs of one step travel together. */
+export type WorkerEvent =
+  | { readonly type: "loading"; readonly permille: number }
+  | { readonly type: "ready"; readonly model: LoadedModel }
+  | { readonly type: "warning"; readonly message: string }
+  | { readonly type: "load-failed"; readonly reason: "file" | "memory" | "library"; readonly message: string }
+  | { readonly type: "outputs"; readonly outputs: Output[] }
+  | { readonly type: "stopped" };
+
+/** What a worker thread is started with. */
+export interface WorkerStart {
+  readonly settings: WorkerSettings;
+  /** One byte that is set to break off the decode in progress; the worker clears it before every step. */
+  readonly interrupt: SharedArrayBuffer;
+}

@@ -1,0 +1,204 @@
+import type { ContextParams, LlamaLibrary, ModelHandle, VocabularyHandle } from "./binding.ts";
+import type { WorkerSettings } from "./settings.ts";
+
+/** Why a model could not be opened. */
+export class ModelError extends Error {
+  readonly reason: "file" | "memory";
+
+  constructor(reason: "file" | "memory", message: string) {
+    super(message);
+    this.reason = reason;
+  }
+}
+
+/** A model in memory. Every method is safe to call with any argument. */
+export class NativeModel {
+  readonly library: LlamaLibrary;
+  readonly handle: ModelHandle;
+  readonly vocabulary: Vocabulary;
+
+  private constructor(library: LlamaLibrary, handle: ModelHandle) {
+    this.library = library;
+    this.handle = handle;
+    this.vocabulary = new Vocabulary(library, library.functions.llama_model_get_vocab(handle));
+  }
+
+  /** Blocks for as long as the load takes; `onProgress` gets 0 … 1. Throws `ModelError`. */
+  static load(library: LlamaLibrary, settings: WorkerSettings, onProgress: (fraction: number) => void): NativeModel {
+    const { functions } = library;
+    const callback = library.onProgress((fraction) => {
+      onProgress(fraction);
+      return true;
+    });
+    const params = functions.llama_model_default_params();
+    params.n_gpu_layers = settings.gpuLayers === "all" || settings.gpuLayers === null ? -1 : settings.gpuLayers;
+    params.split_mode = { none: 0, layer: 1, row: 2 }[settings.splitMode];
+    params.main_gpu = settings.mainGpu;
+    params.progress_callback = callback.address;
+    try {
+      const handle = functions.llama_model_load_from_file(settings.path, params);
+      if (handle === null) throw new ModelError("file", "llama.cpp could not load the file");
+      return new NativeModel(library, handle);
+    } finally {
+      callback.release();
+    }
+  }
+
+  get trainedContext(): number {
+    return this.library.functions.llama_model_n_ctx_train(this.handle);
+  }
+
+  get embeddingLength(): number {
+    return this.library.functions.llama_model_n_embd_out(this.handle);
+  }
+
+  get classCount(): number {
+    return this.library.functions.llama_model_n_cls_out(this.handle);
+  }
+
+  /** The GGUF's `<architecture>.pooling_type`, or null. */
+  get poolingType(): number | null {
+    const architecture = this.#metadata("general.architecture");
+    const pooling = architecture === null ? null : this.#metadata(`${architecture}.pooling_type`);
+    return pooling === null ? null : Number(pooling);
+  }
+
+  #metadata(key: string): string | null {
+    const buffer = Buffer.alloc(256);
+    const length = this.library.functions.llama_model_meta_val_str(this.handle, key, buffer, buffer.length);
+    return length < 0 || length >= buffer.length ? null : buffer.toString("utf8", 0, length);
+  }
+
+  /** Encoders (BERT) make vectors, never text. */
+  get generates(): boolean {
+    return this.library.functions.llama_model_has_decoder(this.handle);
+  }
+
+  /** Whether a part of a sequence can be taken back; recurrent, hybrid and sliding-window memories cannot. */
+  get rewinds(): boolean {
+    const { functions } = this.library;
+    return !functions.llama_model_is_recurrent(this.handle) && !functions.llama_model_is_hybrid(this.handle);
+  }
+
+  get chatTemplate(): string | null {
+    return this.library.functions.llama_model_chat_template(this.handle, null);
+  }
+
+  get description(): string {
+    const buffer = Buffer.alloc(256);
+    const length = this.library.functions.llama_model_desc(this.handle, buffer, buffer.length);
+    return buffer.toString("utf8", 0, Math.max(0, Math.min(length, buffer.length - 1)));
+  }
+
+  free(): void {
+    this.library.functions.llama_model_free(this.handle);
+  }
+}
+
+/** Context parameters that all contexts of these settings share. */
+export function contextParams(library: LlamaLibrary, settings: WorkerSettings): ContextParams {
+  const params = library.functions.llama_context_default_params();
+  params.n_threads = settings.threads;
+  params.n_threads_batch = settings.threadsBatch;
+  params.flash_attn_type = { auto: -1, off: 0, on: 1 }[settings.flashAttention];
+  params.offload_kqv = settings.offloadKqv;
+  return params;
+}
+
+/** Text ⇄ tokens of one model. */
+export class Vocabulary {
+  readonly handle: VocabularyHandle;
+  readonly size: number;
+  readonly addsBos: boolean;
+  readonly #library: LlamaLibrary;
+  readonly #pieces = new Map<number, Buffer>();
+
+  constructor(library: LlamaLibrary, handle: VocabularyHandle) {
+    this.#library = library;
+    this.handle = handle;
+    this.size = library.functions.llama_vocab_n_tokens(handle);
+    this.addsBos = library.functions.llama_vocab_get_add_bos(handle);
+  }
+
+  has(token: number): boolean {
+    return Number.isInteger(token) && token >= 0 && token < this.size;
+  }
+
+  /** The begin-of-sequence token, or −1. */
+  get bos(): number {
+    return this.#library.functions.llama_vocab_bos(this.handle);
+  }
+
+  get eos(): number {
+    return this.#library.functions.llama_vocab_eos(this.handle);
+  }
+
+  get separator(): number {
+    return this.#library.functions.llama_vocab_sep(this.handle);
+  }
+
+  /** A control token's own text, e.g. `<s>`; "" for none. */
+  textOf(token: number): string {
+    return this.has(token) ? this.piece(token).toString("utf8") : "";
+  }
+
+  endsGeneration(token: number): boolean {
+    return this.has(token) && this.#library.functions.llama_vocab_is_eog(this.handle, token);
+  }
+
+  isControl(token: number): boolean {
+    return this.has(token) && this.#library.functions.llama_vocab_is_control(this.handle, token);
+  }
+
+  /** `addSpecial`: with the begin (and end) tokens that the model wants. `parseSpecial`: control tokens written out count. */
+  tokenize(text: string, options: { addSpecial: boolean; parseSpecial: boolean }): number[] {
+    const bytes = Buffer.from(text);
+    const attempt = (capacity: number): { count: number; tokens: Int32Array } => {
+      const tokens = new Int32Array(capacity);
+      const count = this.#library.functions.llama_tokenize(
+        this.handle,
+        bytes,
+        bytes.length,
+        tokens,
+        capacity,
+        options.addSpecial,
+        options.parseSpecial,
+      );
+      return { count, tokens };
+    };
+    // A token is at least a byte; a negative count tells the room that is needed.
+    let { count, tokens } = attempt(bytes.length + 8);
+    if (count < 0) ({ count, tokens } = attempt(-count));
+    return Array.from(tokens.subarray(0, Math.max(0, count)));
+  }
+
+  /** The bytes of one token, control tokens by their name; may be a part of a character. */
+  piece(token: number): Buffer {
+    const known = this.#pieces.get(token);
+    if (known !== undefined) return known;
+    const piece = this.#readPiece(token, 64);
+    this.#pieces.set(token, piece);
+    return piece;
+  }
+
+  #readPiece(token: number, room: number): Buffer {
+    if (!this.has(token)) return Buffer.alloc(0);
+    const buffer = Buffer.alloc(room);
+    const length = this.#library.functions.llama_token_to_piece(this.handle, token, buffer, room, 0, true);
+    return length < 0 ? this.#readPiece(token, -length) : Buffer.from(buffer.subarray(0, length));
+  }
+
+  /** Tokens as text; ids that the vocabulary does not have are left out. */
+  detokenize(tokens: number[]): string {
+    const known = Int32Array.from(tokens.filter((token) => this.has(token)));
+    const attempt = (room: number): { length: number; buffer: Buffer } => {
+      const buffer = Buffer.alloc(room);
+      const { functions } = this.#library;
+      const length = functions.llama_detokenize(this.handle, known, known.length, buffer, room, false, true);
+      return { length, buffer };
+    };
+    let { length, buffer } = attempt(known.length * 8 + 16);
+    if (length < 0) ({ length, buffer } = attempt(-length));
+    return buffer.toString("utf8", 0, Math.max(0, length));
+  }
+}

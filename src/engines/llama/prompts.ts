@@ -1,0 +1,128 @@
+import { randomBytes } from "node:crypto";
+import type { ChatRequest, Tool } from "../../core/chat.ts";
+import { ApiError } from "../../core/errors.ts";
+import { GrammarBuilder } from "../grammar/json-schema.ts";
+import { addToolCalls } from "../grammar/tool-calls.ts";
+import { type Family, detectFamily } from "../parsers/families.ts";
+import { textParser } from "../parsers/parser.ts";
+import { ReasoningParser, thinkTags } from "../parsers/reasoning.ts";
+import { ChatTemplate, renderChatml } from "../templates/chat-template.ts";
+import { withToolPrompt } from "../templates/hermes-prompt.ts";
+import type { GenerateJob, Grammar, LoadedModel } from "./messages.ts";
+import { type LlamaSettings, toSampling } from "./settings.ts";
+
+/** A chat ready for the worker, and the parser of what it will say. */
+export interface PreparedChat {
+  readonly job: GenerateJob;
+  readonly parser: ReasoningParser;
+  /** Schema keywords that the grammar had to leave out. */
+  readonly loosened: string[];
+}
+
+/** Turns chats into prompts as the loaded model wants them. */
+export class Prompts {
+  readonly #model: LoadedModel;
+  readonly #settings: LlamaSettings;
+  readonly #template: ChatTemplate | null;
+  readonly #family: Family;
+  /** What is amiss with the model's template; to be logged once. */
+  readonly warning: string | null;
+
+  constructor(model: LoadedModel, settings: LlamaSettings) {
+    this.#model = model;
+    this.#settings = settings;
+    const opened = settings.useJinja === false ? null : openTemplate(model);
+    this.#template = opened?.template ?? null;
+    this.warning = opened?.warning ?? null;
+    this.#family = detectFamily(this.#template?.source ?? null);
+  }
+
+  /** Throws `ApiError` when the template refuses the messages or a schema cannot be expressed. */
+  prepare(id: number, request: ChatRequest): PreparedChat {
+    const tools = request.toolChoice === "none" ? [] : [...request.tools];
+    const prompt = this.#render(request, tools);
+    const opened = /<think>\s*$/.test(prompt);
+    const builder = new GrammarBuilder({ strict: isStrict(request), param: "response_format" });
+    const grammar = this.#grammar(request, { tools, opened, builder });
+    const newId = (): string => `call_${randomBytes(12).toString("hex")}`;
+    const inner = tools.length === 0 ? textParser() : this.#family.createParser({ tools, newId });
+    return {
+      job: {
+        type: "generate",
+        id,
+        prompt,
+        param: "messages",
+        sampling: toSampling(request, this.#settings),
+        maxTokens: request.maxTokens ?? this.#settings.maxNewTokens ?? null,
+        stop: [...request.stop],
+        topLogprobs: request.topLogprobs ?? null,
+        preserved: [...this.#family.preserved, thinkTags.open, thinkTags.close],
+        grammar,
+        session: request.session ?? null,
+      },
+      parser: new ReasoningParser(inner, { tags: thinkTags, opened }),
+      loosened: [...builder.loosened],
+    };
+  }
+
+  #render(request: ChatRequest, tools: Tool[]): string {
+    const template = this.#template;
+    if (template === null) return renderChatml(withToolPrompt(request.messages, tools));
+    const native = tools.length === 0 || template.knowsTools;
+    const prompt = template.render({
+      messages: native ? request.messages : withToolPrompt(request.messages, tools),
+      tools: native ? tools : [],
+      bosText: this.#model.bosText,
+      eosText: this.#model.eosText,
+      ...(request.reasoningEffort === undefined ? {} : { reasoningEffort: request.reasoningEffort }),
+      ...(request.templateVariables === undefined ? {} : { variables: request.templateVariables }),
+    });
+    // The tokenizer adds the begin token itself; templates often write it too.
+    const { addsBos, bosText } = this.#model;
+    return addsBos && bosText !== "" && prompt.startsWith(bosText) ? prompt.slice(bosText.length) : prompt;
+  }
+
+  #grammar(request: ChatRequest, made: { tools: Tool[]; opened: boolean; builder: GrammarBuilder }): Grammar | null {
+    const { builder, tools } = made;
+    const format = request.responseFormat;
+    const forced = forcedTools(request, tools);
+    const ways: string[] = [];
+    const calls = forced ?? (format.type === "text" ? [] : tools);
+    if (calls.length > 0) {
+      ways.push(addToolCalls(builder, calls, { syntax: this.#family.syntax, parallel: request.parallelToolCalls }));
+    }
+    if (forced === null && format.type === "json") ways.push("object");
+    if (forced === null && format.type === "json-schema") ways.push(builder.schema(format.schema, "answer"));
+    if (ways.length === 0) return null;
+    const root = builder.rule("start", `ws (${ways.join(" | ")})`);
+    return { text: builder.text(root), reasoning: { ...thinkTags, opened: made.opened } };
+  }
+}
+
+function isStrict(request: ChatRequest): boolean {
+  return request.responseFormat.type === "json-schema" && request.responseFormat.strict === true;
+}
+
+/** The tools of which one must be called; null when the model may choose not to. */
+function forcedTools(request: ChatRequest, tools: Tool[]): Tool[] | null {
+  const { toolChoice } = request;
+  if (toolChoice === "auto" || toolChoice === "none" || tools.length === 0) return null;
+  if (toolChoice === "required") return tools;
+  const named = tools.filter((tool) => tool.name === toolChoice.name);
+  if (named.length === 0) {
+    throw new ApiError("invalid_value", `tool_choice names ${toolChoice.name}, which is not among the tools`, { param: "tool_choice" });
+  }
+  return named;
+}
+
+function openTemplate(model: LoadedModel): { template: ChatTemplate | null; warning: string | null } {
+  if (model.template === null) {
+    return { template: null, warning: "the model brings no chat template: its prompts are written as ChatML" };
+  }
+  try {
+    return { template: new ChatTemplate(model.template), warning: null };
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    return { template: null, warning: `the model's chat template cannot be read (${reason}): its prompts are written as ChatML` };
+  }
+}

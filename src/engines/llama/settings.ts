@@ -1,0 +1,146 @@
+/** How the embedded llama.cpp runs. What is left out (or undefined) takes the default named here. */
+export interface LlamaSettings {
+  /** A GGUF file or a folder of them; null offers only `demo`. */
+  readonly model?: string | null | undefined;
+  /** A GGUF file that is offered where `model` is null. */
+  readonly demo?: string | undefined;
+  /** Tokens of context of one request. Default: what the model was trained for, at most 16384. */
+  readonly contextLength?: number | undefined;
+  /** Most tokens of one answer where the request does not say. Default: what the context leaves. */
+  readonly maxNewTokens?: number | undefined;
+  /** Default `auto`. */
+  readonly flashAttention?: "auto" | "on" | "off" | undefined;
+  /** Most tokens in one call of llama.cpp. Default 2048. */
+  readonly batchSize?: number | undefined;
+  /** Most tokens in one pass through the model. Default 512. */
+  readonly ubatchSize?: number | undefined;
+  /** Layers held by the GPU. Default `all`. */
+  readonly gpuLayers?: number | "all" | undefined;
+  /** Whether the KV cache lies on the GPU. Default true. */
+  readonly offloadKqv?: boolean | undefined;
+  /** Index of the GPU used where `splitMode` is `none`. Default 0. */
+  readonly mainGpu?: number | undefined;
+  /** How several GPUs share a model. Default `layer`. */
+  readonly splitMode?: "none" | "layer" | "row" | undefined;
+  /** Threads for generation. Default: physical cores, as far as they can be told. */
+  readonly threads?: number | undefined;
+  /** Threads for prompts. Default: `threads`. */
+  readonly threadsBatch?: number | undefined;
+  /** Sampling where a request does not say: llama.cpp's own defaults are 0.8, 0.95, 0.05, 40, 1 (off) and 64. */
+  readonly temperature?: number | undefined;
+  readonly topP?: number | undefined;
+  readonly minP?: number | undefined;
+  readonly topK?: number | undefined;
+  readonly repeatPenalty?: number | undefined;
+  /** Tokens that penalties look back on; −1: the whole context. */
+  readonly penaltyLastN?: number | undefined;
+  /** Default: another one for each request. */
+  readonly seed?: number | undefined;
+  /** false: a plain ChatML prompt instead of the model's own template. Default true. */
+  readonly useJinja?: boolean | undefined;
+  /** Requests that one model works on at the same time; each has its own KV cache. Default 2. */
+  readonly maxSessions?: number | undefined;
+  /** Requests that may wait for a slot of one model. Default 128. */
+  readonly maxQueue?: number | undefined;
+  /** Unloads a model as soon as nobody uses it. Default false. */
+  readonly unloadAfterChat?: boolean | undefined;
+  /** Models in memory at the same time. Default 1. */
+  readonly maxLoaded?: number | undefined;
+  /** A folder with another build of the same llama.cpp release. */
+  readonly library?: string | undefined;
+}
+
+/** Settings as the worker of one model gets them: every default filled in but those that the model decides. */
+export interface WorkerSettings {
+  readonly path: string;
+  readonly library: string | null;
+  readonly contextLength: number | null;
+  readonly flashAttention: "auto" | "on" | "off";
+  readonly batchSize: number;
+  readonly ubatchSize: number;
+  readonly gpuLayers: number | "all" | null;
+  readonly offloadKqv: boolean;
+  readonly mainGpu: number;
+  readonly splitMode: "none" | "layer" | "row";
+  readonly threads: number;
+  readonly threadsBatch: number;
+  readonly maxSessions: number;
+  readonly maxQueue: number;
+}
+
+/** Sampling of one request, complete. */
+export interface Sampling {
+  readonly temperature: number;
+  readonly topP: number;
+  readonly minP: number;
+  readonly topK: number;
+  readonly repeatPenalty: number;
+  readonly presencePenalty: number;
+  readonly frequencyPenalty: number;
+  readonly penaltyLastN: number;
+  /** 0 … 2³²−2. */
+  readonly seed: number;
+  /** Token id → bias. */
+  readonly logitBias: Readonly<Record<string, number>>;
+}
+
+/** What a chat asks for of context where nobody says: the KV cache of longer ones would take gigabytes. */
+export const defaultContextLength = 16384;
+
+/** The context that is in force: what the settings ask for, never more than the model was trained for. */
+export function effectiveContextLength(asked: number | null | undefined, trained: number | undefined): number {
+  const limit = trained === undefined || trained <= 0 ? defaultContextLength : trained;
+  return Math.min(asked === null || asked === undefined || asked <= 0 ? defaultContextLength : asked, limit);
+}
+
+export function toWorkerSettings(settings: LlamaSettings, path: string, cores: number): WorkerSettings {
+  const threads = settings.threads === undefined || settings.threads <= 0 ? cores : settings.threads;
+  const batchSize = settings.batchSize ?? 2048;
+  return {
+    path,
+    library: settings.library ?? null,
+    contextLength: settings.contextLength ?? null,
+    flashAttention: settings.flashAttention ?? "auto",
+    batchSize,
+    ubatchSize: Math.min(settings.ubatchSize ?? 512, batchSize),
+    gpuLayers: settings.gpuLayers ?? null,
+    offloadKqv: settings.offloadKqv ?? true,
+    mainGpu: settings.mainGpu ?? 0,
+    splitMode: settings.splitMode ?? "layer",
+    threads,
+    threadsBatch: settings.threadsBatch === undefined || settings.threadsBatch <= 0 ? threads : settings.threadsBatch,
+    maxSessions: settings.maxSessions ?? 2,
+    maxQueue: settings.maxQueue ?? 128,
+  };
+}
+
+/** Sampling of a request: its own values, then the settings', then llama.cpp's defaults. */
+export function toSampling(
+  request: {
+    readonly temperature?: number;
+    readonly topP?: number;
+    readonly topK?: number;
+    readonly minP?: number;
+    readonly seed?: number;
+    readonly presencePenalty?: number;
+    readonly frequencyPenalty?: number;
+    readonly repeatPenalty?: number;
+    readonly logitBias?: Readonly<Record<string, number>>;
+  },
+  settings: LlamaSettings,
+): Sampling {
+  // llama.cpp reads 2³²−1 as "random", and a random seed must be known to be reported and repeated.
+  const seed = request.seed ?? settings.seed ?? Math.floor(Math.random() * 0xfffffffe);
+  return {
+    temperature: request.temperature ?? settings.temperature ?? 0.8,
+    topP: request.topP ?? settings.topP ?? 0.95,
+    minP: request.minP ?? settings.minP ?? 0.05,
+    topK: request.topK ?? settings.topK ?? 40,
+    repeatPenalty: request.repeatPenalty ?? settings.repeatPenalty ?? 1,
+    presencePenalty: request.presencePenalty ?? 0,
+    frequencyPenalty: request.frequencyPenalty ?? 0,
+    penaltyLastN: settings.penaltyLastN ?? 64,
+    seed: ((Math.trunc(seed) % 0xffffffff) + 0xffffffff) % 0xffffffff,
+    logitBias: request.logitBias ?? {},
+  };
+}

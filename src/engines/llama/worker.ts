@@ -1,0 +1,198 @@
+import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import { type LlamaLibrary, LibraryError, loadLibrary } from "./binding.ts";
+import { Embedder, RequestFailure } from "./embedder.ts";
+import type { Ground } from "./generation.ts";
+import type { Answers, LoadedModel, Output, Query, WorkerEvent, WorkerMessage, WorkerStart } from "./messages.ts";
+import { NativeContext } from "./native-context.ts";
+import { ModelError, NativeModel, contextParams } from "./native-model.ts";
+import { Candidates } from "./sampler.ts";
+import { Scheduler } from "./scheduler.ts";
+import { type WorkerSettings, effectiveContextLength } from "./settings.ts";
+
+/** Entry of the worker thread that owns one model: all calls into llama.cpp happen here, synchronously. */
+
+// llama.h: enum llama_pooling_type.
+const poolingRank = 4;
+const poolingNone = 0;
+
+if (parentPort !== null) {
+  const port = parentPort;
+  const start = workerData as WorkerStart;
+  const send = (event: WorkerEvent): void => port.postMessage(event);
+  try {
+    const served = await open(start, send);
+    send({ type: "ready", model: served.about });
+    await serve(served, start, { port, send });
+    served.free();
+    send({ type: "stopped" });
+  } catch (error) {
+    const reason = error instanceof ModelError ? error.reason : error instanceof LibraryError ? "library" : null;
+    if (reason === null) throw error;
+    send({ type: "load-failed", reason, message: (error as Error).message });
+  }
+}
+
+interface Served {
+  readonly about: LoadedModel;
+  readonly model: NativeModel;
+  readonly scheduler: Scheduler | null;
+  readonly embedder: Embedder | null;
+  free(): void;
+}
+
+async function open(start: WorkerStart, send: (event: WorkerEvent) => void): Promise<Served> {
+  const { settings } = start;
+  const library = await (settings.library === null ? loadLibrary() : loadLibrary(settings.library));
+  warnOfDevices(library, settings, send);
+  let last = -1;
+  const model = NativeModel.load(library, settings, (fraction) => {
+    const permille = Math.floor(fraction * 1000);
+    if (permille === last) return;
+    last = permille;
+    send({ type: "loading", permille });
+  });
+  const contextLength = effectiveContextLength(settings.contextLength, model.trainedContext);
+  const use = readUse(model);
+  const about = describe(model, { contextLength, use });
+  if (use !== "chat") {
+    const embedder = new Embedder(model, settings, contextLength);
+    return { about, model, scheduler: null, embedder, free: () => (embedder.free(), model.free()) };
+  }
+  const context = openContext(model, start, contextLength);
+  const ground: Ground = { model, candidates: new Candidates(library, model.vocabulary.size), contextLength };
+  const onGpu = settings.gpuLayers !== 0 && library.functions.llama_supports_gpu_offload();
+  // A GPU heeds no abort flag and gains from large calls; the CPU is broken off within one pass either way.
+  const chunk = onGpu ? settings.batchSize : settings.ubatchSize;
+  const scheduler = new Scheduler(ground, context, { maxQueue: settings.maxQueue, chunk, stallMs: 150 });
+  return { about, model, scheduler, embedder: null, free: () => (context.free(), model.free()) };
+}
+
+function openContext(model: NativeModel, start: WorkerStart, contextLength: number): NativeContext {
+  const { settings } = start;
+  const { library } = model;
+  const params = contextParams(library, settings);
+  params.n_ctx = contextLength * settings.maxSessions;
+  params.n_seq_max = settings.maxSessions;
+  params.n_batch = Math.max(settings.batchSize, settings.maxSessions);
+  params.n_ubatch = Math.min(settings.ubatchSize, params.n_batch);
+  params.n_outputs_max = settings.maxSessions;
+  if (library.byteIsSet !== null) {
+    params.abort_callback = library.byteIsSet;
+    params.abort_callback_data = library.addressOf(new Uint8Array(start.interrupt));
+  }
+  const context = new NativeContext(model, params);
+  const pool = library.createThreadPool(Math.max(settings.threads, settings.threadsBatch));
+  if (pool !== null) library.functions.llama_attach_threadpool(context.handle, pool, pool);
+  return context;
+}
+
+function warnOfDevices(library: LlamaLibrary, settings: WorkerSettings, send: (event: WorkerEvent) => void): void {
+  const wantsGpu = settings.gpuLayers === "all" || (typeof settings.gpuLayers === "number" && settings.gpuLayers > 0);
+  if (wantsGpu && !library.functions.llama_supports_gpu_offload()) {
+    const message = `gpuLayers is ${settings.gpuLayers}, but llama.cpp found no GPU: the model runs on the CPU`;
+    send({ type: "warning", message });
+  }
+}
+
+function readUse(model: NativeModel): LoadedModel["use"] {
+  const pooling = model.poolingType;
+  if (pooling === poolingRank) return "rerank";
+  return (pooling !== null && pooling !== poolingNone) || !model.generates ? "embeddings" : "chat";
+}
+
+function describe(model: NativeModel, about: { contextLength: number; use: LoadedModel["use"] }): LoadedModel {
+  const { vocabulary, library } = model;
+  return {
+    ...about,
+    template: model.chatTemplate,
+    bosText: vocabulary.textOf(vocabulary.bos),
+    eosText: vocabulary.textOf(vocabulary.eos),
+    addsBos: vocabulary.addsBos,
+    release: library.release,
+    description: model.description,
+    devices: library.devices().map((device) => `${device.name}: ${device.description}`),
+  };
+}
+
+interface Line {
+  readonly port: NonNullable<typeof parentPort>;
+  readonly send: (event: WorkerEvent) => void;
+}
+
+/** Works until it is told to stop: sleeps while there is nothing to do, and polls its messages between steps. */
+async function serve(served: Served, start: WorkerStart, line: Line): Promise<void> {
+  const interrupt = new Uint8Array(start.interrupt);
+  const inbox: WorkerMessage[] = [];
+  let wake: (() => void) | undefined;
+  line.port.on("message", (message: WorkerMessage) => {
+    inbox.push(message);
+    wake?.();
+  });
+  for (;;) {
+    // Cleared before the messages are read: an abort that comes later sets it again.
+    Atomics.store(interrupt, 0, 0);
+    for (let next = receiveMessageOnPort(line.port); next !== undefined; next = receiveMessageOnPort(line.port)) {
+      inbox.push(next.message as WorkerMessage);
+    }
+    const outputs: Output[] = [];
+    for (const message of inbox.splice(0)) {
+      if (message.type === "stop") return;
+      const output = take(served, message);
+      if (output !== null) outputs.push(output);
+    }
+    served.scheduler?.step(() => performance.now());
+    outputs.push(...(served.scheduler?.takeOutputs() ?? []));
+    if (outputs.length > 0) line.send({ type: "outputs", outputs });
+    if (served.scheduler?.busy === true || inbox.length > 0) continue;
+    await new Promise<void>((resolve) => (wake = resolve));
+    wake = undefined;
+  }
+}
+
+function take(served: Served, message: Exclude<WorkerMessage, { type: "stop" }>): Output | null {
+  switch (message.type) {
+    case "generate":
+      if (served.scheduler !== null) {
+        served.scheduler.submit(message);
+        return null;
+      }
+      return {
+        id: message.id,
+        type: "failed",
+        failure: {
+          code: "unsupported_capability",
+          message: `this model makes ${served.about.use === "rerank" ? "relevances" : "embeddings"}, not text`,
+        },
+      };
+    case "abort":
+      served.scheduler?.abort(message.id);
+      return null;
+    case "query":
+      try {
+        return { id: message.id, type: "answer", answer: answer(served, message.query) };
+      } catch (error) {
+        if (!(error instanceof RequestFailure)) throw error;
+        return { id: message.id, type: "failed", failure: error.failure };
+      }
+  }
+}
+
+function answer(served: Served, query: Query): Answers[keyof Answers] {
+  const { vocabulary } = served.model;
+  switch (query.type) {
+    case "tokenize":
+      return vocabulary.tokenize(query.text, { addSpecial: false, parseSpecial: true });
+    case "detokenize":
+      return vocabulary.detokenize(query.tokens);
+    case "embed":
+      if (served.embedder === null || served.about.use !== "embeddings") {
+        throw new RequestFailure({ code: "unsupported_capability", message: "this model does not make embeddings" });
+      }
+      return served.embedder.embed(query.request);
+    case "rerank":
+      if (served.embedder === null || served.about.use !== "rerank") {
+        throw new RequestFailure({ code: "unsupported_capability", message: "this model does not rank documents" });
+      }
+      return served.embedder.rerank(query.request);
+  }
+}
