@@ -34,7 +34,8 @@ examples:
   LLM_V1_PROXY_TOKEN=my-secret lair serve --host 0.0.0.0
   $env:LLAMA_CPP_MODEL = 'M:\\llm_models'; lair serve          (PowerShell)
 
-exit codes: 0 stopped when asked · 1 could not start · 2 the flags or the configuration are wrong`,
+exit codes: 0 stopped when asked · 1 could not start · 2 the flags or the configuration are wrong ·
+128 + n ended at once by a second signal n (Ctrl-C: 130)`,
   async run(args, terminal) {
     const { flags, words } = readFlags(args, settingFlags());
     if (words.length > 0) throw new UsageError(`it takes flags only, not ${JSON.stringify(words[0])}`);
@@ -116,7 +117,7 @@ async function announce(runtime: Runtime, { config, file }: Loaded, write: Outpu
     write.log.info({ provider: name, where, models: models.length, problem }, "provider");
   }
   const hint = nextStep(offers, config);
-  if (hint.length > 0) write.log.warn({}, hint.join(" "));
+  if (hint.length > 0) write.log.warn({}, hint.map((line) => line.trim()).join(" "));
 }
 
 /** Why the server could not start, with what to do. */

@@ -18,17 +18,21 @@ export const llama = z.strictObject({
   ),
   contextLength: setting(
     count.exactOptional(),
-    "Tokens of context for each session; absent: what the model was trained for, as far as memory allows.",
+    "Tokens of context for each session; absent: what the model was trained for, at most 16384.",
     {
       env: ["LLAMA_CPP_N_CTX"],
       flag: "ctx",
       spellings: automatic,
     },
   ),
-  maxNewTokens: setting(count.exactOptional(), "Most tokens of one answer, where the request names none.", {
-    env: ["LLAMA_CPP_MAX_NEW_TOKENS", "LLAMA_CPP_MAX_TOKENS"],
-    spellings: automatic,
-  }),
+  maxNewTokens: setting(
+    count.exactOptional(),
+    "Most tokens of one answer, where the request names none; absent: what the context leaves.",
+    {
+      env: ["LLAMA_CPP_MAX_NEW_TOKENS", "LLAMA_CPP_MAX_TOKENS"],
+      spellings: automatic,
+    },
+  ),
   flashAttention: setting(
     z.enum(["auto", "on", "off"]).default("auto"),
     "Flash attention: less memory, often faster.",
@@ -48,11 +52,11 @@ export const llama = z.strictObject({
       },
     },
   ),
-  batchSize: setting(count.exactOptional(), "Most prompt tokens given to the model at once; absent: llama.cpp's own.", {
+  batchSize: setting(count.exactOptional(), "Most prompt tokens given to the model at once; absent: 2048.", {
     env: ["LLAMA_CPP_N_BATCH"],
     spellings: automatic,
   }),
-  ubatchSize: setting(count.exactOptional(), "Most tokens computed at once; absent: llama.cpp's own.", {
+  ubatchSize: setting(count.exactOptional(), "Most tokens computed at once; absent: 512.", {
     env: ["LLAMA_CPP_N_UBATCH"],
     spellings: automatic,
   }),
@@ -84,22 +88,22 @@ export const llama = z.strictObject({
   }),
   temperature: setting(
     z.number().min(0).exactOptional(),
-    "Where the request names none: 0 takes the likeliest token, higher is more varied; absent: the engine's own.",
+    "Where the request names none: 0 takes the likeliest token, higher is more varied; absent: 0.8.",
     { env: ["LLAMA_CPP_TEMPERATURE"] },
   ),
   topP: setting(
     probability.exactOptional(),
-    "Where the request names none: only the likeliest tokens of this total probability.",
+    "Where the request names none: only the likeliest tokens of this total probability; absent: 0.95.",
     { env: ["LLAMA_CPP_TOP_P"] },
   ),
   topK: setting(
     z.int().min(0).exactOptional(),
-    "Where the request names none: only this many of the likeliest tokens; 0: all.",
+    "Where the request names none: only this many of the likeliest tokens, 0 for all; absent: 40.",
     { env: ["LLAMA_CPP_TOP_K"] },
   ),
   minP: setting(
     probability.exactOptional(),
-    "Where the request names none: only tokens at least this likely, relative to the likeliest.",
+    "Where the request names none: only tokens at least this likely, relative to the likeliest; absent: 0.05.",
     { env: ["LLAMA_CPP_MIN_P"] },
   ),
   seed: setting(
@@ -112,22 +116,22 @@ export const llama = z.strictObject({
   ),
   repeatPenalty: setting(
     z.number().gt(0).exactOptional(),
-    "Where the request names none: above 1, tokens said before become less likely; 1: off.",
+    "Where the request names none: above 1, tokens said before become less likely; absent: 1, which is off.",
     { env: ["LLAMA_CPP_REPEAT_PENALTY"] },
   ),
   penaltyLastN: setting(
     z.int().min(-1).exactOptional(),
-    "How many of the last tokens the penalty looks at; 0: off, -1: the whole context.",
+    "How many of the last tokens the penalty looks at; 0: off, -1: the whole context; absent: 64.",
     { env: ["LLAMA_CPP_PENALTY_LAST_N"] },
   ),
   useJinja: setting(
     z.boolean().default(true),
-    "Use the model's own chat template. The engine knows no other way: `false` only warns.",
+    "Use the model's own chat template; `false`: a plain ChatML prompt for every model.",
     { env: ["LLAMA_CPP_USE_JINJA"] },
   ),
   maxSessions: setting(
     z.int().min(1).max(256).exactOptional(),
-    "Requests answered at the same time by one model; absent: the engine's own.",
+    "Requests answered at the same time by one model; absent: 2.",
     {
       env: ["LLAMA_CPP_MAX_SESSIONS"],
       flag: "sessions",
@@ -140,6 +144,14 @@ export const llama = z.strictObject({
     { env: ["LLAMA_CPP_UNLOAD_AFTER_CHAT"] },
   ),
   maxLoaded: setting(count.default(1), "Most models in memory at a time; the one unused longest goes first."),
+  maxQueue: setting(
+    count.exactOptional(),
+    "Most requests that wait for one model; beyond it they are refused; absent: 128.",
+  ),
+  library: setting(
+    z.string().min(1).exactOptional(),
+    "A folder with another build (e.g. for CUDA) of the same llama.cpp release; absent: the one that was installed.",
+  ),
   demo: setting(
     z.boolean().default(false),
     "Offer the built-in demo model beside the others; without any other model it is offered anyway.",

@@ -188,8 +188,6 @@ function defaultProviderProblem({ tree, sources }: Draft): Problem[] {
 /** Settings that were given and change nothing. */
 function* idleSettings(config: Config, sources: ReadonlyMap<string, string>): Generator<string> {
   const from = (path: string): string => `${path} (${sources.get(path) ?? "default"})`;
-  if (!config.llama.useJinja)
-    yield `${from("llama.useJinja")} is not honoured: the engine always uses the model's own chat template`;
   for (const [name, { kind, keepAlive }] of Object.entries(config.providers)) {
     if (keepAlive !== undefined && kind !== "ollama")
       yield `${from(`providers.${name}.keepAlive`)} has no effect: only Ollama knows it`;

@@ -303,7 +303,6 @@ describe("the original's variables", () => {
         MCP_HOST: "x",
         RUNTIME_WORKSPACE_ROOT: "y",
         AGENT_SERVER_HOST: "z",
-        LLAMA_CPP_USE_JINJA: "0",
         RUNTIME_SESSION_STORE_PASSWORD: "",
       },
     });
@@ -312,7 +311,6 @@ describe("the original's variables", () => {
       "MCP_HOST",
       "RUNTIME_WORKSPACE_ROOT",
       "AGENT_SERVER_HOST",
-      "llama.useJinja",
     ]);
     for (const line of warnings) expect(line).toMatch(/is not honoured/);
   });
@@ -398,6 +396,11 @@ describe("providers of the file", () => {
         timeouts: { idle: 10_000 },
       },
     });
+  });
+
+  it("are warned about where a setting is not for their kind", async () => {
+    const { warnings } = await load({ file: "providers:\n  vllm: { keepAlive: 10m }\n" });
+    expect(warnings).toEqual(["providers.vllm.keepAlive (lair.yaml:2) has no effect: only Ollama knows it"]);
   });
 
   it("are changed by variables of their name", async () => {
