@@ -6,6 +6,7 @@ import { openaiChat } from "./openai-chat.ts";
 import { decodeCompletion, encodeCompletionReply, encodeCompletionStream } from "./openai-completions.ts";
 import { decodeEmbedding, encodeEmbeddings } from "./openai-embeddings.ts";
 import { decodeRerank, encodeRerank } from "./rerank.ts";
+import { whileHere } from "./stream-reply.ts";
 import { decodeDetokenize, decodeTokenize, encodeDetokenize, encodeTokenize } from "./tokenize.ts";
 
 /** The endpoints besides chat that the engine has a method for. */
@@ -40,7 +41,7 @@ function embeddings(engine: Engine, embed: Method<"embed">): Handler {
   return async (call) => {
     const { model, requested } = targetOf(call);
     const { request, format } = decodeEmbedding(await bodyOf(call), model);
-    const result = await blamed(engine, embed(request, call.signal));
+    const result = await blamed(engine, call, embed(request, call.signal));
     return jsonReply(200, encodeEmbeddings(result, request.input.length, format, requested));
   };
 }
@@ -49,14 +50,14 @@ function rerank(engine: Engine, score: Method<"rerank">): Handler {
   return async (call) => {
     const { model, requested } = targetOf(call);
     const { request, view } = decodeRerank(await bodyOf(call), model);
-    return jsonReply(200, encodeRerank(await blamed(engine, score(request, call.signal)), request, view, requested));
+    return jsonReply(200, encodeRerank(await blamed(engine, call, score(request, call.signal)), request, view, requested));
   };
 }
 
 function tokenize(engine: Engine, toTokens: Method<"tokenize">): Handler {
   return async (call) => {
     const { text, form } = decodeTokenize(await bodyOf(call));
-    const tokens = await blamed(engine, toTokens(targetOf(call).model, text, call.signal));
+    const tokens = await blamed(engine, call, toTokens(targetOf(call).model, text, call.signal));
     return jsonReply(200, encodeTokenize(tokens, form, form === "prompt" ? await contextLength(engine, call) : undefined));
   };
 }
@@ -64,18 +65,18 @@ function tokenize(engine: Engine, toTokens: Method<"tokenize">): Handler {
 function detokenize(engine: Engine, toText: Method<"detokenize">): Handler {
   return async (call) => {
     const tokens = decodeDetokenize(await bodyOf(call));
-    return jsonReply(200, encodeDetokenize(await blamed(engine, toText(targetOf(call).model, tokens, call.signal))));
+    return jsonReply(200, encodeDetokenize(await blamed(engine, call, toText(targetOf(call).model, tokens, call.signal))));
   };
 }
 
 async function contextLength(engine: Engine, call: Call): Promise<number | undefined> {
-  const models = await blamed(engine, engine.models(call.signal));
+  const models = await blamed(engine, call, engine.models(call.signal));
   return models.find(({ id }) => id === targetOf(call).model)?.contextLength;
 }
 
-async function blamed<Result>(engine: Engine, result: Promise<Result>): Promise<Result> {
+async function blamed<Result>(engine: Engine, call: Call, result: Promise<Result>): Promise<Result> {
   try {
-    return await result;
+    return await whileHere(result, call.signal);
   } catch (thrown) {
     throw blame(thrown, engine.name);
   }

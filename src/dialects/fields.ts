@@ -83,9 +83,7 @@ export function quoted(value: string): string {
 
 /** The object without the keys named. */
 export function without(object: JsonObject, keys: ReadonlySet<string>): JsonObject {
-  const rest: JsonObject = {};
-  for (const [key, value] of Object.entries(object)) if (!keys.has(key)) rest[key] = value;
-  return rest;
+  return Object.fromEntries(Object.entries(object).filter(([key]) => !keys.has(key)));
 }
 
 /** The fields that have a value: `exactOptionalPropertyTypes` tells absent from undefined. */

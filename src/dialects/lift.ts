@@ -6,7 +6,7 @@ import { type Log, silent } from "../core/log.ts";
 import type { ChoiceEvent, ReplyHead } from "./dialect.ts";
 import { fanOut } from "./fan-out.ts";
 import { wrongType } from "./fields.ts";
-import { streamReply } from "./stream-reply.ts";
+import { streamReply, whileHere } from "./stream-reply.ts";
 
 export interface LiftOptions {
   /** How long a stream's status line waits for the first event, so that a failure before it is a real HTTP status. Milliseconds. */
@@ -41,7 +41,7 @@ export async function answer(call: Call, provider: string, options: LiftOptions,
   const events = fanOut(sources, stop);
   if (work.stream) return streamReply(events, streamOptions(call, options, work, stop));
   try {
-    return jsonReply(200, await work.encodeReply(events));
+    return jsonReply(200, await whileHere(work.encodeReply(events), call.signal));
   } finally {
     stop();
   }

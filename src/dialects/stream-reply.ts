@@ -47,20 +47,30 @@ export async function streamReply<Event>(source: AsyncIterable<Event>, options: 
   }
 }
 
-/** Waits for `first`, at most `delay` milliseconds. Rejects at once when the signal is aborted, even if nothing heeds it. */
+/** Waits for `first`, at most `delay` milliseconds. */
 async function isLate(first: Promise<void>, delay: number, signal: AbortSignal): Promise<boolean> {
-  let giveUp = (): void => undefined;
   let timer: NodeJS.Timeout | undefined;
-  const other = new Promise<boolean>((resolve, reject) => {
-    giveUp = () => reject(new ApiError("client_closed_request", "the client closed the connection"));
+  const deadline = new Promise<boolean>((resolve) => {
     timer = setTimeout(() => resolve(true), delay);
+  });
+  try {
+    return await whileHere(Promise.race([first.then(() => false), deadline]), signal);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** The promise; or `client_closed_request` at once when the signal is aborted, even if nothing below heeds it. */
+export async function whileHere<Result>(promise: Promise<Result>, signal: AbortSignal): Promise<Result> {
+  let giveUp = (): void => undefined;
+  const left = new Promise<never>((_, reject) => {
+    giveUp = () => reject(new ApiError("client_closed_request", "the client closed the connection"));
   });
   if (signal.aborted) giveUp();
   signal.addEventListener("abort", giveUp);
   try {
-    return await Promise.race([first.then(() => false), other]);
+    return await Promise.race([promise, left]);
   } finally {
-    clearTimeout(timer);
     signal.removeEventListener("abort", giveUp);
   }
 }

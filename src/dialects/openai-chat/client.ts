@@ -39,20 +39,20 @@ export function decodeReply(json: Json, request: ChatRequest, options: DecodeOpt
   return [...reader.read(json), ...reader.end()];
 }
 
-const reasons: Readonly<Record<string, FinishReason>> = {
-  stop: "stop",
-  eos: "stop",
-  eos_token: "stop",
-  stop_sequence: "stop",
-  end_turn: "stop",
+const reasons = new Map<string, FinishReason>([
+  ["stop", "stop"],
+  ["eos", "stop"],
+  ["eos_token", "stop"],
+  ["stop_sequence", "stop"],
+  ["end_turn", "stop"],
   // LMDeploy: its tool parser could not read the model's text, which was given as it stands.
-  parse_error: "stop",
-  length: "length",
-  max_tokens: "length",
-  tool_calls: "tool-calls",
-  function_call: "tool-calls",
-  content_filter: "content-filter",
-};
+  ["parse_error", "stop"],
+  ["length", "length"],
+  ["max_tokens", "length"],
+  ["tool_calls", "tool-calls"],
+  ["function_call", "tool-calls"],
+  ["content_filter", "content-filter"],
+]);
 
 class ChunkReader {
   readonly #request: ChatRequest;
@@ -126,7 +126,7 @@ class ChunkReader {
     if (value === "abort" || value === "error") {
       throw new ApiError("upstream_error", `the upstream broke off its answer (finish_reason "${value}")`);
     }
-    this.#reason = reasons[value] ?? "stop";
+    this.#reason = reasons.get(value) ?? "stop";
   }
 
   #estimate(): Usage {
