@@ -27,7 +27,13 @@ function parseHost(text: string, defaultPort: number): string {
   const { host, port } = splitPort(authority, text);
   const url = parsed(`${scheme ?? "http"}://${connectable(host)}`, text);
   url.port = port ?? (scheme === "https" ? "443" : String(defaultPort));
-  const path = slash === -1 ? "" : rest.slice(slash).replace(/[?#].*$/, "").replace(/\/+$/, "");
+  const path =
+    slash === -1
+      ? ""
+      : rest
+          .slice(slash)
+          .replace(/[?#].*$/, "")
+          .replace(/\/+$/, "");
   return url.origin + path;
 }
 

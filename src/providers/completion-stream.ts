@@ -27,11 +27,19 @@ export async function* decodeCompletionStream(
       yield { type: "text", text: choice.text };
     }
     const told = choice.finish_reason;
-    if (told === "abort" || told === "error") throw new ApiError("upstream_error", `${provider} broke off its answer (finish_reason "${told}")`, { provider });
+    if (told === "abort" || told === "error")
+      throw new ApiError("upstream_error", `${provider} broke off its answer (finish_reason "${told}")`, { provider });
     if (typeof told === "string" && told !== "") reason = told === "length" ? "length" : "stop";
   }
-  if (reason === undefined) throw new ApiError("upstream_error", `${provider}: the stream ended early, the answer is not complete`, { provider });
-  yield { type: "finish", reason, usage: usage ?? { promptTokens, completionTokens: said === 0 ? 0 : estimateTokens(said) } };
+  if (reason === undefined)
+    throw new ApiError("upstream_error", `${provider}: the stream ended early, the answer is not complete`, {
+      provider,
+    });
+  yield {
+    type: "finish",
+    reason,
+    usage: usage ?? { promptTokens, completionTokens: said === 0 ? 0 : estimateTokens(said) },
+  };
 }
 
 function toUsage(prompt: Json | undefined, completion: Json | undefined): Usage {

@@ -63,7 +63,8 @@ export function limited(provider: Provider, limit: number): Provider {
       try {
         const reply = await provider.handle(call);
         const { body } = reply;
-        if (body !== null && typeof body !== "string" && !Buffer.isBuffer(body)) return { ...reply, body: whenOver(body, leave) };
+        if (body !== null && typeof body !== "string" && !Buffer.isBuffer(body))
+          return { ...reply, body: whenOver(body, leave) };
         leave();
         return reply;
       } catch (error) {

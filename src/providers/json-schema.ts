@@ -22,7 +22,8 @@ export function inlineRefs(schema: JsonObject): JsonObject {
     }
     const copy: JsonObject = {};
     for (const [key, item] of Object.entries(value)) {
-      if (key !== "$defs" && key !== "definitions" && key !== "$schema" && item !== undefined) copy[key] = visit(item, open, depth + 1);
+      if (key !== "$defs" && key !== "definitions" && key !== "$schema" && item !== undefined)
+        copy[key] = visit(item, open, depth + 1);
     }
     return copy;
   };
@@ -50,7 +51,9 @@ function toProperty(given: Json | undefined): JsonObject {
   if (variants !== undefined) kept.anyOf = variants.map(toProperty);
   if (isObject(schema.items)) kept.items = toProperty(schema.items);
   if (isObject(schema.properties)) {
-    kept.properties = Object.fromEntries(Object.entries(schema.properties).map(([name, property]) => [name, toProperty(property)]));
+    kept.properties = Object.fromEntries(
+      Object.entries(schema.properties).map(([name, property]) => [name, toProperty(property)]),
+    );
   }
   const description = describe(schema);
   if (description !== "") kept.description = description;
@@ -64,19 +67,33 @@ function mergeAllOf(schema: JsonObject): JsonObject {
     if (!isObject(part)) continue;
     const { properties, required, ...rest } = mergeAllOf(part);
     Object.assign(merged, rest);
-    if (isObject(properties)) merged.properties = { ...(isObject(merged.properties) ? merged.properties : {}), ...properties };
-    if (Array.isArray(required)) merged.required = [...(Array.isArray(merged.required) ? merged.required : []), ...required];
+    if (isObject(properties))
+      merged.properties = { ...(isObject(merged.properties) ? merged.properties : {}), ...properties };
+    if (Array.isArray(required))
+      merged.required = [...(Array.isArray(merged.required) ? merged.required : []), ...required];
   }
   return merged;
 }
 
 const constraints = [
-  "default", "format", "pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
-  "minLength", "maxLength", "minItems", "maxItems", "uniqueItems",
+  "default",
+  "format",
+  "pattern",
+  "minimum",
+  "maximum",
+  "exclusiveMinimum",
+  "exclusiveMaximum",
+  "multipleOf",
+  "minLength",
+  "maxLength",
+  "minItems",
+  "maxItems",
+  "uniqueItems",
 ];
 
 function describe(schema: JsonObject): string {
-  const said = typeof schema.description === "string" ? schema.description : typeof schema.title === "string" ? schema.title : "";
+  const said =
+    typeof schema.description === "string" ? schema.description : typeof schema.title === "string" ? schema.title : "";
   const lost = constraints
     .filter((key) => schema[key] !== undefined && Math.abs(Number(schema[key])) !== Number.MAX_SAFE_INTEGER)
     .map((key) => `${key}: ${JSON.stringify(schema[key])}`);

@@ -42,7 +42,9 @@ export class LmDeploy implements Engine {
     const json = await reply.json();
     const ids = isObject(json) && Array.isArray(json.input_ids) ? json.input_ids.flat() : undefined;
     if (ids?.every((id) => typeof id === "number") !== true) {
-      throw new ApiError("upstream_error", `${this.name} answered /v1/encode without input_ids`, { provider: this.name });
+      throw new ApiError("upstream_error", `${this.name} answered /v1/encode without input_ids`, {
+        provider: this.name,
+      });
     }
     return ids as number[];
   }
@@ -79,7 +81,9 @@ function withEffort(request: ChatRequest): ChatRequest {
   const { reasoningEffort: effort, ...rest } = request;
   if (effort === undefined) return request;
   if (effort === "none") return { ...rest, templateVariables: { enable_thinking: false, ...rest.templateVariables } };
-  const mapped = ({ minimal: "low", low: "low", medium: "medium", high: "high", xhigh: "max", max: "max" } as Record<string, string>)[effort];
+  const mapped = (
+    { minimal: "low", low: "low", medium: "medium", high: "high", xhigh: "max", max: "max" } as Record<string, string>
+  )[effort];
   return mapped === undefined ? rest : { ...rest, reasoningEffort: mapped };
 }
 

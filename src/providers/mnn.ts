@@ -77,7 +77,8 @@ export class Mnn implements Engine {
     const leave = await this.#gate.enter(signal);
     const reply = await this.#begin(toBody(request), signal, leave);
     const body = toIterable(drained(reply.body, signal, leave));
-    if (reply.headers["content-type"]?.includes("application/json") === true) yield* decodeReply(await readJson(this.name, body), request, this.#decode);
+    if (reply.headers["content-type"]?.includes("application/json") === true)
+      yield* decodeReply(await readJson(this.name, body), request, this.#decode);
     else yield* decodeStream(body, request, this.#decode);
   }
 
@@ -109,11 +110,16 @@ export class Mnn implements Engine {
     const refuse = (code: "unsupported_parameter" | "unsupported_capability", param: string, what: string): never => {
       throw new ApiError(code, `${this.name} (MNN) ${what}`, { provider: this.name, param });
     };
-    if (request.responseFormat.type !== "text") refuse("unsupported_parameter", "response_format", "cannot hold a model to a format");
+    if (request.responseFormat.type !== "text")
+      refuse("unsupported_parameter", "response_format", "cannot hold a model to a format");
     if (request.topLogprobs !== undefined) refuse("unsupported_parameter", "logprobs", "has no log probabilities");
     const pictured = request.messages.findIndex((message) => message.content.some((part) => part.type === "image"));
     if (pictured !== -1 && request.model !== androidModel) {
-      refuse("unsupported_capability", `messages[${pictured}].content`, `takes no images; only the Android app does, under the model name ${androidModel}`);
+      refuse(
+        "unsupported_capability",
+        `messages[${pictured}].content`,
+        `takes no images; only the Android app does, under the model name ${androidModel}`,
+      );
     }
   }
 }
@@ -121,7 +127,10 @@ export class Mnn implements Engine {
 function toBody(request: ChatRequest): JsonObject {
   return {
     model: request.model,
-    messages: request.messages.map((message) => ({ role: message.role === "developer" ? "system" : message.role, content: toContent(message) })),
+    messages: request.messages.map((message) => ({
+      role: message.role === "developer" ? "system" : message.role,
+      content: toContent(message),
+    })),
     stream: true,
     max_tokens: request.maxTokens,
     temperature: request.temperature,
@@ -134,13 +143,19 @@ function toBody(request: ChatRequest): JsonObject {
 /** One content that is no string makes the whole stream empty, or drops all messages after it. */
 function toContent(message: Message): string | JsonObject[] {
   const text = message.content.flatMap((part) => (part.type === "text" ? [part.text] : [])).join("\n");
-  const images = message.content.flatMap((part) => (part.type === "image" ? [`data:${part.mediaType};base64,${part.base64}`] : []));
+  const images = message.content.flatMap((part) =>
+    part.type === "image" ? [`data:${part.mediaType};base64,${part.base64}`] : [],
+  );
   if (images.length === 0) return text;
   return [{ type: "text", text }, ...images.map((url) => ({ type: "image_url", image_url: { url } }))];
 }
 
 /** Each chunk of its stream is one token. */
-async function* limitTokens(events: AsyncIterable<ChatEvent>, limit: number, promptTokens: number): AsyncGenerator<ChatEvent> {
+async function* limitTokens(
+  events: AsyncIterable<ChatEvent>,
+  limit: number,
+  promptTokens: number,
+): AsyncGenerator<ChatEvent> {
   let tokens = 0;
   for await (const event of events) {
     yield event;

@@ -44,15 +44,27 @@ function escape(text: string): string {
 function withFigures(model: Model, settings: Settings): Model {
   const contextLength = configuredContext(settings, model.id);
   const { maxOutput } = settings;
-  return { ...model, ...(contextLength === undefined ? {} : { contextLength }), ...(maxOutput === undefined ? {} : { maxOutput }) };
+  return {
+    ...model,
+    ...(contextLength === undefined ? {} : { contextLength }),
+    ...(maxOutput === undefined ? {} : { maxOutput }),
+  };
 }
 
 function aliasOf(alias: string, id: string, models: readonly Model[]): Model {
   const model = models.find((one) => one.id === id);
   if (model !== undefined) return { ...model, id: alias };
-  return { id: alias, capabilities: chatModel, state: "failed", problem: `it is another name of "${id}", which the server does not list` };
+  return {
+    id: alias,
+    capabilities: chatModel,
+    state: "failed",
+    problem: `it is another name of "${id}", which the server does not list`,
+  };
 }
 
 function notOffered({ requested, provider }: Target): ApiError {
-  return new ApiError("model_not_found", `the model "${requested}" is not offered here`, { provider: provider.name, param: "model" });
+  return new ApiError("model_not_found", `the model "${requested}" is not offered here`, {
+    provider: provider.name,
+    param: "model",
+  });
 }

@@ -63,7 +63,8 @@ export class OllamaModels {
   /** Throws `model_not_found`. With servers that do not tell, all is unknown. */
   details(model: string, signal?: AbortSignal, digest?: string): Promise<OllamaDetails> {
     const known = this.#details.get(model);
-    if (known !== undefined && (digest === undefined ? known.until > performance.now() : known.digest === digest)) return waitFor(known.value, signal);
+    if (known !== undefined && (digest === undefined ? known.until > performance.now() : known.digest === digest))
+      return waitFor(known.value, signal);
     // What is loaded counts for the choice of `num_ctx`, which is made once.
     const first = digest === undefined && !this.#numCtx.has(model);
     const value = first ? this.#readLoaded().then(() => this.#show(model)) : this.#show(model);
@@ -87,7 +88,10 @@ export class OllamaModels {
     this.#numCtx.set(model, value);
     const loaded = this.#loaded.get(model);
     if (loaded !== undefined && loaded !== value) {
-      this.#log.warn({ provider: this.#upstream.name, model, loaded, numCtx: value }, "Ollama must load the model anew with our context length");
+      this.#log.warn(
+        { provider: this.#upstream.name, model, loaded, numCtx: value },
+        "Ollama must load the model anew with our context length",
+      );
     }
     return value;
   }
@@ -98,7 +102,10 @@ export class OllamaModels {
   }
 
   #choose(model: string, { trained, fixed }: OllamaDetails): number {
-    const wanted = configuredContext(this.#settings, model) ?? fixed ?? Math.max(this.#loaded.get(model) ?? 0, Math.min(trained ?? defaultContext, defaultContext));
+    const wanted =
+      configuredContext(this.#settings, model) ??
+      fixed ??
+      Math.max(this.#loaded.get(model) ?? 0, Math.min(trained ?? defaultContext, defaultContext));
     return trained === undefined ? wanted : Math.min(wanted, trained);
   }
 
@@ -108,7 +115,8 @@ export class OllamaModels {
     const models: Model[] = [];
     let next = 0;
     const work = async (): Promise<void> => {
-      for (let index = next++; index < items.length; index = next++) models[index] = await this.#toModel(items[index] as JsonObject);
+      for (let index = next++; index < items.length; index = next++)
+        models[index] = await this.#toModel(items[index] as JsonObject);
     };
     await Promise.all(Array.from({ length: parallelShows }, work));
     this.#known = models;
@@ -120,7 +128,8 @@ export class OllamaModels {
     const digest = typeof item.digest === "string" ? item.digest : "";
     // One model whose details cannot be read must not hide the others.
     const details = await this.details(id, undefined, digest).catch(() => unknown);
-    const capabilities = details.capabilities ?? (Array.isArray(item.capabilities) ? item.capabilities : ["completion"]);
+    const capabilities =
+      details.capabilities ?? (Array.isArray(item.capabilities) ? item.capabilities : ["completion"]);
     const created = Date.parse(String(item.modified_at));
     return {
       id,
@@ -144,7 +153,10 @@ export class OllamaModels {
     const ours = this.#numCtx.get(model) ?? this.#choose(model, details);
     const loaded = this.#loaded.get(model);
     if (loaded === undefined || !this.#asked.has(model) || loaded === ours) return ours;
-    this.#log.warn({ provider: this.#upstream.name, model, loaded, numCtx: ours }, "another client of this Ollama has loaded the model with another context length: each change loads it anew");
+    this.#log.warn(
+      { provider: this.#upstream.name, model, loaded, numCtx: ours },
+      "another client of this Ollama has loaded the model with another context length: each change loads it anew",
+    );
     return Math.min(loaded, ours);
   }
 
@@ -163,7 +175,8 @@ export class OllamaModels {
     try {
       json = await this.#ask("POST", "/api/show", { model });
     } catch (error) {
-      if (error instanceof ApiError && (error.code === "unknown_url" || error.code === "upstream_error")) return unknown;
+      if (error instanceof ApiError && (error.code === "unknown_url" || error.code === "upstream_error"))
+        return unknown;
       throw error;
     }
     return isObject(json) ? toDetails(json) : unknown;
@@ -171,8 +184,15 @@ export class OllamaModels {
 
   async #ask(method: "GET" | "POST", path: string, body?: JsonObject): Promise<Json> {
     const { signal } = new AbortController();
-    const reply = await this.#upstream.send({ method, path, body: body === undefined ? null : JSON.stringify(body), signal, firstByteTimeout: patience });
-    if (reply.status !== 200) throw upstreamError(this.#upstream.name, reply.status, await reply.bytes(), reply.headers);
+    const reply = await this.#upstream.send({
+      method,
+      path,
+      body: body === undefined ? null : JSON.stringify(body),
+      signal,
+      firstByteTimeout: patience,
+    });
+    if (reply.status !== 200)
+      throw upstreamError(this.#upstream.name, reply.status, await reply.bytes(), reply.headers);
     return reply.json();
   }
 }

@@ -27,27 +27,38 @@ export function toChatBody(request: ChatRequest, options: OllamaOptions): JsonOb
 }
 
 /** A raw prompt, or one with a gap to fill (`suffix`, which needs the model's own template), for `POST /api/generate`. */
-export function toGenerateBody(request: CompletionRequest & { readonly prompt: string }, options: OllamaOptions): JsonObject {
+export function toGenerateBody(
+  request: CompletionRequest & { readonly prompt: string },
+  options: OllamaOptions,
+): JsonObject {
   return {
     model: request.model,
     stream: true,
     prompt: request.prompt,
-    ...(request.suffix === undefined || request.suffix === "" ? { raw: true } : { suffix: request.suffix, think: false }),
+    ...(request.suffix === undefined || request.suffix === ""
+      ? { raw: true }
+      : { suffix: request.suffix, think: false }),
     ...common(request, options),
   };
 }
 
 /** Lines of `/api/chat` or `/api/generate` → events. Throws for an error line and for an end without `done`. */
-export async function* toEvents(provider: string, lines: AsyncIterable<Json>, promptEstimate: number): AsyncGenerator<ChatEvent> {
+export async function* toEvents(
+  provider: string,
+  lines: AsyncIterable<Json>,
+  promptEstimate: number,
+): AsyncGenerator<ChatEvent> {
   let calls = 0;
   for await (const line of lines) {
     const error = errorInReply(provider, line);
     if (error !== undefined) throw error;
     if (!isObject(line)) continue;
     const message = isObject(line.message) ? line.message : { content: line.response, thinking: line.thinking };
-    if (typeof message.thinking === "string" && message.thinking !== "") yield { type: "reasoning", text: message.thinking };
+    if (typeof message.thinking === "string" && message.thinking !== "")
+      yield { type: "reasoning", text: message.thinking };
     if (typeof message.content === "string" && message.content !== "") yield { type: "text", text: message.content };
-    if (Array.isArray(line.logprobs) && line.logprobs.length > 0) yield { type: "logprobs", tokens: line.logprobs.filter(isObject).map(toLogprob) };
+    if (Array.isArray(line.logprobs) && line.logprobs.length > 0)
+      yield { type: "logprobs", tokens: line.logprobs.filter(isObject).map(toLogprob) };
     for (const call of Array.isArray(message.tool_calls) ? message.tool_calls : []) {
       const event = toToolCall(call, calls);
       if (event === undefined) continue;
@@ -124,7 +135,10 @@ function toArguments(text: string): JsonObject {
 }
 
 function toTool(tool: ChatRequest["tools"][number]): JsonObject {
-  return { type: "function", function: { name: tool.name, description: tool.description ?? "", parameters: toOllamaParameters(tool.parameters) } };
+  return {
+    type: "function",
+    function: { name: tool.name, description: tool.description ?? "", parameters: toOllamaParameters(tool.parameters) },
+  };
 }
 
 function toFormat({ responseFormat }: ChatRequest): JsonObject {
@@ -138,14 +152,23 @@ function toThink(request: ChatRequest, thinking: OllamaOptions["thinking"]): Jso
   const effort = request.reasoningEffort ?? (switched === false ? "none" : switched === true ? "medium" : undefined);
   if (thinking === "none" || effort === undefined) return {};
   if (thinking === "switch") return { think: effort !== "none" };
-  return { think: effort === "none" || effort === "minimal" || effort === "low" ? "low" : effort === "medium" ? "medium" : "high" };
+  return {
+    think:
+      effort === "none" || effort === "minimal" || effort === "low" ? "low" : effort === "medium" ? "medium" : "high",
+  };
 }
 
 function toToolCall(call: Json, index: number): ChatEvent | undefined {
   if (!isObject(call) || !isObject(call.function) || typeof call.function.name !== "string") return undefined;
   const { name, arguments: args } = call.function;
   const id = typeof call.id === "string" && call.id !== "" ? call.id : newCallId();
-  return { type: "tool-call", index, id, name, arguments: typeof args === "string" && args !== "" ? args : JSON.stringify(isObject(args) ? args : {}) };
+  return {
+    type: "tool-call",
+    index,
+    id,
+    name,
+    arguments: typeof args === "string" && args !== "" ? args : JSON.stringify(isObject(args) ? args : {}),
+  };
 }
 
 function toUsage(line: JsonObject, promptEstimate: number): Usage {
@@ -164,6 +187,8 @@ function toLogprob(json: JsonObject): TokenLogprob {
 
 function toToken(json: JsonObject): { token: string; logprob: number; bytes: number[] | null } {
   const token = typeof json.token === "string" ? json.token : "";
-  const bytes = Array.isArray(json.bytes) ? json.bytes.filter((byte) => typeof byte === "number") : [...Buffer.from(token)];
+  const bytes = Array.isArray(json.bytes)
+    ? json.bytes.filter((byte) => typeof byte === "number")
+    : [...Buffer.from(token)];
   return { token, logprob: typeof json.logprob === "number" ? json.logprob : 0, bytes };
 }

@@ -45,7 +45,12 @@ export class Ollama implements Engine {
     if (typeof prompt !== "string") throw unsupported(this.name, "prompt", "takes prompts as text, not as token ids");
     refuseLogitBias(this.name, request);
     const options = await this.#options(request.model, signal);
-    yield* this.#generate("/api/generate", toGenerateBody({ ...request, prompt }, options), estimateTokens(prompt.length), signal);
+    yield* this.#generate(
+      "/api/generate",
+      toGenerateBody({ ...request, prompt }, options),
+      estimateTokens(prompt.length),
+      signal,
+    );
   }
 
   async embed(request: EmbeddingRequest, signal: AbortSignal): Promise<Embeddings> {
@@ -53,15 +58,29 @@ export class Ollama implements Engine {
       if (typeof item !== "string") throw unsupported(this.name, "input", "takes texts, not token ids");
       return item;
     });
-    const body: JsonObject = { model: request.model, input, truncate: false, dimensions: request.dimensions, keep_alive: this.#keepAlive };
+    const body: JsonObject = {
+      model: request.model,
+      input,
+      truncate: false,
+      dimensions: request.dimensions,
+      keep_alive: this.#keepAlive,
+    };
     const reply = await this.#post("/api/embed", body, signal);
     const json = await reply.json();
     const vectors = isObject(json) && Array.isArray(json.embeddings) ? (json.embeddings as number[][]) : undefined;
     if (!isObject(json) || vectors?.length !== input.length) {
-      throw new ApiError("upstream_error", `${this.name} answered without one embedding for each input`, { provider: this.name });
+      throw new ApiError("upstream_error", `${this.name} answered without one embedding for each input`, {
+        provider: this.name,
+      });
     }
     const counted = json.prompt_eval_count;
-    return { vectors, promptTokens: typeof counted === "number" && counted > 0 ? counted : input.reduce((sum, text) => sum + estimateTokens(text.length), 0) };
+    return {
+      vectors,
+      promptTokens:
+        typeof counted === "number" && counted > 0
+          ? counted
+          : input.reduce((sum, text) => sum + estimateTokens(text.length), 0),
+    };
   }
 
   models(signal?: AbortSignal): Promise<Model[]> {
@@ -72,7 +91,9 @@ export class Ollama implements Engine {
     try {
       const reply = await this.#upstream.send({ method: "GET", path: "/api/version", signal });
       await reply.bytes();
-      return reply.status === 200 ? { ok: true } : { ok: false, detail: upstreamError(this.name, reply.status, "", reply.headers).message };
+      return reply.status === 200
+        ? { ok: true }
+        : { ok: false, detail: upstreamError(this.name, reply.status, "", reply.headers).message };
     } catch (error) {
       return { ok: false, detail: error instanceof Error ? error.message : String(error) };
     }
@@ -89,7 +110,12 @@ export class Ollama implements Engine {
     yield* this.#generate("/api/chat", toChatBody(request, options), estimatePrompt(request), signal);
   }
 
-  async *#generate(path: string, body: JsonObject, promptEstimate: number, signal: AbortSignal): AsyncGenerator<ChatEvent> {
+  async *#generate(
+    path: string,
+    body: JsonObject,
+    promptEstimate: number,
+    signal: AbortSignal,
+  ): AsyncGenerator<ChatEvent> {
     const reply = await this.#post(path, body, signal);
     const lines: AsyncIterable<Json> = parseNdjson(toIterable(reply.body));
     for await (const event of toEvents(this.name, lines, promptEstimate)) {
@@ -107,7 +133,8 @@ export class Ollama implements Engine {
   async #options(model: string, signal: AbortSignal): Promise<OllamaOptions> {
     const details = await this.#models.details(model, signal);
     const numCtx = this.#models.numCtx(model, details);
-    const thinking = details.capabilities?.includes("thinking") !== true ? "none" : details.levels ? "levels" : "switch";
+    const thinking =
+      details.capabilities?.includes("thinking") !== true ? "none" : details.levels ? "levels" : "switch";
     return { numCtx, thinking, ...(this.#keepAlive === undefined ? {} : { keepAlive: this.#keepAlive }) };
   }
 
@@ -116,19 +143,31 @@ export class Ollama implements Engine {
     const { capabilities } = await this.#models.details(request.model, signal);
     if (capabilities === undefined) return;
     const pictured = request.messages.findIndex((message) => message.content.some((part) => part.type === "image"));
-    const missing = request.tools.length > 0 && !capabilities.includes("tools") ? "tools" : pictured !== -1 && !capabilities.includes("vision") ? "vision" : undefined;
+    const missing =
+      request.tools.length > 0 && !capabilities.includes("tools")
+        ? "tools"
+        : pictured !== -1 && !capabilities.includes("vision")
+          ? "vision"
+          : undefined;
     if (missing === undefined) return;
     const able = this.#models.able(missing).slice(0, 3);
     const advice = able.length === 0 ? "" : `; models here that do: ${able.join(", ")}`;
     const param = missing === "tools" ? "tools" : `messages[${pictured}].content`;
-    throw new ApiError("unsupported_capability", `${this.name}: the model ${request.model} does not support ${missing}${advice}`, { provider: this.name, param });
+    throw new ApiError(
+      "unsupported_capability",
+      `${this.name}: the model ${request.model} does not support ${missing}${advice}`,
+      { provider: this.name, param },
+    );
   }
 
   /** Versions that do not know `truncate: false` drop the oldest messages and say nothing: only the count tells. */
   #warnOfTruncation(body: JsonObject, estimate: number, counted: number): void {
     const limit = isObject(body.options) ? Number(body.options.num_ctx) : 0;
     if (counted > limit || estimate < 1.5 * limit) return;
-    this.#log.warn({ provider: this.name, model: body.model, counted, estimate, numCtx: limit }, "Ollama seems to have cut the prompt; update it");
+    this.#log.warn(
+      { provider: this.name, model: body.model, counted, estimate, numCtx: limit },
+      "Ollama seems to have cut the prompt; update it",
+    );
   }
 }
 

@@ -38,21 +38,31 @@ export class OpenAiClient {
   }
 
   chat(request: ChatRequest, signal: AbortSignal): AsyncIterable<ChatEvent> {
-    return enforceToolChoice(this.#upstream.name, request, this.#quirks.toolChoice, (asked) => this.#chat(asked, signal));
+    return enforceToolChoice(this.#upstream.name, request, this.#quirks.toolChoice, (asked) =>
+      this.#chat(asked, signal),
+    );
   }
 
   complete(request: CompletionRequest, signal: AbortSignal): AsyncIterable<ChatEvent> {
     const { prompt } = request;
     const promptTokens = typeof prompt === "string" ? estimateTokens(prompt.length) : prompt.length;
-    return this.#withStops(request.stop, promptTokens, (stop) => this.#complete({ ...request, stop }, promptTokens, signal));
+    return this.#withStops(request.stop, promptTokens, (stop) =>
+      this.#complete({ ...request, stop }, promptTokens, signal),
+    );
   }
 
   async *#chat(request: ChatRequest, signal: AbortSignal): AsyncGenerator<ChatEvent> {
     const promptTokens = estimatePrompt(request);
-    yield* this.#withStops(request.stop, promptTokens, (stop) => this.#ask({ ...request, stop, n: 1, stream: true }, signal));
+    yield* this.#withStops(request.stop, promptTokens, (stop) =>
+      this.#ask({ ...request, stop, n: 1, stream: true }, signal),
+    );
   }
 
-  #withStops(stops: string[], promptTokens: number, ask: (stops: string[]) => AsyncIterable<ChatEvent>): AsyncIterable<ChatEvent> {
+  #withStops(
+    stops: string[],
+    promptTokens: number,
+    ask: (stops: string[]) => AsyncIterable<ChatEvent>,
+  ): AsyncIterable<ChatEvent> {
     if (stops.length <= this.#quirks.maxStops) return ask(stops);
     const count = (said: string): Usage => ({ promptTokens, completionTokens: estimateTokens(said.length) });
     return stopAt(ask([]), stops, count);
@@ -85,7 +95,8 @@ export class OpenAiClient {
 
   async #send(path: string, body: JsonObject, signal: AbortSignal): Promise<UpstreamReply> {
     const reply = await this.#upstream.send({ method: "POST", path, body: JSON.stringify(body), signal });
-    if (reply.status !== 200) throw upstreamError(this.#upstream.name, reply.status, await reply.bytes(), reply.headers);
+    if (reply.status !== 200)
+      throw upstreamError(this.#upstream.name, reply.status, await reply.bytes(), reply.headers);
     return reply;
   }
 }

@@ -5,16 +5,25 @@ import { upstreamError } from "./upstream-error.ts";
 import type { Upstream } from "./upstream.ts";
 
 /** `GET /v1/models` of any OpenAI-compatible server, with what each tells beyond OpenAI's four fields. */
-export async function listModels(upstream: Upstream, signal: AbortSignal = new AbortController().signal): Promise<Model[]> {
+export async function listModels(
+  upstream: Upstream,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<Model[]> {
   const reply = await upstream.send({ method: "GET", path: "/v1/models", signal });
   if (reply.status !== 200) throw upstreamError(upstream.name, reply.status, await reply.bytes(), reply.headers);
   const json = await reply.json();
   const cards = isObject(json) && Array.isArray(json.data) ? json.data : Array.isArray(json) ? json : [];
-  return cards.filter(isObject).flatMap((card) => (typeof card.id === "string" && card.id !== "" ? [toModel(card, card.id)] : []));
+  return cards
+    .filter(isObject)
+    .flatMap((card) => (typeof card.id === "string" && card.id !== "" ? [toModel(card, card.id)] : []));
 }
 
 /** Whether a server answers at all: `GET path` with any status below 500 but a refused key. Never throws. */
-export async function probe(upstream: Upstream, path: string, signal: AbortSignal = new AbortController().signal): Promise<Health> {
+export async function probe(
+  upstream: Upstream,
+  path: string,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<Health> {
   try {
     const reply = await upstream.send({ method: "GET", path, signal });
     const body = await reply.bytes();
@@ -44,17 +53,29 @@ function toModel(card: JsonObject, id: string): Model {
 function contextOf(card: JsonObject): number | undefined {
   const meta = isObject(card.meta) ? card.meta : {};
   return firstCount(
-    meta.n_ctx, card.max_model_len, card.loaded_context_length, card.context_length, card.context_window, card.max_context_length,
-    card.max_input_tokens, meta.n_ctx_train,
+    meta.n_ctx,
+    card.max_model_len,
+    card.loaded_context_length,
+    card.context_length,
+    card.context_window,
+    card.max_context_length,
+    card.max_input_tokens,
+    meta.n_ctx_train,
   );
 }
 
 function capabilitiesOf(card: JsonObject, id: string): Capabilities {
   const told = listOf(card.capabilities);
-  const inputs = isObject(card.architecture) ? listOf(card.architecture.input_modalities) : listOf(card.input_modalities);
+  const inputs = isObject(card.architecture)
+    ? listOf(card.architecture.input_modalities)
+    : listOf(card.input_modalities);
   const type = typeof card.type === "string" ? card.type : "";
   // Servers that list embedding models beside others do not mark them: their names do.
-  const embeddings = told.has("embedding") || told.has("embeddings") || type.startsWith("embedding") || (told.size === 0 && /embed|(?:^|[/-])(?:bge|e5|gte)-/i.test(id));
+  const embeddings =
+    told.has("embedding") ||
+    told.has("embeddings") ||
+    type.startsWith("embedding") ||
+    (told.size === 0 && /embed|(?:^|[/-])(?:bge|e5|gte)-/i.test(id));
   const rerank = told.has("rerank") || type === "rerank" || /rerank/i.test(id);
   return {
     chat: !embeddings && !rerank,

@@ -2,12 +2,12 @@ import type { Call, Handler } from "../core/call.ts";
 import type { Engine } from "../core/engine.ts";
 import { ApiError } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
-import type { Log } from "../core/log.ts";
 import type { Endpoint, Provider } from "../core/provider.ts";
 import { fromEngine } from "../dialects/translate.ts";
 import { clampMaxTokens, OpenAiClient } from "./openai-client.ts";
 import { listModels, probe } from "./openai-models.ts";
 import { passthrough } from "./passthrough.ts";
+import { lift, type ProviderTools } from "./settings.ts";
 import type { ToolChoiceSupport } from "./tool-choice.ts";
 import type { Upstream } from "./upstream.ts";
 
@@ -22,26 +22,43 @@ export interface OpenAiServerOptions {
   readonly adapt?: (body: JsonObject, path: string) => JsonObject | undefined;
 }
 
-const speaks: ReadonlySet<Endpoint> = new Set(["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank", "/tokenize", "/detokenize"]);
+const speaks: ReadonlySet<Endpoint> = new Set([
+  "/v1/chat/completions",
+  "/v1/completions",
+  "/v1/embeddings",
+  "/v1/rerank",
+  "/tokenize",
+  "/detokenize",
+]);
 
 /**
  * A server that speaks OpenAI's formats: bytes pass through. Only chats that ask for more than the server is known to
  * keep (a forced tool call, many stop strings) are read as events and held to it.
  */
-export function openaiServer(upstream: Upstream, log: Log, options: OpenAiServerOptions): Provider {
+export function openaiServer(upstream: Upstream, tools: ProviderTools, options: OpenAiServerOptions): Provider {
   const { name } = upstream;
-  const client = new OpenAiClient(upstream, { toolChoice: options.toolChoice, maxStops: options.maxStops, mend: clampMaxTokens });
+  const client = new OpenAiClient(upstream, {
+    toolChoice: options.toolChoice,
+    maxStops: options.maxStops,
+    mend: clampMaxTokens,
+  });
   const direct = passthrough({
     name,
     upstream,
-    adapt: (body, call) => (call.path === "/v1/chat/completions" ? adaptChat(body, upstream) : options.adapt?.(body, call.path)),
+    adapt: (body, call) =>
+      call.path === "/v1/chat/completions" ? adaptChat(body, upstream) : options.adapt?.(body, call.path),
     mend: (error, body) => clampMaxTokens(error, body),
+    ...(tools.heartbeat === undefined ? {} : { heartbeat: tools.heartbeat }),
   });
   const models: Engine["models"] = (signal) => listModels(upstream, signal);
   const health: Engine["health"] = (signal) => probe(upstream, options.healthPath, signal);
   const close = (): Promise<void> => upstream.close();
-  const enforced = fromEngine({ name, kind: options.kind, chat: (request, signal) => client.chat(request, signal), models, health, close }, { log });
-  const handle: Handler = async (call) => ((await needsEnforcing(call, options)) ? enforced.handle(call) : direct(call));
+  const enforced = fromEngine(
+    { name, kind: options.kind, chat: (request, signal) => client.chat(request, signal), models, health, close },
+    lift(tools),
+  );
+  const handle: Handler = async (call) =>
+    (await needsEnforcing(call, options)) ? enforced.handle(call) : direct(call);
   return { name, kind: options.kind, speaks, handle, models, health, close };
 }
 
@@ -63,7 +80,9 @@ function adaptChat(body: JsonObject, upstream: Upstream): JsonObject | undefined
   }
   // OpenAI's newer name for "system", which templates of open models do not know.
   if (Array.isArray(body.messages) && body.messages.some(isDeveloper)) {
-    changes.messages = body.messages.map((message) => (isDeveloper(message) ? { ...message, role: "system" } : message));
+    changes.messages = body.messages.map((message) =>
+      isDeveloper(message) ? { ...message, role: "system" } : message,
+    );
   }
   refuseRemoteImages(body.messages, upstream);
   return Object.keys(changes).length === 0 ? undefined : changes;
@@ -81,9 +100,13 @@ function refuseRemoteImages(messages: Json | undefined, upstream: Upstream): voi
     for (const [index, part] of message.content.entries()) {
       const url = isObject(part) && isObject(part.image_url) ? part.image_url.url : undefined;
       if (typeof url !== "string" || url.startsWith("data:")) continue;
-      throw new ApiError("invalid_image", "images are taken as data URLs (data:image/png;base64,…) only, not as addresses", {
-        param: `messages[${at}].content[${index}].image_url`,
-      });
+      throw new ApiError(
+        "invalid_image",
+        "images are taken as data URLs (data:image/png;base64,…) only, not as addresses",
+        {
+          param: `messages[${at}].content[${index}].image_url`,
+        },
+      );
     }
   }
 }

@@ -14,7 +14,10 @@ export function withToolPrompt(request: ChatRequest): ChatRequest {
 }
 
 /** The calls in such a model's text → tool-call events. What is no call after all stays text. */
-export async function* readPromptedCalls(events: AsyncIterable<ChatEvent>, tools: readonly Tool[]): AsyncGenerator<ChatEvent> {
+export async function* readPromptedCalls(
+  events: AsyncIterable<ChatEvent>,
+  tools: readonly Tool[],
+): AsyncGenerator<ChatEvent> {
   const scanner = new TagScanner("<tool_call>", "</tool_call>");
   const names = new Set(tools.map((tool) => tool.name));
   let calls = 0;
@@ -56,16 +59,28 @@ function toCall(text: string, names: ReadonlySet<string>): { name: string; argum
 
 function toText(message: Message): Message {
   if (message.role === "tool") {
-    return { role: "user", content: [{ type: "text", text: `<tool_response>\n${textOf(message.content)}\n</tool_response>` }] };
+    return {
+      role: "user",
+      content: [{ type: "text", text: `<tool_response>\n${textOf(message.content)}\n</tool_response>` }],
+    };
   }
   if (message.role !== "assistant" || message.toolCalls.length === 0) return message;
-  const calls = message.toolCalls.map((call) => `<tool_call>\n{"name": ${JSON.stringify(call.name)}, "arguments": ${call.arguments || "{}"}}\n</tool_call>`);
+  const calls = message.toolCalls.map(
+    (call) =>
+      `<tool_call>\n{"name": ${JSON.stringify(call.name)}, "arguments": ${call.arguments || "{}"}}\n</tool_call>`,
+  );
   const said = textOf(message.content);
-  return { role: "assistant", content: [{ type: "text", text: [...(said === "" ? [] : [said]), ...calls].join("\n") }], toolCalls: [] };
+  return {
+    role: "assistant",
+    content: [{ type: "text", text: [...(said === "" ? [] : [said]), ...calls].join("\n") }],
+    toolCalls: [],
+  };
 }
 
 function describeTools(tools: readonly Tool[]): string {
-  const list = tools.map(({ name, description, parameters }) => JSON.stringify({ type: "function", function: { name, description, parameters } }));
+  const list = tools.map(({ name, description, parameters }) =>
+    JSON.stringify({ type: "function", function: { name, description, parameters } }),
+  );
   return [
     "# Tools\n\nYou may call one or more functions to assist with the user query.\n",
     `You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n${list.join("\n")}\n</tools>\n`,
@@ -77,7 +92,8 @@ function describeTools(tools: readonly Tool[]): string {
 function addToSystem(messages: Message[], text: string): void {
   const part: Part = { type: "text", text };
   const [first] = messages;
-  if (first?.role === "system" || first?.role === "developer") messages[0] = { ...first, content: [...first.content, part] };
+  if (first?.role === "system" || first?.role === "developer")
+    messages[0] = { ...first, content: [...first.content, part] };
   else messages.unshift({ role: "system", content: [part] });
 }
 

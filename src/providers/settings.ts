@@ -1,4 +1,5 @@
 import type { Log } from "../core/log.ts";
+import type { LiftOptions } from "../dialects/lift.ts";
 import type { UpstreamSettings } from "./upstream.ts";
 
 /** Sorts of server that a provider may stand for. `llama_cpp`, the embedded engine, is none: it has no address. */
@@ -22,10 +23,19 @@ export interface ProviderSettings extends UpstreamSettings {
 
 export interface ProviderTools {
   readonly log: Log;
+  /** Longest silence of a stream before a comment keeps it alive, in milliseconds. */
+  readonly heartbeat?: number;
 }
 
 /** The context length that the user has set for a model, if any. */
-export function configuredContext(settings: Pick<ProviderSettings, "contextLength">, model: string): number | undefined {
+export function configuredContext(
+  settings: Pick<ProviderSettings, "contextLength">,
+  model: string,
+): number | undefined {
   const { contextLength } = settings;
   return typeof contextLength === "object" ? contextLength[model] : contextLength;
+}
+
+export function lift({ log, heartbeat }: ProviderTools): LiftOptions {
+  return { log, ...(heartbeat === undefined ? {} : { heartbeatInterval: heartbeat }) };
 }

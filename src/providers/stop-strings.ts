@@ -34,7 +34,11 @@ export class StopScanner {
  * Enforces stop strings on a server that does not: at the first one the events end with `stop`, and leaving the
  * server's stream aborts it. `usageSoFar` counts for the server, which then never tells.
  */
-export async function* stopAt(events: AsyncIterable<ChatEvent>, stops: readonly string[], usageSoFar: (text: string) => Usage): AsyncGenerator<ChatEvent> {
+export async function* stopAt(
+  events: AsyncIterable<ChatEvent>,
+  stops: readonly string[],
+  usageSoFar: (text: string) => Usage,
+): AsyncGenerator<ChatEvent> {
   const scanner = new StopScanner(stops);
   let said = "";
   for await (const event of events) {

@@ -14,33 +14,53 @@ type Chat = (request: ChatRequest) => AsyncIterable<ChatEvent>;
  * not force, or was asked and did not obey, the model is made to write the call as JSON under a schema, which is
  * turned back into a call. Throws `upstream_error` when the model writes none even so.
  */
-export async function* enforceToolChoice(provider: string, request: ChatRequest, support: ToolChoiceSupport, chat: Chat): AsyncGenerator<ChatEvent> {
+export async function* enforceToolChoice(
+  provider: string,
+  request: ChatRequest,
+  support: ToolChoiceSupport,
+  chat: Chat,
+): AsyncGenerator<ChatEvent> {
   const { toolChoice } = request;
-  if (request.tools.length === 0 || toolChoice === "none") return yield* chat({ ...request, tools: [], toolChoice: "none" });
+  if (request.tools.length === 0 || toolChoice === "none")
+    return yield* chat({ ...request, tools: [], toolChoice: "none" });
   if (toolChoice === "auto") return yield* chat(request);
-  const tools = toolChoice === "required" ? request.tools : request.tools.filter((tool) => tool.name === toolChoice.name);
-  if (tools.length === 0) throw new ApiError("invalid_value", "tool_choice names a function that is not among the tools", { param: "tool_choice" });
+  const tools =
+    toolChoice === "required" ? request.tools : request.tools.filter((tool) => tool.name === toolChoice.name);
+  if (tools.length === 0)
+    throw new ApiError("invalid_value", "tool_choice names a function that is not among the tools", {
+      param: "tool_choice",
+    });
   const forced: ChatRequest = { ...request, tools, toolChoice: "required" };
   if (support === "all") return yield* chat(forced);
   if (support === "unknown" && (yield* obeyed(chat(forced)))) return;
   yield* emulated(provider, forced, chat);
 }
 
-/** Passes the events on from the first call; text before it is held. False: the answer ended without any call, and nothing was passed on. */
+/**
+ * Passes the events on from the first call; text before it is held. False: the answer ended without any call, or the
+ * server refuses tools or the choice (LMDeploy and others without a parser), and no answer was passed on.
+ */
 async function* obeyed(events: AsyncIterable<ChatEvent>): AsyncGenerator<ChatEvent, boolean> {
   let called = false;
   const held: ChatEvent[] = [];
-  for await (const event of events) {
-    if (event.type === "tool-call" && !called) {
-      called = true;
-      yield* held;
+  try {
+    for await (const event of events) {
+      if (event.type === "tool-call" && !called) {
+        called = true;
+        yield* held;
+      }
+      if (called || event.type === "reasoning" || event.type === "progress") yield event;
+      else if (event.type === "finish") return false;
+      else held.push(event);
     }
-    if (called || event.type === "reasoning" || event.type === "progress") yield event;
-    else if (event.type === "finish") return false;
-    else held.push(event);
+  } catch (error) {
+    if (called || !(error instanceof ApiError) || !refusals.has(error.code)) throw error;
   }
   return called;
 }
+
+/** Refusals that may be meant for the tools; a request that is wrong otherwise is refused without them, too. */
+const refusals: ReadonlySet<string> = new Set(["invalid_request", "unsupported_capability"]);
 
 async function* emulated(provider: string, request: ChatRequest, chat: Chat): AsyncGenerator<ChatEvent> {
   const asked = toSchemaRequest(request);
@@ -58,7 +78,11 @@ async function* emulated(provider: string, request: ChatRequest, chat: Chat): As
     // Cut off by max_tokens: another attempt would be cut off as well, and half a call is none.
     if (finish.reason === "length") return yield finish;
     if (attempt === 2) {
-      throw new ApiError("upstream_error", `the model at ${provider} did not write the tool call that tool_choice demands`, { provider, param: "tool_choice" });
+      throw new ApiError(
+        "upstream_error",
+        `the model at ${provider} did not write the tool call that tool_choice demands`,
+        { provider, param: "tool_choice" },
+      );
     }
   }
 }
@@ -84,14 +108,22 @@ function toSchemaRequest(request: ChatRequest): ChatRequest {
   const instruction = [
     "You must now call one of these functions. Answer with nothing but one JSON object of the form",
     '{"name": <function name>, "arguments": <object that matches its parameters>}. The functions:',
-    ...request.tools.map((tool) => JSON.stringify({ name: tool.name, description: tool.description, parameters: tool.parameters })),
+    ...request.tools.map((tool) =>
+      JSON.stringify({ name: tool.name, description: tool.description, parameters: tool.parameters }),
+    ),
   ].join("\n");
   const [first, ...others] = request.messages;
   const messages =
     first?.role === "system" || first?.role === "developer"
       ? [{ ...first, content: [...first.content, { type: "text" as const, text: instruction }] }, ...others]
       : [{ role: "system" as const, content: [{ type: "text" as const, text: instruction }] }, ...request.messages];
-  return { ...request, messages, tools: [], toolChoice: "none", responseFormat: { type: "json-schema", name: "tool_call", schema, strict: true } };
+  return {
+    ...request,
+    messages,
+    tools: [],
+    toolChoice: "none",
+    responseFormat: { type: "json-schema", name: "tool_call", schema, strict: true },
+  };
 }
 
 function objectSchema(tool: Tool): JsonObject {
@@ -108,7 +140,9 @@ function readCall(text: string, tools: readonly Tool[]): { name: string; argumen
   const tool = tools.find((one) => one.name === name);
   if (tool === undefined || !isObject(args)) return undefined;
   const required = Array.isArray(tool.parameters.required) ? tool.parameters.required : [];
-  return required.every((key) => typeof key === "string" && Object.hasOwn(args, key)) ? { name: tool.name, arguments: args } : undefined;
+  return required.every((key) => typeof key === "string" && Object.hasOwn(args, key))
+    ? { name: tool.name, arguments: args }
+    : undefined;
 }
 
 function parsed(text: string): Json | undefined {

@@ -26,7 +26,12 @@ interface Failure {
  * error strings (Ollama, MNN, vLLM's 401), FastAPI's `detail`, `error_code` of LMDeploy's proxy, NDJSON, HTML and
  * nothing at all. An overflow of the context carries its `Overflow` as `cause`.
  */
-export function upstreamError(provider: string, status: number, body: Buffer | string, headers: Headers = {}): ApiError {
+export function upstreamError(
+  provider: string,
+  status: number,
+  body: Buffer | string,
+  headers: Headers = {},
+): ApiError {
   const text = (typeof body === "string" ? body : body.toString("utf8", 0, bodyLimit)).trim();
   return toError(provider, { ...read(text), status, retryAfter: retryAfterSeconds(headers["retry-after"]) });
 }
@@ -34,7 +39,10 @@ export function upstreamError(provider: string, status: number, body: Buffer | s
 /** The error that a JSON body of status 200, or one frame of a stream, tells of; undefined when it tells of none. */
 export function errorInReply(provider: string, json: Json | undefined): ApiError | undefined {
   if (!isObject(json)) return undefined;
-  const said = (json.error !== undefined && json.error !== null && json.error !== "") || json.object === "error" || json.type === "error";
+  const said =
+    (json.error !== undefined && json.error !== null && json.error !== "") ||
+    json.object === "error" ||
+    json.type === "error";
   if (!said && json.error_code === undefined) return undefined;
   const failure = readJson(json);
   const code = Number(failure.code);
@@ -54,7 +62,7 @@ export function overflowIn(text: string, type = ""): Overflow | undefined {
 }
 
 /** The message by which all clients know an overflow and compact the conversation (opencode, Codex, Claude Code). */
-export function overflowError(provider: string, overflow: Overflow): ApiError {
+function overflowError(provider: string, overflow: Overflow): ApiError {
   const { contextLength, promptTokens, outputTokens = 0 } = overflow;
   // A prompt that fits by itself did not fit together with the answer that was asked for.
   const fits = promptTokens !== undefined && contextLength !== undefined && promptTokens <= contextLength;
@@ -80,7 +88,10 @@ const overflowTexts: [RegExp, (keyof Overflow)[]][] = [
   // llama-server
   [/\((\d+) tokens\) exceeds the available context size \((\d+) tokens\)/i, ["promptTokens", "contextLength"]],
   // LMDeploy
-  [/input length \((\d+)\) must be smaller than the model context length \((\d+)\)/i, ["promptTokens", "contextLength"]],
+  [
+    /input length \((\d+)\) must be smaller than the model context length \((\d+)\)/i,
+    ["promptTokens", "contextLength"],
+  ],
   // vLLM, new and old
   [
     /maximum context length is (\d+) tokens\. However, you requested (\d+) output tokens and your prompt contains (?:at least )?(\d+)/i,
@@ -92,27 +103,52 @@ const overflowTexts: [RegExp, (keyof Overflow)[]][] = [
   ],
   [/input length \((\d+)\) exceeds model's maximum context length \((\d+)\)/i, ["promptTokens", "contextLength"]],
   // OpenAI, and our own
-  [/maximum context length is (\d+) tokens\. However, your (?:messages|prompt) resulted in (\d+) tokens/i, ["contextLength", "promptTokens"]],
+  [
+    /maximum context length is (\d+) tokens\. However, your (?:messages|prompt) resulted in (\d+) tokens/i,
+    ["contextLength", "promptTokens"],
+  ],
   [/maximum context length (?:is|of) (\d+)/i, ["contextLength"]],
   // LM Studio
-  [/keep the first (\d+) tokens when context the overflows.*?context length of only (\d+)/is, ["promptTokens", "contextLength"]],
-  [/exceeds? the (?:available |maximum |model's )?context (?:size|length|window)|exceeds? (?:the )?maximum context length/i, []],
-  [/input (?:length|is).{0,40}(?:exceeds?|longer|larger|greater).{0,40}context|greater than the context length|context[_ ]length[_ ]exceeded/i, []],
+  [
+    /keep the first (\d+) tokens when context the overflows.*?context length of only (\d+)/is,
+    ["promptTokens", "contextLength"],
+  ],
+  [
+    /exceeds? the (?:available |maximum |model's )?context (?:size|length|window)|exceeds? (?:the )?maximum context length/i,
+    [],
+  ],
+  [
+    /input (?:length|is).{0,40}(?:exceeds?|longer|larger|greater).{0,40}context|greater than the context length|context[_ ]length[_ ]exceeded/i,
+    [],
+  ],
   [/prompt is too long|context (?:window|size|length) (?:is )?exceeded/i, []],
 ];
 
 /** Texts that tell more than the status that came with them, first match wins. */
 const knownTexts: [RegExp, ErrorCode][] = [
-  [/(?:requires|needs) more (?:system )?memory|out of memory|insufficient memory|failed to allocate/i, "insufficient_memory"],
+  [
+    /(?:requires|needs) more (?:system )?memory|out of memory|insufficient memory|failed to allocate/i,
+    "insufficient_memory",
+  ],
   [/loading model|model is (?:still )?loading|model is being loaded/i, "model_loading"],
-  [/model\b.{0,200}\b(?:not found|does not exist|is not (?:found|loaded|available))|no such model|unknown model/is, "model_not_found"],
+  [
+    /model\b.{0,200}\b(?:not found|does not exist|is not (?:found|loaded|available))|no such model|unknown model/is,
+    "model_not_found",
+  ],
   [/does not support (?:tools|thinking|image|vision|chat|generate|embed|completion|insert)/i, "unsupported_capability"],
-  [/image input is not supported|not a multimodal model|at most 0 image|--tool-call-parser|unsupported by turbomind/i, "unsupported_capability"],
-  [/invalid image|cannot identify image|(?:invalid|incorrect) (?:base64|padding)|failed to (?:load|decode|process|fetch) (?:the )?image/i, "invalid_image"],
+  [
+    /image input is not supported|not a multimodal model|at most 0 image|--tool-call-parser|unsupported by turbomind/i,
+    "unsupported_capability",
+  ],
+  [
+    /invalid image|cannot identify image|(?:invalid|incorrect) (?:base64|padding)|failed to (?:load|decode|process|fetch) (?:the )?image/i,
+    "invalid_image",
+  ],
 ];
 
 /** Texts of a 500 that the request itself is to blame for (llama-server answers 500 to any exception of its parsers). */
-const clientFault = /parse error|failed to parse|json\.exception|type must be|invalid (?:argument|json|request|message|grammar)|unable to generate parser|unsupported content\[\]/i;
+const clientFault =
+  /parse error|failed to parse|json\.exception|type must be|invalid (?:argument|json|request|message|grammar)|unable to generate parser|unsupported content\[\]/i;
 
 function toError(provider: string, failure: Failure): ApiError {
   if (failure.overflow !== undefined) return overflowError(provider, failure.overflow);
@@ -121,14 +157,17 @@ function toError(provider: string, failure: Failure): ApiError {
   if (failure.param !== undefined) options.param = failure.param;
   if (failure.retryAfter !== undefined) options.retryAfter = failure.retryAfter;
   const error = new ApiError(code, `${provider}: ${sentence(code, failure)}`, options);
-  return error.status < 500 && error.status !== 429 ? new ApiError(code, withoutRetryWords(error.message), options) : error;
+  return error.status < 500 && error.status !== 429
+    ? new ApiError(code, withoutRetryWords(error.message), options)
+    : error;
 }
 
 function codeOf({ status, text, code }: Failure): ErrorCode {
   if (status === 401 || status === 403) return "upstream_auth_failed";
   const known = knownTexts.find(([pattern]) => pattern.test(text))?.[1];
   if (status === 429) return code === "insufficient_quota" ? code : "rate_limit_exceeded";
-  if (status === 503 || status === 529) return known === "model_loading" || known === "insufficient_memory" ? known : "service_unavailable";
+  if (status === 503 || status === 529)
+    return known === "model_loading" || known === "insufficient_memory" ? known : "service_unavailable";
   if (status === 413) return "request_too_large";
   if (status === 408 || status === 504) return "upstream_timeout";
   if (code === "model_not_found") return code;
@@ -143,7 +182,8 @@ function codeOf({ status, text, code }: Failure): ErrorCode {
 function sentence(code: ErrorCode, { status, text }: Failure): string {
   const said = text === "" ? "" : `: ${clean(text)}`;
   if (code === "upstream_auth_failed") {
-    if (status === 403 && text === "") return "refused (HTTP 403, empty body): it does not accept requests for this host name; use its IP address or name that it allows";
+    if (status === 403 && text === "")
+      return "refused (HTTP 403, empty body): it does not accept requests for this host name; use its IP address or name that it allows";
     return `refused the key that this server sent (HTTP ${status})${said}; check the provider's key in the configuration`;
   }
   if (status >= 300 && status < 400) return `answered with a redirection (HTTP ${status}); configure its final address`;
@@ -184,7 +224,8 @@ const retryWords: [RegExp, string][] = [
 ];
 
 function read(text: string): Omit<Failure, "status" | "retryAfter"> {
-  if (text === "" || /^\s*<(?:!doctype|html|\?xml)/i.test(text)) return { ...nothing, text: /<title>\s*([^<]{1,200})/i.exec(text)?.[1]?.trim() ?? "" };
+  if (text === "" || /^\s*<(?:!doctype|html|\?xml)/i.test(text))
+    return { ...nothing, text: /<title>\s*([^<]{1,200})/i.exec(text)?.[1]?.trim() ?? "" };
   // NDJSON, SSE, or one JSON text: the first thing that parses and tells of an error.
   const whole = parsed(text);
   if (whole !== undefined) return readJson(whole);
@@ -199,9 +240,13 @@ function readJson(json: Json, depth = 0): Omit<Failure, "status" | "retryAfter">
   if (typeof json === "string") return readText(json, depth);
   if (Array.isArray(json)) return json[0] === undefined || depth > 3 ? nothing : readJson(json[0], depth + 1);
   if (!isObject(json)) return nothing;
-  if (depth < 4 && (isObject(json.error) || typeof json.error === "string" || Array.isArray(json.error))) return readJson(json.error, depth + 1);
-  const text = [json.message, json.text, json.detail, json.msg, json.error_description].find((value) => value !== undefined && value !== null && value !== "");
-  const inner = typeof text === "string" ? readText(text, depth) : { ...nothing, text: text === undefined ? "" : detail(text) };
+  if (depth < 4 && (isObject(json.error) || typeof json.error === "string" || Array.isArray(json.error)))
+    return readJson(json.error, depth + 1);
+  const text = [json.message, json.text, json.detail, json.msg, json.error_description].find(
+    (value) => value !== undefined && value !== null && value !== "",
+  );
+  const inner =
+    typeof text === "string" ? readText(text, depth) : { ...nothing, text: text === undefined ? "" : detail(text) };
   const type = typeof json.type === "string" ? json.type : inner.type;
   const code = json.code ?? json.error_code;
   return {
@@ -209,7 +254,8 @@ function readJson(json: Json, depth = 0): Omit<Failure, "status" | "retryAfter">
     type,
     code: typeof code === "string" || typeof code === "number" ? String(code) : inner.code,
     param: typeof json.param === "string" && json.param !== "" ? json.param.slice(0, 200) : inner.param,
-    overflow: figures(json) ?? inner.overflow ?? overflowIn(inner.text, code === "context_length_exceeded" ? code : type),
+    overflow:
+      figures(json) ?? inner.overflow ?? overflowIn(inner.text, code === "context_length_exceeded" ? code : type),
   };
 }
 
@@ -226,7 +272,9 @@ function readText(text: string, depth: number): Omit<Failure, "status" | "retryA
 
 function figures(json: JsonObject): Overflow | undefined {
   const { n_prompt_tokens: promptTokens, n_ctx: contextLength } = json;
-  return typeof promptTokens === "number" && typeof contextLength === "number" ? { promptTokens, contextLength } : undefined;
+  return typeof promptTokens === "number" && typeof contextLength === "number"
+    ? { promptTokens, contextLength }
+    : undefined;
 }
 
 /** FastAPI's list of what is wrong: `[{ loc: ["body", "messages"], msg: "Field required" }]`. */

@@ -1,15 +1,21 @@
 import type { JsonObject } from "../core/json.ts";
-import type { Log } from "../core/log.ts";
 import type { Provider } from "../core/provider.ts";
 import { openaiServer } from "./openai-server.ts";
+import type { ProviderTools } from "./settings.ts";
 import type { Upstream } from "./upstream.ts";
 
 /**
  * vLLM. It forces tool calls itself, and refuses prompt and `max_tokens` together beyond its context, which is asked
  * again with what fits. Its `/tokenize` counts a whole chat.
  */
-export function vllm(upstream: Upstream, log: Log): Provider {
-  return openaiServer(upstream, log, { kind: "vllm", toolChoice: "all", maxStops: 4, healthPath: "/health", adapt: toPrompt });
+export function vllm(upstream: Upstream, tools: ProviderTools): Provider {
+  return openaiServer(upstream, tools, {
+    kind: "vllm",
+    toolChoice: "all",
+    maxStops: 4,
+    healthPath: "/health",
+    adapt: toPrompt,
+  });
 }
 
 /** llama-server's name for the text, and ours. */

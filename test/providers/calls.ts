@@ -8,14 +8,29 @@ import type { ProviderKind, ProviderSettings } from "../../src/providers/setting
 
 /** A provider over these servers, with timeouts that no test waits for. */
 export function providerOf(kind: ProviderKind, urls: string[], settings: Partial<ProviderSettings> = {}): Provider {
-  return createProvider(kind, { kind, urls, connectTimeout: 5000, firstByteTimeout: 0, idleTimeout: 0, ...settings }, { log: silent });
+  return createProvider(
+    kind,
+    { kind, urls, connectTimeout: 5000, firstByteTimeout: 0, idleTimeout: 0, ...settings },
+    { log: silent },
+  );
 }
 
 let calls = 0;
 
 /** Calls the provider as the pipeline does. The client knows the model under a name with the provider's prefix. */
-export function post(provider: Provider, path: string, body: JsonObject, signal: AbortSignal = new AbortController().signal): Promise<Reply> {
-  const call = new Call({ id: `test-${++calls}`, method: "POST", path, signal, body: Buffer.from(JSON.stringify(body)) });
+export function post(
+  provider: Provider,
+  path: string,
+  body: JsonObject,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<Reply> {
+  const call = new Call({
+    id: `test-${++calls}`,
+    method: "POST",
+    path,
+    signal,
+    body: Buffer.from(JSON.stringify(body)),
+  });
   const model = String(body.model);
   call.target = { provider, model, requested: requestedName(provider, model) };
   return provider.handle(call);
@@ -26,7 +41,7 @@ export function requestedName(provider: Provider, model: string): string {
 }
 
 /** The whole body as text. Throws when it breaks off. */
-export async function textOf(reply: Reply): Promise<string> {
+async function textOf(reply: Reply): Promise<string> {
   let text = "";
   for await (const chunk of chunksOf(reply)) text += chunk;
   return text;
@@ -65,7 +80,17 @@ export interface Said {
 }
 
 export async function readChat(reply: Reply): Promise<Said> {
-  const said: Said = { text: "", reasoning: "", calls: [], finish: undefined, usage: undefined, error: undefined, done: false, models: new Set(), chunks: [] };
+  const said: Said = {
+    text: "",
+    reasoning: "",
+    calls: [],
+    finish: undefined,
+    usage: undefined,
+    error: undefined,
+    done: false,
+    models: new Set(),
+    chunks: [],
+  };
   for await (const frame of framesOf(reply)) addFrame(said, frame);
   return said;
 }
@@ -75,7 +100,11 @@ function addFrame(said: Said, frame: Json): void {
     said.done = true;
     return;
   }
-  const chunk = frame as JsonObject & { choices?: { delta?: JsonObject; finish_reason?: string | null }[]; error?: JsonObject; usage?: JsonObject | null };
+  const chunk = frame as JsonObject & {
+    choices?: { delta?: JsonObject; finish_reason?: string | null }[];
+    error?: JsonObject;
+    usage?: JsonObject | null;
+  };
   if (chunk.error !== undefined) {
     said.error = chunk.error;
     return;
@@ -87,7 +116,11 @@ function addFrame(said: Said, frame: Json): void {
   const delta = choice?.delta ?? {};
   if (typeof delta.content === "string") said.text += delta.content;
   if (typeof delta.reasoning_content === "string") said.reasoning += delta.reasoning_content;
-  for (const part of (delta.tool_calls ?? []) as { index: number; id?: string; function: { name?: string; arguments?: string } }[]) {
+  for (const part of (delta.tool_calls ?? []) as {
+    index: number;
+    id?: string;
+    function: { name?: string; arguments?: string };
+  }[]) {
     const call = (said.calls[part.index] ??= { id: "", name: "", arguments: "" });
     call.id ||= part.id ?? "";
     call.name ||= part.function.name ?? "";
@@ -96,7 +129,8 @@ function addFrame(said: Said, frame: Json): void {
   said.finish = choice?.finish_reason ?? said.finish;
 }
 
-async function* chunksOf(reply: Reply): AsyncGenerator<string> {
+/** The body as it comes. */
+export async function* chunksOf(reply: Reply): AsyncGenerator<string> {
   const { body } = reply;
   if (body === null) return;
   if (typeof body === "string" || Buffer.isBuffer(body)) {

@@ -1,9 +1,9 @@
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import type { JsonObject } from "../../src/core/json.ts";
 import type { Provider } from "../../src/core/provider.ts";
 import { type FakeServer, gate, type Script } from "../support/fake-server.ts";
 import { expectValid } from "../support/openai-spec.ts";
-import { framesOf, jsonOf, post, readChat, requestedName } from "./calls.ts";
+import { chunksOf, framesOf, jsonOf, post, readChat, requestedName } from "./calls.ts";
 
 /** What the suite needs to know of a kind of provider. */
 export interface ContractSetup {
@@ -27,7 +27,11 @@ export interface ContractSetup {
 
 const tools = ["weather", "time"].map((name) => ({
   type: "function",
-  function: { name, description: `tells the ${name}`, parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] } },
+  function: {
+    name,
+    description: `tells the ${name}`,
+    parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
+  },
 }));
 
 /** What every kind of provider keeps, whatever its server does. */
@@ -38,7 +42,13 @@ export function providerContract(name: string, setup: ContractSetup): void {
       await Promise.all(open.splice(0).map((close) => close()));
     });
 
-    const over = async (reply?: Script): Promise<{ provider: Provider; server: FakeServer; ask: (body?: JsonObject, signal?: AbortSignal) => ReturnType<typeof post> }> => {
+    const over = async (
+      reply?: Script,
+    ): Promise<{
+      provider: Provider;
+      server: FakeServer;
+      ask: (body?: JsonObject, signal?: AbortSignal) => ReturnType<typeof post>;
+    }> => {
       const server = await setup.startServer(reply);
       const provider = setup.provider([server.url]);
       open.push(
@@ -46,15 +56,27 @@ export function providerContract(name: string, setup: ContractSetup): void {
         () => server.close(),
       );
       const ask = (body: JsonObject = {}, signal?: AbortSignal): ReturnType<typeof post> =>
-        post(provider, "/v1/chat/completions", { model: setup.model, messages: [{ role: "user", content: "Hi" }], ...body }, signal);
+        post(
+          provider,
+          "/v1/chat/completions",
+          { model: setup.model, messages: [{ role: "user", content: "Hi" }], ...body },
+          signal,
+        );
       return { provider, server, ask };
     };
-    const refusal = async (reply: Promise<unknown>): Promise<unknown> => reply.then(() => "no failure", (error: unknown) => error);
+    const refusal = async (reply: Promise<unknown>): Promise<unknown> =>
+      reply.then(
+        () => "no failure",
+        (error: unknown) => error,
+      );
 
     test("a chat is answered as OpenAI's JSON, under the name that the client used", async () => {
       const { provider, ask } = await over();
       const reply = await ask();
-      const json = (await jsonOf(reply)) as JsonObject & { choices: { message: JsonObject; finish_reason: string }[]; usage: JsonObject };
+      const json = (await jsonOf(reply)) as JsonObject & {
+        choices: { message: JsonObject; finish_reason: string }[];
+        usage: JsonObject;
+      };
       expect(reply.status).toBe(200);
       expectValid("CreateChatCompletionResponse", json);
       expect(json.model).toBe(requestedName(provider, setup.model));
@@ -94,14 +116,59 @@ export function providerContract(name: string, setup: ContractSetup): void {
       const { ask } = await over([{ reasoning: "hmm" }, { text: "Hi" }, { finish: "stop" }]);
       const said = await readChat(await ask({ stream: true }));
       expect([said.reasoning, said.text]).toEqual(["hmm", "Hi"]);
-      const delta = said.chunks.flatMap((chunk) => (chunk.choices as { delta: JsonObject }[]).map((choice) => choice.delta)).find((one) => one.reasoning_content !== undefined);
+      const delta = said.chunks
+        .flatMap((chunk) => (chunk.choices as { delta: JsonObject }[]).map((choice) => choice.delta))
+        .find((one) => one.reasoning_content !== undefined);
       expect(delta).toMatchObject({ reasoning_content: "hmm", reasoning: "hmm" });
     });
 
     test("unknown fields of a request do no harm", async () => {
       const { ask } = await over();
-      const reply = await ask({ store: false, metadata: { a: "b" }, prompt_cache_key: "x", verbosity: "low", service_tier: "auto" });
+      const reply = await ask({
+        store: false,
+        metadata: { a: "b" },
+        prompt_cache_key: "x",
+        verbosity: "low",
+        service_tier: "auto",
+      });
       expect(reply.status).toBe(200);
+    });
+
+    test.each<[string, JsonObject]>([
+      ["without messages", { messages: undefined }],
+      [
+        "with an image that is none",
+        {
+          messages: [
+            { role: "user", content: [{ type: "image_url", image_url: { url: "data:image/png;base64,!!!" } }] },
+          ],
+        },
+      ],
+    ])("a request %s is the client's fault", async (_, body) => {
+      const { ask } = await over();
+      expect(await refusal(ask(body))).toMatchObject({ status: 400 });
+    });
+
+    test("a prompt that is read for six minutes is waited for, and the client's stream kept alive", async () => {
+      const { opened, open: letOn } = gate();
+      const { server, ask } = await over([{ wait: opened }, { text: "at last" }, { finish: "stop" }]);
+      vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] });
+      try {
+        const asked = ask({ stream: true });
+        await server.next(setup.chatPath);
+        await vi.advanceTimersByTimeAsync(20_000);
+        const frames = chunksOf(await asked);
+        const first = await frames.next();
+        await vi.advanceTimersByTimeAsync(360_000);
+        letOn();
+        let rest = String(first.value);
+        for await (const chunk of frames) rest += chunk;
+        expect(rest.match(/^: ping$/gm)?.length).toBeGreaterThan(10);
+        expect(rest).toContain("at last");
+        expect(rest).toContain('"finish_reason":"stop"');
+      } finally {
+        vi.useRealTimers();
+      }
     });
 
     test("the server's models are listed", async () => {
@@ -112,23 +179,44 @@ export function providerContract(name: string, setup: ContractSetup): void {
 
     test.runIf(setup.servesAnyModel !== true)("a model that the server does not have is not found", async () => {
       const { ask } = await over();
-      expect(await refusal(ask({ model: "no/such:model" }))).toMatchObject({ status: 404, code: "model_not_found", provider: name });
+      expect(await refusal(ask({ model: "no/such:model" }))).toMatchObject({
+        status: 404,
+        code: "model_not_found",
+        provider: name,
+      });
     });
 
-    test.runIf(setup.tooLong !== undefined)("a prompt that is too long is refused before the stream, in the words that clients know", async () => {
-      const { ask } = await over();
-      const error = (await refusal(ask({ stream: true, messages: [{ role: "user", content: setup.tooLong ?? "" }] }))) as Error;
-      expect(error).toMatchObject({ status: 400, code: "context_length_exceeded", param: "messages" });
-      expect(error.message).toMatch(/^This model's maximum context length is \d+ tokens\. However, your messages resulted in \d+ tokens\.$/);
-    });
+    test.runIf(setup.tooLong !== undefined)(
+      "a prompt that is too long is refused before the stream, in the words that clients know",
+      async () => {
+        const { ask } = await over();
+        const error = (await refusal(
+          ask({ stream: true, messages: [{ role: "user", content: setup.tooLong ?? "" }] }),
+        )) as Error;
+        expect(error).toMatchObject({ status: 400, code: "context_length_exceeded", param: "messages" });
+        expect(error.message).toMatch(
+          /^This model's maximum context length is \d+ tokens\. However, your messages resulted in \d+ tokens\.$/,
+        );
+      },
+    );
 
     test("a failure before the first token is a status, also of a stream", async () => {
       const { ask } = await over([{ status: 500, body: { error: "CUDA error: device lost" } }]);
-      expect(await refusal(ask({ stream: true }))).toMatchObject({ status: 502, code: "upstream_error", provider: name });
+      expect(await refusal(ask({ stream: true }))).toMatchObject({
+        status: 502,
+        code: "upstream_error",
+        provider: name,
+      });
     });
 
     test("a busy server is a 503 with Retry-After", async () => {
-      const { ask } = await over([{ status: 503, body: { error: "server busy, please try again.  maximum pending requests exceeded" }, headers: { "retry-after": "4" } }]);
+      const { ask } = await over([
+        {
+          status: 503,
+          body: { error: "server busy, please try again.  maximum pending requests exceeded" },
+          headers: { "retry-after": "4" },
+        },
+      ]);
       expect(await refusal(ask())).toMatchObject({ status: 503, retryAfter: 4 });
     });
 
@@ -199,7 +287,10 @@ export function providerContract(name: string, setup: ContractSetup): void {
       const provider = setup.provider([dead.url, server.url]);
       open.push(() => provider.close());
       for (let turn = 0; turn < 3; turn++) {
-        const reply = await post(provider, "/v1/chat/completions", { model: setup.model, messages: [{ role: "user", content: "Hi" }] });
+        const reply = await post(provider, "/v1/chat/completions", {
+          model: setup.model,
+          messages: [{ role: "user", content: "Hi" }],
+        });
         expect(reply.status).toBe(200);
         await jsonOf(reply);
       }
@@ -210,7 +301,10 @@ export function providerContract(name: string, setup: ContractSetup): void {
       await dead.close();
       const provider = setup.provider([dead.url]);
       open.push(() => provider.close());
-      const asked = post(provider, "/v1/chat/completions", { model: setup.model, messages: [{ role: "user", content: "Hi" }] });
+      const asked = post(provider, "/v1/chat/completions", {
+        model: setup.model,
+        messages: [{ role: "user", content: "Hi" }],
+      });
       const error = (await refusal(asked)) as Error;
       expect(error).toMatchObject({ status: 502, code: "upstream_unreachable", provider: name });
       expect(error.message).toContain(dead.url);
@@ -231,7 +325,14 @@ export function providerContract(name: string, setup: ContractSetup): void {
         const messages = [
           { role: "developer", content: [{ type: "text", text: "Be brief." }] },
           { role: "user", content: [{ type: "text", text: "Weather?" }] },
-          { role: "assistant", content: null, reasoning_content: "hm", tool_calls: [{ id: "call_1", type: "function", function: { name: "weather", arguments: '{"city":"Kyiv"}' } }] },
+          {
+            role: "assistant",
+            content: null,
+            reasoning_content: "hm",
+            tool_calls: [
+              { id: "call_1", type: "function", function: { name: "weather", arguments: '{"city":"Kyiv"}' } },
+            ],
+          },
           { role: "tool", tool_call_id: "call_1", content: "sunny" },
         ];
         const reply = await ask({ messages, tools });
@@ -248,11 +349,16 @@ export function providerContract(name: string, setup: ContractSetup): void {
       test("tool_choice required and named are kept, whatever the server makes of them", async () => {
         const obstinate: Script = (body) => {
           // Obeys a schema or an instruction to write JSON, but no tool_choice.
-          if (JSON.stringify(body.messages).includes("call one of these functions")) return [{ text: '{"name": "time", "argu' }, { text: 'ments": {"city": "Rome"}}' }, { finish: "stop" }];
-          return body.tool_choice === "required" && name === "vllm" ? [{ call: { name: "time", arguments: { city: "Rome" } } }, { finish: "tool_calls" }] : [{ text: "I would rather talk." }, { finish: "stop" }];
+          if (JSON.stringify(body.messages).includes("call one of these functions"))
+            return [{ text: '{"name": "time", "argu' }, { text: 'ments": {"city": "Rome"}}' }, { finish: "stop" }];
+          return body.tool_choice === "required" && name === "vllm"
+            ? [{ call: { name: "time", arguments: { city: "Rome" } } }, { finish: "tool_calls" }]
+            : [{ text: "I would rather talk." }, { finish: "stop" }];
         };
         const { ask } = await over(obstinate);
-        for (const choice of name === "vllm" ? ["required"] : ["required", { type: "function", function: { name: "time" } }]) {
+        for (const choice of name === "vllm"
+          ? ["required"]
+          : ["required", { type: "function", function: { name: "time" } }]) {
           const said = await readChat(await ask({ stream: true, tools, tool_choice: choice }));
           expect(said.calls).toMatchObject([{ name: "time", arguments: JSON.stringify({ city: "Rome" }) }]);
           expect([said.text, said.finish]).toEqual(["", "tool_calls"]);

@@ -22,23 +22,41 @@ afterEach(async () => {
   await Promise.all(open.splice(0).map((close) => close()));
 });
 
-async function over(options: FakeLmDeployOptions = {}): Promise<{ server: FakeServer; provider: Provider; chat: (body?: JsonObject) => ReturnType<typeof post> }> {
+async function over(
+  options: FakeLmDeployOptions = {},
+): Promise<{ server: FakeServer; provider: Provider; chat: (body?: JsonObject) => ReturnType<typeof post> }> {
   const server = await startFakeLmDeploy(options);
   const provider = providerOf("lmdeploy", [server.url]);
   open.push(
     () => provider.close(),
     () => server.close(),
   );
-  return { server, provider, chat: (body = {}) => post(provider, "/v1/chat/completions", { model, messages: [{ role: "user", content: "Hi" }], ...body }) };
+  return {
+    server,
+    provider,
+    chat: (body = {}) =>
+      post(provider, "/v1/chat/completions", { model, messages: [{ role: "user", content: "Hi" }], ...body }),
+  };
 }
 
 test("a stop string is kept though the server drops it: also across packets, and the server is stopped", async () => {
   const { opened, open: letOn } = gate();
-  const { server, chat } = await over({ reply: [{ text: "one <|e" }, { text: "n" }, { text: "d|> two" }, { wait: opened }, { text: "three" }, { finish: "stop" }] });
+  const { server, chat } = await over({
+    reply: [
+      { text: "one <|e" },
+      { text: "n" },
+      { text: "d|> two" },
+      { wait: opened },
+      { text: "three" },
+      { finish: "stop" },
+    ],
+  });
   const said = await readChat(await chat({ stream: true, stop: ["<|end|>"] }));
   expect([said.text, said.finish]).toEqual(["one ", "stop"]);
   expect(said.usage?.prompt_tokens).toBeGreaterThan(0);
-  await (await server.next("/v1/chat/completions")).left;
+  await (
+    await server.next("/v1/chat/completions")
+  ).left;
   letOn();
 });
 
@@ -62,7 +80,10 @@ test.each<[string | undefined, JsonObject]>([
   const { server, chat } = await over();
   await jsonOf(await chat({ reasoning_effort: effort }));
   const { body } = await server.next("/v1/chat/completions");
-  expect({ reasoning_effort: body.reasoning_effort, chat_template_kwargs: body.chat_template_kwargs }).toEqual({ chat_template_kwargs: undefined, ...sent });
+  expect({ reasoning_effort: body.reasoning_effort, chat_template_kwargs: body.chat_template_kwargs }).toEqual({
+    chat_template_kwargs: undefined,
+    ...sent,
+  });
 });
 
 test("a session id is never sent: one in use is refused", async () => {
@@ -85,7 +106,10 @@ test.each(["abort", "error"])("the finish reason %s is a failure", async (told) 
 });
 
 test("its proxy's line of an error inside a stream is found", async () => {
-  const { chat } = await over({ proxy: true, reply: [{ text: "x" }, { error: "Failed to get response after a period of time" }] });
+  const { chat } = await over({
+    proxy: true,
+    reply: [{ text: "x" }, { error: "Failed to get response after a period of time" }],
+  });
   const said = await readChat(await chat({ stream: true }));
   expect([said.text, said.finish, said.error?.code]).toEqual(["x", undefined, "upstream_timeout"]);
 });
@@ -98,10 +122,19 @@ test("its proxy's status 200 with an error inside is an error", async () => {
 test("bytes of every legal and half legal kind are read", async () => {
   const head = ': comment\r\ndata: {"choices":[{"index":0,"delta":{"role":"assistant","content":"n';
   const middle = Buffer.from('aïve"}}]}\r\n\r\ndata: {"choices":[{"index":0,\ndata: "delta":{"content":"!"}}]}\n\n');
-  const tail = 'data: {"choices":[],"usage":null}\n\nid: 7\nevent: x\ndata: {"choices":[{"index":0,"delta":{"content":""},"finish_reason":"stop"}]}';
+  const tail =
+    'data: {"choices":[],"usage":null}\n\nid: 7\nevent: x\ndata: {"choices":[{"index":0,"delta":{"content":""},"finish_reason":"stop"}]}';
   // The two bytes of "ï" come in different packets, an event in two lines, and the last event without its line end.
   const cut = middle.indexOf(0xc3) + 1;
-  const { chat } = await over({ reply: [{ raw: head }, { raw: middle.subarray(0, cut) }, { raw: middle.subarray(cut) }, { raw: tail }, { end: true }] });
+  const { chat } = await over({
+    reply: [
+      { raw: head },
+      { raw: middle.subarray(0, cut) },
+      { raw: middle.subarray(cut) },
+      { raw: tail },
+      { end: true },
+    ],
+  });
   const said = await readChat(await chat({ stream: true }));
   expect([said.text, said.finish]).toEqual(["naïve!", "stop"]);
 });
@@ -120,12 +153,26 @@ test("text is cut into tokens by its encoder", async () => {
 
 test("what it cannot do at all is said without asking it", async () => {
   const { provider, server } = await over();
-  await expect(post(provider, "/v1/embeddings", { model, input: "x" })).rejects.toMatchObject({ status: 400, code: "unsupported_capability" });
+  await expect(post(provider, "/v1/embeddings", { model, input: "x" })).rejects.toMatchObject({
+    status: 400,
+    code: "unsupported_capability",
+  });
   expect(server.requests).toEqual([]);
 });
 
-test("tools without its parser: the answer says how to start it", async () => {
+test("tools without its parser: a forced call works all the same, else the answer says how to start it", async () => {
   const { chat } = await over({ noToolParser: true });
   const tools = [{ type: "function", function: { name: "f", parameters: {} } }];
-  await expect(chat({ tools })).rejects.toMatchObject({ status: 400, code: "unsupported_capability", message: expect.stringContaining("--tool-call-parser") });
+  const forced = await over({
+    noToolParser: true,
+    reply: [{ text: '{"name":"f","arguments":{}}' }, { finish: "stop" }],
+  });
+  expect((await readChat(await forced.chat({ stream: true, tools, tool_choice: "required" }))).calls).toMatchObject([
+    { name: "f" },
+  ]);
+  await expect(chat({ tools })).rejects.toMatchObject({
+    status: 400,
+    code: "unsupported_capability",
+    message: expect.stringContaining("--tool-call-parser"),
+  });
 });

@@ -14,7 +14,12 @@ providerContract("mnn", {
   servesAnyModel: true,
   cannotAbort: true,
   silentLimit: true,
-  callSteps: (name, args) => [{ text: "<tool" }, { text: `_call>\n${JSON.stringify({ name, arguments: args })}\n</tool_` }, { text: "call>" }, { finish: "stop" }],
+  callSteps: (name, args) => [
+    { text: "<tool" },
+    { text: `_call>\n${JSON.stringify({ name, arguments: args })}\n</tool_` },
+    { text: "call>" },
+    { finish: "stop" },
+  ],
 });
 
 const open: (() => Promise<unknown>)[] = [];
@@ -22,26 +27,60 @@ afterEach(async () => {
   await Promise.all(open.splice(0).map((close) => close()));
 });
 
-async function over(options: FakeMnnOptions = {}): Promise<{ server: FakeMnn; provider: Provider; chat: (body?: JsonObject, signal?: AbortSignal) => ReturnType<typeof post> }> {
+async function over(
+  options: FakeMnnOptions = {},
+): Promise<{
+  server: FakeMnn;
+  provider: Provider;
+  chat: (body?: JsonObject, signal?: AbortSignal) => ReturnType<typeof post>;
+}> {
   const server = await startFakeMnn(options);
   const provider = providerOf("mnn", [server.url], { aliases: { qwen: "default" } });
   open.push(
     () => provider.close(),
     () => server.close(),
   );
-  return { server, provider, chat: (body = {}, signal) => post(provider, "/v1/chat/completions", { model: "default", messages: [{ role: "user", content: "Hi" }], ...body }, signal) };
+  return {
+    server,
+    provider,
+    chat: (body = {}, signal) =>
+      post(
+        provider,
+        "/v1/chat/completions",
+        { model: "default", messages: [{ role: "user", content: "Hi" }], ...body },
+        signal,
+      ),
+  };
 }
 
 test("its list is a constant: its model is called default, and by an alias", async () => {
   const { provider } = await over();
   expect((await provider.models()).map((model) => model.id)).toEqual(["qwen", "default"]);
-  expect((await post(provider, "/v1/chat/completions", { model: "qwen", messages: [{ role: "user", content: "Hi" }] })).status).toBe(200);
+  expect(
+    (await post(provider, "/v1/chat/completions", { model: "qwen", messages: [{ role: "user", content: "Hi" }] }))
+      .status,
+  ).toBe(200);
 });
 
 test("content goes as one string, and always as a stream", async () => {
   const { server, chat } = await over();
-  await jsonOf(await chat({ messages: [{ role: "user", content: [{ type: "text", text: "a" }, { type: "text", text: "b" }] }] }));
-  expect((await server.next("/v1/chat/completions")).body).toMatchObject({ stream: true, messages: [{ role: "user", content: "a\nb" }] });
+  await jsonOf(
+    await chat({
+      messages: [
+        {
+          role: "user",
+          content: [
+            { type: "text", text: "a" },
+            { type: "text", text: "b" },
+          ],
+        },
+      ],
+    }),
+  );
+  expect((await server.next("/v1/chat/completions")).body).toMatchObject({
+    stream: true,
+    messages: [{ role: "user", content: "a\nb" }],
+  });
 });
 
 test("a server without /v1 is found at its path", async () => {
@@ -53,14 +92,31 @@ test("a server without /v1 is found at its path", async () => {
 });
 
 test("thinking in the text is told apart, wherever the packets cut its tags", async () => {
-  const { chat } = await over({ reply: [{ text: "<thi" }, { text: "nk>\nIt is " }, { text: "so.</th" }, { text: "ink>\n\nYes, a<b." }, { finish: "stop" }] });
+  const { chat } = await over({
+    reply: [
+      { text: "<thi" },
+      { text: "nk>\nIt is " },
+      { text: "so.</th" },
+      { text: "ink>\n\nYes, a<b." },
+      { finish: "stop" },
+    ],
+  });
   const said = await readChat(await chat({ stream: true }));
   expect([said.reasoning, said.text]).toEqual(["It is so.", "Yes, a<b."]);
 });
 
 test("stop strings and max_tokens are kept, and the answer is over at once for the client", async () => {
   const { opened, open: letOn } = gate();
-  const { chat, server } = await over({ reply: [{ text: "one" }, { text: " two" }, { text: " three" }, { wait: opened }, { text: " four" }, { finish: "stop" }] });
+  const { chat, server } = await over({
+    reply: [
+      { text: "one" },
+      { text: " two" },
+      { text: " three" },
+      { wait: opened },
+      { text: " four" },
+      { finish: "stop" },
+    ],
+  });
   const stopped = await readChat(await chat({ stream: true, stop: [" two"] }));
   expect([stopped.text, stopped.finish]).toEqual(["one", "stop"]);
   letOn();
@@ -71,7 +127,12 @@ test("stop strings and max_tokens are kept, and the answer is over at once for t
 
 test("one call at a time: the next one waits until the server is done, also with an answer that nobody reads", async () => {
   const { opened, open: letOn } = gate();
-  const { server, chat } = await over({ reply: (_, turn) => (turn === 0 ? [{ text: "first" }, { wait: opened }, { text: " more" }, { finish: "stop" }] : [{ text: "second" }, { finish: "stop" }]) });
+  const { server, chat } = await over({
+    reply: (_, turn) =>
+      turn === 0
+        ? [{ text: "first" }, { wait: opened }, { text: " more" }, { finish: "stop" }]
+        : [{ text: "second" }, { finish: "stop" }],
+  });
   const client = new AbortController();
   const frames = framesOf(await chat({ stream: true }, client.signal));
   await frames.next();
@@ -101,20 +162,42 @@ test("a client who leaves the queue gives up its place", async () => {
 
 test("a call that is none stays text", async () => {
   const { chat } = await over({ reply: [{ text: '<tool_call>{"name": "nosuch"}</tool_call>' }, { finish: "stop" }] });
-  const said = await readChat(await chat({ stream: true, tools: [{ type: "function", function: { name: "f", parameters: {} } }] }));
+  const said = await readChat(
+    await chat({ stream: true, tools: [{ type: "function", function: { name: "f", parameters: {} } }] }),
+  );
   expect([said.calls, said.text, said.finish]).toEqual([[], '<tool_call>{"name": "nosuch"}</tool_call>', "stop"]);
 });
 
 test("several calls in one answer, the last without its closing tag", async () => {
-  const { chat } = await over({ reply: [{ text: 'Sure.<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>\n<tool_call>\n{"name": "f", "arguments": {}}' }, { finish: "stop" }] });
-  const said = await readChat(await chat({ stream: true, tools: [{ type: "function", function: { name: "f", parameters: {} } }] }));
+  const { chat } = await over({
+    reply: [
+      {
+        text: 'Sure.<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>\n<tool_call>\n{"name": "f", "arguments": {}}',
+      },
+      { finish: "stop" },
+    ],
+  });
+  const said = await readChat(
+    await chat({ stream: true, tools: [{ type: "function", function: { name: "f", parameters: {} } }] }),
+  );
   expect(said.text).toBe("Sure.");
-  expect(said.calls).toMatchObject([{ name: "f", arguments: '{"a":1}' }, { name: "f", arguments: "{}" }]);
+  expect(said.calls).toMatchObject([
+    { name: "f", arguments: '{"a":1}' },
+    { name: "f", arguments: "{}" },
+  ]);
   expect(said.finish).toBe("tool_calls");
 });
 
 test.each<[string, JsonObject, string]>([
-  ["images", { messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "data:image/png;base64,iVBORw0KGgo=" } }] }] }, "unsupported_capability"],
+  [
+    "images",
+    {
+      messages: [
+        { role: "user", content: [{ type: "image_url", image_url: { url: "data:image/png;base64,iVBORw0KGgo=" } }] },
+      ],
+    },
+    "unsupported_capability",
+  ],
   ["formats", { response_format: { type: "json_object" } }, "unsupported_parameter"],
   ["log probabilities", { logprobs: true }, "unsupported_parameter"],
 ])("%s are refused rather than lost", async (_, body, code) => {

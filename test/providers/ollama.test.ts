@@ -20,18 +20,34 @@ afterEach(async () => {
   await Promise.all(open.splice(0).map((close) => close()));
 });
 
-async function over(options: FakeOllamaOptions = {}, settings: Partial<ProviderSettings> = {}): Promise<{ server: FakeOllama; provider: Provider; chat: (body?: JsonObject) => ReturnType<typeof post> }> {
+async function over(
+  options: FakeOllamaOptions = {},
+  settings: Partial<ProviderSettings> = {},
+): Promise<{ server: FakeOllama; provider: Provider; chat: (body?: JsonObject) => ReturnType<typeof post> }> {
   const server = await startFakeOllama(options);
   const provider = providerOf("ollama", [server.url], settings);
   open.push(
     () => provider.close(),
     () => server.close(),
   );
-  return { server, provider, chat: (body = {}) => post(provider, "/v1/chat/completions", { model: "qwen3:8b", messages: [{ role: "user", content: "Hi" }], ...body }) };
+  return {
+    server,
+    provider,
+    chat: (body = {}) =>
+      post(provider, "/v1/chat/completions", {
+        model: "qwen3:8b",
+        messages: [{ role: "user", content: "Hi" }],
+        ...body,
+      }),
+  };
 }
 
 /** What the fake was asked at `/api/chat`. */
-async function sentOf(options: FakeOllamaOptions, body: JsonObject, settings?: Partial<ProviderSettings>): Promise<JsonObject> {
+async function sentOf(
+  options: FakeOllamaOptions,
+  body: JsonObject,
+  settings?: Partial<ProviderSettings>,
+): Promise<JsonObject> {
   const { server, chat } = await over(options, settings);
   await jsonOf(await chat(body));
   return (await server.next("/api/chat")).body;
@@ -46,7 +62,12 @@ describe("the context length", () => {
     ["what the model was trained for, if that is less", model({ trained: 8192 }), {}, 8192],
     ["the Modelfile's own", model({ trained: 131072, parameters: 'stop "<|im_end|>"\nnum_ctx    16384' }), {}, 16384],
     ["what it is loaded with, if that is more: no load anew", model({ trained: 262144, loaded: 65536 }), {}, 65536],
-    ["more than a small card's default, which would cut an agent's prompt", model({ trained: 131072, loaded: 4096 }), {}, 32768],
+    [
+      "more than a small card's default, which would cut an agent's prompt",
+      model({ trained: 131072, loaded: 4096 }),
+      {},
+      32768,
+    ],
     ["the configured one", model({ trained: 131072, loaded: 65536 }), { contextLength: 12000 }, 12000],
     ["the configured one of this model", model({ trained: 131072 }), { contextLength: { "qwen3:8b": 9000 } }, 9000],
   ])("is %s", async (_, options, settings, expected) => {
@@ -76,8 +97,19 @@ test("a number that keeps a model in memory is sent as a number: the string is r
 });
 
 test("sampling and stop strings go under Ollama's names, and what was not said is left to the Modelfile", async () => {
-  const { options } = await sentOf({}, { temperature: 0.2, top_p: 0.9, max_tokens: 50, seed: 7, stop: ["END"], frequency_penalty: 0.5 });
-  expect(options).toEqual({ num_ctx: 32768, num_predict: 50, temperature: 0.2, top_p: 0.9, seed: 7, stop: ["END"], frequency_penalty: 0.5 });
+  const { options } = await sentOf(
+    {},
+    { temperature: 0.2, top_p: 0.9, max_tokens: 50, seed: 7, stop: ["END"], frequency_penalty: 0.5 },
+  );
+  expect(options).toEqual({
+    num_ctx: 32768,
+    num_predict: 50,
+    temperature: 0.2,
+    top_p: 0.9,
+    seed: 7,
+    stop: ["END"],
+    frequency_penalty: 0.5,
+  });
   expect((await sentOf({}, {})).options).toEqual({ num_ctx: 32768 });
 });
 
@@ -85,15 +117,32 @@ test("a history with images, calls and results is in Ollama's form", async () =>
   const sent = await sentOf(model({ capabilities: ["completion", "tools", "vision"] }), {
     messages: [
       { role: "developer", content: "Be brief." },
-      { role: "user", content: [{ type: "text", text: "What is" }, { type: "image_url", image_url: { url: "data:image/png;base64,iVBORw0KGgo=" } }, { type: "text", text: "this?" }] },
-      { role: "assistant", content: "", reasoning_content: "Let me look.", tool_calls: [{ id: "call_1", type: "function", function: { name: "look", arguments: '{"at":"it"}' } }] },
+      {
+        role: "user",
+        content: [
+          { type: "text", text: "What is" },
+          { type: "image_url", image_url: { url: "data:image/png;base64,iVBORw0KGgo=" } },
+          { type: "text", text: "this?" },
+        ],
+      },
+      {
+        role: "assistant",
+        content: "",
+        reasoning_content: "Let me look.",
+        tool_calls: [{ id: "call_1", type: "function", function: { name: "look", arguments: '{"at":"it"}' } }],
+      },
       { role: "tool", tool_call_id: "call_1", content: [{ type: "text", text: "a cat" }] },
     ],
   });
   expect(sent.messages).toEqual([
     { role: "system", content: "Be brief." },
     { role: "user", content: "What is\nthis?", images: ["iVBORw0KGgo="] },
-    { role: "assistant", content: "", thinking: "Let me look.", tool_calls: [{ id: "call_1", function: { index: 0, name: "look", arguments: { at: "it" } } }] },
+    {
+      role: "assistant",
+      content: "",
+      thinking: "Let me look.",
+      tool_calls: [{ id: "call_1", function: { index: 0, name: "look", arguments: { at: "it" } } }],
+    },
     { role: "tool", content: "a cat", tool_call_id: "call_1", tool_name: "look" },
   ]);
 });
@@ -101,11 +150,26 @@ test("a history with images, calls and results is in Ollama's form", async () =>
 test.each<[string, object, JsonObject, unknown]>([
   ["off", { capabilities: ["completion", "thinking"] }, { reasoning_effort: "none" }, false],
   ["on", { capabilities: ["completion", "thinking"] }, { reasoning_effort: "high" }, true],
-  ["off, by the template's variable", { capabilities: ["completion", "thinking"] }, { chat_template_kwargs: { enable_thinking: false } }, false],
+  [
+    "off, by the template's variable",
+    { capabilities: ["completion", "thinking"] },
+    { chat_template_kwargs: { enable_thinking: false } },
+    false,
+  ],
   ["the model's default", { capabilities: ["completion", "thinking"] }, {}, undefined],
   ["not mentioned to a model that cannot", { capabilities: ["completion"] }, { reasoning_effort: "high" }, undefined],
-  ["a level for gpt-oss", { capabilities: ["completion", "thinking"], family: "gptoss" }, { reasoning_effort: "xhigh" }, "high"],
-  ["the lowest level for gpt-oss, which cannot be switched off", { capabilities: ["completion", "thinking"], family: "gptoss" }, { reasoning_effort: "none" }, "low"],
+  [
+    "a level for gpt-oss",
+    { capabilities: ["completion", "thinking"], family: "gptoss" },
+    { reasoning_effort: "xhigh" },
+    "high",
+  ],
+  [
+    "the lowest level for gpt-oss, which cannot be switched off",
+    { capabilities: ["completion", "thinking"], family: "gptoss" },
+    { reasoning_effort: "none" },
+    "low",
+  ],
 ])("thinking is %s", async (_, beside, body, think) => {
   expect((await sentOf(model(beside), body)).think).toBe(think);
 });
@@ -113,27 +177,47 @@ test.each<[string, object, JsonObject, unknown]>([
 test("formats are Ollama's", async () => {
   const schema = { type: "object", properties: { a: { type: "string" } } };
   expect((await sentOf({}, { response_format: { type: "json_object" } })).format).toBe("json");
-  expect((await sentOf({}, { response_format: { type: "json_schema", json_schema: { name: "x", schema } } })).format).toEqual(schema);
+  expect(
+    (await sentOf({}, { response_format: { type: "json_schema", json_schema: { name: "x", schema } } })).format,
+  ).toEqual(schema);
 });
 
 test("a model that cannot do what is asked is named before the call, with models that can", async () => {
-  const { provider, chat, server } = await over({ models: [{ name: "qwen3:8b", capabilities: ["completion"] }, { name: "big:70b" }] });
+  const { provider, chat, server } = await over({
+    models: [{ name: "qwen3:8b", capabilities: ["completion"] }, { name: "big:70b" }],
+  });
   await provider.models();
   const tools = [{ type: "function", function: { name: "f", parameters: {} } }];
-  await expect(chat({ tools })).rejects.toMatchObject({ status: 400, code: "unsupported_capability", message: expect.stringContaining("big:70b"), param: "tools" });
-  const image = [{ role: "user", content: [{ type: "image_url", image_url: { url: "data:image/png;base64,iVBORw0KGgo=" } }] }];
-  await expect(chat({ messages: image })).rejects.toMatchObject({ code: "unsupported_capability", param: "messages[0].content" });
+  await expect(chat({ tools })).rejects.toMatchObject({
+    status: 400,
+    code: "unsupported_capability",
+    message: expect.stringContaining("big:70b"),
+    param: "tools",
+  });
+  const image = [
+    { role: "user", content: [{ type: "image_url", image_url: { url: "data:image/png;base64,iVBORw0KGgo=" } }] },
+  ];
+  await expect(chat({ messages: image })).rejects.toMatchObject({
+    code: "unsupported_capability",
+    param: "messages[0].content",
+  });
   expect(server.to("/api/chat")).toEqual([]);
 });
 
 test("a server too old to tell what its models can is asked all the same", async () => {
-  const sent = await sentOf(model({ capabilities: null }), { tools: [{ type: "function", function: { name: "f", parameters: {} } }] });
+  const sent = await sentOf(model({ capabilities: null }), {
+    tools: [{ type: "function", function: { name: "f", parameters: {} } }],
+  });
   expect(sent.tools).toHaveLength(1);
 });
 
 test("an empty 403 says what to do", async () => {
   const { chat } = await over({ refuseHost: true });
-  await expect(chat()).rejects.toMatchObject({ status: 502, code: "upstream_auth_failed", message: expect.stringContaining("host name") });
+  await expect(chat()).rejects.toMatchObject({
+    status: 502,
+    code: "upstream_auth_failed",
+    message: expect.stringContaining("host name"),
+  });
 });
 
 test("usage is there though Ollama leaves out a prompt that was in its cache", async () => {
@@ -149,17 +233,40 @@ test("an answer at its limit says length", async () => {
 });
 
 test("several calls get ids of their own", async () => {
-  const { chat } = await over({ reply: [{ call: { name: "f", arguments: { a: 1 } } }, { call: { name: "f", arguments: { a: 2 } } }, { finish: "stop" }] });
-  const said = await readChat(await chat({ stream: true, tools: [{ type: "function", function: { name: "f", parameters: {} } }] }));
+  const { chat } = await over({
+    reply: [
+      { call: { name: "f", arguments: { a: 1 } } },
+      { call: { name: "f", arguments: { a: 2 } } },
+      { finish: "stop" },
+    ],
+  });
+  const said = await readChat(
+    await chat({ stream: true, tools: [{ type: "function", function: { name: "f", parameters: {} } }] }),
+  );
   expect(said.calls.map((call) => call.arguments)).toEqual(['{"a":1}', '{"a":2}']);
   expect(new Set(said.calls.map((call) => call.id)).size).toBe(2);
 });
 
 describe("a forced tool call", () => {
-  const tools = [{ type: "function", function: { name: "write", parameters: { type: "object", properties: { item: { $ref: "#/$defs/item" } }, required: ["item"], $defs: { item: { type: "string" } } } } }];
+  const tools = [
+    {
+      type: "function",
+      function: {
+        name: "write",
+        parameters: {
+          type: "object",
+          properties: { item: { $ref: "#/$defs/item" } },
+          required: ["item"],
+          $defs: { item: { type: "string" } },
+        },
+      },
+    },
+  ];
 
   test("is asked for by a schema that stands by itself", async () => {
-    const { chat, server } = await over({ reply: [{ text: '{"name":"write","arguments":{"item":"x"}}' }, { finish: "stop" }] });
+    const { chat, server } = await over({
+      reply: [{ text: '{"name":"write","arguments":{"item":"x"}}' }, { finish: "stop" }],
+    });
     const said = await readChat(await chat({ stream: true, tools, tool_choice: "required" }));
     expect(said.calls).toMatchObject([{ name: "write", arguments: '{"item":"x"}' }]);
     const sent = (await server.next("/api/chat")).body;
@@ -169,7 +276,10 @@ describe("a forced tool call", () => {
 
   test("that the model does not write is asked for once more, and then is an error", async () => {
     const { chat, server } = await over({ reply: [{ text: '{"name":"erase","arguments":{}}' }, { finish: "stop" }] });
-    await expect(chat({ tools, tool_choice: "required" })).rejects.toMatchObject({ status: 502, code: "upstream_error" });
+    await expect(chat({ tools, tool_choice: "required" })).rejects.toMatchObject({
+      status: 502,
+      code: "upstream_error",
+    });
     expect(server.to("/api/chat")).toHaveLength(2);
   });
 
@@ -183,8 +293,13 @@ describe("a forced tool call", () => {
 describe("embeddings", () => {
   test("come in the order of the inputs, with the dimensions asked for", async () => {
     const { provider } = await over();
-    const json = await jsonOf(await post(provider, "/v1/embeddings", { model: "qwen3:8b", input: ["a", "b"], dimensions: 3 }));
-    expect(json.data).toMatchObject([{ index: 0, embedding: [0, 0.125, 0.25] }, { index: 1, embedding: [1, 1.125, 1.25] }]);
+    const json = await jsonOf(
+      await post(provider, "/v1/embeddings", { model: "qwen3:8b", input: ["a", "b"], dimensions: 3 }),
+    );
+    expect(json.data).toMatchObject([
+      { index: 0, embedding: [0, 0.125, 0.25] },
+      { index: 1, embedding: [1, 1.125, 1.25] },
+    ]);
     expect(json.usage).toMatchObject({ prompt_tokens: 6 });
   });
 
@@ -196,15 +311,25 @@ describe("embeddings", () => {
 
   test("of token ids are refused with what it takes instead", async () => {
     const { provider } = await over();
-    await expect(post(provider, "/v1/embeddings", { model: "qwen3:8b", input: [[1, 2]] })).rejects.toMatchObject({ status: 400, code: "unsupported_parameter", param: "input" });
+    await expect(post(provider, "/v1/embeddings", { model: "qwen3:8b", input: [[1, 2]] })).rejects.toMatchObject({
+      status: 400,
+      code: "unsupported_parameter",
+      param: "input",
+    });
   });
 });
 
 test("a completion takes its prompt as it is", async () => {
   const { provider, server } = await over();
-  const json = await jsonOf(await post(provider, "/v1/completions", { model: "qwen3:8b", prompt: "Once", max_tokens: 5 }));
+  const json = await jsonOf(
+    await post(provider, "/v1/completions", { model: "qwen3:8b", prompt: "Once", max_tokens: 5 }),
+  );
   expect(json.choices).toMatchObject([{ text: "Hello", finish_reason: "stop" }]);
-  expect((await server.next("/api/generate")).body).toMatchObject({ prompt: "Once", raw: true, options: { num_predict: 5 } });
+  expect((await server.next("/api/generate")).body).toMatchObject({
+    prompt: "Once",
+    raw: true,
+    options: { num_predict: 5 },
+  });
 });
 
 describe("the list of models", () => {
@@ -216,7 +341,12 @@ describe("the list of models", () => {
       ],
     });
     expect(await provider.models()).toMatchObject([
-      { id: "eyes:7b", state: "loaded", contextLength: 32768, capabilities: { chat: true, tools: false, vision: true, reasoning: true } },
+      {
+        id: "eyes:7b",
+        state: "loaded",
+        contextLength: 32768,
+        capabilities: { chat: true, tools: false, vision: true, reasoning: true },
+      },
       { id: "vectors:latest", state: "unloaded", contextLength: 2048, capabilities: { chat: false, embeddings: true } },
     ]);
   });

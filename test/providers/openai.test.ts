@@ -24,22 +24,36 @@ afterEach(async () => {
   await Promise.all(open.splice(0).map((close) => close()));
 });
 
-async function over(options: FakeOpenAiOptions = {}, settings: Partial<ProviderSettings> = {}): Promise<{ server: FakeServer; provider: Provider; chat: (body?: JsonObject) => ReturnType<typeof post> }> {
+async function over(
+  options: FakeOpenAiOptions = {},
+  settings: Partial<ProviderSettings> = {},
+): Promise<{ server: FakeServer; provider: Provider; chat: (body?: JsonObject) => ReturnType<typeof post> }> {
   const server = await startFakeOpenAi(options);
   const provider = providerOf("openai", [server.url], settings);
   open.push(
     () => provider.close(),
     () => server.close(),
   );
-  return { server, provider, chat: (body = {}) => post(provider, "/v1/chat/completions", { model, messages: [{ role: "user", content: "Hi" }], ...body }) };
+  return {
+    server,
+    provider,
+    chat: (body = {}) =>
+      post(provider, "/v1/chat/completions", { model, messages: [{ role: "user", content: "Hi" }], ...body }),
+  };
 }
 
-const tools = ["look", "write"].map((name) => ({ type: "function", function: { name, parameters: { type: "object", properties: {} } } }));
+const tools = ["look", "write"].map((name) => ({
+  type: "function",
+  function: { name, parameters: { type: "object", properties: {} } },
+}));
 
 test("key and headers of the configuration are sent", async () => {
   const { server, chat } = await over({ key: "k-123456" }, { key: "k-123456", headers: { "x-team": "blue" } });
   await jsonOf(await chat());
-  expect((await server.next("/v1/chat/completions")).headers).toMatchObject({ authorization: "Bearer k-123456", "x-team": "blue" });
+  expect((await server.next("/v1/chat/completions")).headers).toMatchObject({
+    authorization: "Bearer k-123456",
+    "x-team": "blue",
+  });
 });
 
 test("an address that ends in /v1 is the same server", async () => {
@@ -49,9 +63,13 @@ test("an address that ends in /v1 is the same server", async () => {
   expect((await provider.models()).map((one) => one.id)).toEqual([model]);
 });
 
-test("a named tool is forced by sending only that one as required: the object form is \"auto\" to llama-server", async () => {
-  const { server, chat } = await over({ reply: [{ call: { name: "write", arguments: {} } }, { finish: "tool_calls" }] });
-  const said = await readChat(await chat({ stream: true, tools, tool_choice: { type: "function", function: { name: "write" } } }));
+test('a named tool is forced by sending only that one as required: the object form is "auto" to llama-server', async () => {
+  const { server, chat } = await over({
+    reply: [{ call: { name: "write", arguments: {} } }, { finish: "tool_calls" }],
+  });
+  const said = await readChat(
+    await chat({ stream: true, tools, tool_choice: { type: "function", function: { name: "write" } } }),
+  );
   expect(said.calls).toMatchObject([{ name: "write" }]);
   const { body } = await server.next("/v1/chat/completions");
   expect(body.tool_choice).toBe("required");
@@ -61,15 +79,29 @@ test("a named tool is forced by sending only that one as required: the object fo
 
 test("a forced call is not held back until it is complete", async () => {
   const { opened, open: letOn } = gate();
-  const { chat } = await over({ reply: [{ call: { name: "write", arguments: {} } }, { wait: opened }, { finish: "tool_calls" }] });
+  const { chat } = await over({
+    reply: [{ call: { name: "write", arguments: {} } }, { wait: opened }, { finish: "tool_calls" }],
+  });
   const reply = await chat({ stream: true, tools, tool_choice: "required" });
   letOn();
   expect((await readChat(reply)).finish).toBe("tool_calls");
 });
 
 test.each<[string, JsonObject, string]>([
-  ["an image without eyes", { messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "data:image/png;base64,iVBORw0KGgo=" } }] }] }, "unsupported_capability"],
-  ["an image by address, which the server would fetch", { messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "http://10.0.0.1/secret" } }] }] }, "invalid_image"],
+  [
+    "an image without eyes",
+    {
+      messages: [
+        { role: "user", content: [{ type: "image_url", image_url: { url: "data:image/png;base64,iVBORw0KGgo=" } }] },
+      ],
+    },
+    "unsupported_capability",
+  ],
+  [
+    "an image by address, which the server would fetch",
+    { messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "http://10.0.0.1/secret" } }] }] },
+    "invalid_image",
+  ],
 ])("%s is the client's fault", async (_, body, code) => {
   const { chat } = await over();
   await expect(chat(body)).rejects.toMatchObject({ status: 400, code });
@@ -79,12 +111,18 @@ describe("embeddings", () => {
   test("pass through, under the name that the client used", async () => {
     const { provider } = await over({ embeddings: true });
     const json = await jsonOf(await post(provider, "/v1/embeddings", { model, input: ["a", "b"] }));
-    expect(json).toMatchObject({ model: `openai:${model}`, data: [{ embedding: [0.5, -0.25, 0] }, { embedding: [0.5, -0.25, 1] }] });
+    expect(json).toMatchObject({
+      model: `openai:${model}`,
+      data: [{ embedding: [0.5, -0.25, 0] }, { embedding: [0.5, -0.25, 1] }],
+    });
   });
 
   test("that are not switched on are refused for good: a 5xx would be repeated", async () => {
     const { provider } = await over();
-    await expect(post(provider, "/v1/embeddings", { model, input: "a" })).rejects.toMatchObject({ status: 400, code: "unsupported_capability" });
+    await expect(post(provider, "/v1/embeddings", { model, input: "a" })).rejects.toMatchObject({
+      status: 400,
+      code: "unsupported_capability",
+    });
   });
 });
 
@@ -97,7 +135,10 @@ describe("the offered models", () => {
   const models = ["gpt-4o", "gpt-4o-mini", "text-embedding-3-small", "whisper-1"];
 
   test("are those of the patterns, and the aliases", async () => {
-    const { provider } = await over({ models }, { models: { include: ["gpt-*", "text-*"], exclude: ["*-mini"] }, aliases: { best: "gpt-4o", gone: "gpt-2" } });
+    const { provider } = await over(
+      { models },
+      { models: { include: ["gpt-*", "text-*"], exclude: ["*-mini"] }, aliases: { best: "gpt-4o", gone: "gpt-2" } },
+    );
     const listed = await provider.models();
     expect(listed.map((one) => one.id)).toEqual(["best", "gone", "gpt-4o", "text-embedding-3-small"]);
     expect(listed[1]).toMatchObject({ state: "failed", problem: expect.stringContaining("gpt-2") });
@@ -120,7 +161,10 @@ describe("the offered models", () => {
 
 test("no more calls at a time than allowed", async () => {
   const gates = [gate(), gate(), gate()];
-  const { server, chat } = await over({ reply: (_, turn) => [{ wait: gates[turn]?.opened ?? Promise.resolve() }, { text: "x" }, { finish: "stop" }] }, { maxConcurrent: 2 });
+  const { server, chat } = await over(
+    { reply: (_, turn) => [{ wait: gates[turn]?.opened ?? Promise.resolve() }, { text: "x" }, { finish: "stop" }] },
+    { maxConcurrent: 2 },
+  );
   const calls = [chat(), chat(), chat()];
   await server.next("/v1/chat/completions");
   await server.next("/v1/chat/completions");

@@ -22,33 +22,52 @@ afterEach(async () => {
   await Promise.all(open.splice(0).map((close) => close()));
 });
 
-async function over(options: FakeVllmOptions = {}, key?: string): Promise<{ server: FakeServer; provider: Provider; chat: (body?: JsonObject) => ReturnType<typeof post> }> {
+async function over(
+  options: FakeVllmOptions = {},
+  key?: string,
+): Promise<{ server: FakeServer; provider: Provider; chat: (body?: JsonObject) => ReturnType<typeof post> }> {
   const server = await startFakeVllm(options);
   const provider = providerOf("vllm", [server.url], key === undefined ? {} : { key });
   open.push(
     () => provider.close(),
     () => server.close(),
   );
-  return { server, provider, chat: (body = {}) => post(provider, "/v1/chat/completions", { model, messages: [{ role: "user", content: "Hi" }], ...body }) };
+  return {
+    server,
+    provider,
+    chat: (body = {}) =>
+      post(provider, "/v1/chat/completions", { model, messages: [{ role: "user", content: "Hi" }], ...body }),
+  };
 }
 
-test.each(["max_tokens", "max_completion_tokens"])("a %s that leaves no room is cut to what fits, and asked once more", async (field) => {
-  const { server, chat } = await over({ contextLength: 1000 });
-  const said = await readChat(await chat({ stream: true, [field]: 32000, messages: [{ role: "user", content: "word ".repeat(100) }] }));
-  expect(said.text).toBe("Hello");
-  expect(server.to("/v1/chat/completions").map(({ body }) => body[field])).toEqual([32000, 899]);
-});
+test.each(["max_tokens", "max_completion_tokens"])(
+  "a %s that leaves no room is cut to what fits, and asked once more",
+  async (field) => {
+    const { server, chat } = await over({ contextLength: 1000 });
+    const said = await readChat(
+      await chat({ stream: true, [field]: 32000, messages: [{ role: "user", content: "word ".repeat(100) }] }),
+    );
+    expect(said.text).toBe("Hello");
+    expect(server.to("/v1/chat/completions").map(({ body }) => body[field])).toEqual([32000, 899]);
+  },
+);
 
 test("a prompt that does not fit by itself is not asked twice", async () => {
   const { server, chat } = await over({ contextLength: 50 });
-  await expect(chat({ max_tokens: 10, messages: [{ role: "user", content: "word ".repeat(100) }] })).rejects.toMatchObject({ code: "context_length_exceeded" });
+  await expect(
+    chat({ max_tokens: 10, messages: [{ role: "user", content: "word ".repeat(100) }] }),
+  ).rejects.toMatchObject({ code: "context_length_exceeded" });
   expect(server.to("/v1/chat/completions")).toHaveLength(1);
 });
 
 test("more stop strings than it takes are kept by us, and the server is stopped", async () => {
   const { opened, open: letOn } = gate();
-  const { server, chat } = await over({ reply: [{ text: "one E" }, { text: "ND two" }, { wait: opened }, { finish: "stop" }] });
-  const said = await readChat(await chat({ stream: true, stop: ["a", "b", "c", "d", "END"].map((stop) => (stop === "END" ? stop : `${stop}!`)) }));
+  const { server, chat } = await over({
+    reply: [{ text: "one E" }, { text: "ND two" }, { wait: opened }, { finish: "stop" }],
+  });
+  const said = await readChat(
+    await chat({ stream: true, stop: ["a", "b", "c", "d", "END"].map((stop) => (stop === "END" ? stop : `${stop}!`)) }),
+  );
   expect([said.text, said.finish]).toEqual(["one ", "stop"]);
   const asked = await server.next("/v1/chat/completions");
   expect(asked.body.stop).toBeUndefined();
@@ -74,7 +93,11 @@ test("the configured key is sent; a wrong one is told as ours, without it", asyn
 test("tools on a server started without a parser: the answer says how to start it", async () => {
   const { chat } = await over({ noToolParser: true });
   const tools = [{ type: "function", function: { name: "f", parameters: {} } }];
-  await expect(chat({ tools })).rejects.toMatchObject({ status: 400, code: "unsupported_capability", message: expect.stringContaining("--enable-auto-tool-choice") });
+  await expect(chat({ tools })).rejects.toMatchObject({
+    status: 400,
+    code: "unsupported_capability",
+    message: expect.stringContaining("--enable-auto-tool-choice"),
+  });
 });
 
 test("the list tells the context that is in force", async () => {
@@ -84,8 +107,13 @@ test("the list tells the context that is in force", async () => {
 
 test("text and whole chats are counted by its tokenizer", async () => {
   const { provider } = await over();
-  expect(await jsonOf(await post(provider, "/tokenize", { model, content: "a b c" }))).toMatchObject({ count: 3, tokens: [0, 1, 2] });
-  expect(await jsonOf(await post(provider, "/tokenize", { model, messages: [{ role: "user", content: "a b" }] }))).toMatchObject({ count: 2 });
+  expect(await jsonOf(await post(provider, "/tokenize", { model, content: "a b c" }))).toMatchObject({
+    count: 3,
+    tokens: [0, 1, 2],
+  });
+  expect(
+    await jsonOf(await post(provider, "/tokenize", { model, messages: [{ role: "user", content: "a b" }] })),
+  ).toMatchObject({ count: 2 });
 });
 
 test("/v1/responses, which it is not asked for, is answered from its chats", async () => {

@@ -15,7 +15,12 @@ describe("tool parameters for Ollama", () => {
         mode: { const: "fast" },
         lines: { type: "integer", minimum: 1, maximum: 9007199254740991, default: 10, description: "How many." },
         target: { oneOf: [{ type: "string", format: "uri" }, { $ref: "#/$defs/point" }] },
-        both: { allOf: [{ type: "object", properties: { a: { type: "string" } }, required: ["a"] }, { properties: { b: { type: "number" } } }] },
+        both: {
+          allOf: [
+            { type: "object", properties: { a: { type: "string" } }, required: ["a"] },
+            { properties: { b: { type: "number" } } },
+          ],
+        },
       },
       required: ["mode"],
       additionalProperties: false,
@@ -26,7 +31,12 @@ describe("tool parameters for Ollama", () => {
       properties: {
         mode: { enum: ["fast"] },
         lines: { type: "integer", description: "How many. (default: 10, minimum: 1)" },
-        target: { anyOf: [{ type: "string", description: '(format: "uri")' }, { type: "object", properties: { x: { type: "number" } }, required: ["x"] }] },
+        target: {
+          anyOf: [
+            { type: "string", description: '(format: "uri")' },
+            { type: "object", properties: { x: { type: "number" } }, required: ["x"] },
+          ],
+        },
         both: { type: "object", properties: { a: { type: "string" }, b: { type: "number" } }, required: ["a"] },
       },
       required: ["mode"],
@@ -34,18 +44,32 @@ describe("tool parameters for Ollama", () => {
   });
 
   test("of a schema that contains itself come to an end", () => {
-    const schema = { type: "object", properties: { child: { $ref: "#" }, list: { $ref: "#/$defs/list" } }, $defs: { list: { items: { $ref: "#/$defs/list" } } } };
-    expect(inlineRefs(schema)).toEqual({ type: "object", properties: { child: { type: "object", properties: { child: {}, list: { items: {} } } }, list: { items: {} } } });
+    const schema = {
+      type: "object",
+      properties: { child: { $ref: "#" }, list: { $ref: "#/$defs/list" } },
+      $defs: { list: { items: { $ref: "#/$defs/list" } } },
+    };
+    expect(inlineRefs(schema)).toEqual({
+      type: "object",
+      properties: { child: { type: "object", properties: { child: {}, list: { items: {} } } }, list: { items: {} } },
+    });
   });
 
   test("of a schema made to explode stay bounded", () => {
-    const $defs = Object.fromEntries(Array.from({ length: 30 }, (_, at) => [`d${at}`, { anyOf: [{ $ref: `#/$defs/d${at + 1}` }, { $ref: `#/$defs/d${at + 1}` }] }]));
+    const $defs = Object.fromEntries(
+      Array.from({ length: 30 }, (_, at) => [
+        `d${at}`,
+        { anyOf: [{ $ref: `#/$defs/d${at + 1}` }, { $ref: `#/$defs/d${at + 1}` }] },
+      ]),
+    );
     const size = JSON.stringify(inlineRefs({ properties: { a: { $ref: "#/$defs/d0" } }, $defs })).length;
     expect(size).toBeLessThan(200_000);
   });
 
   test("with a name of the prototype or a remote reference are any value", () => {
-    expect(inlineRefs({ properties: { a: { $ref: "#/__proto__/x" }, b: { $ref: "https://example.com/s.json" } } })).toEqual({ properties: { a: {}, b: {} } });
+    expect(
+      inlineRefs({ properties: { a: { $ref: "#/__proto__/x" }, b: { $ref: "https://example.com/s.json" } } }),
+    ).toEqual({ properties: { a: {}, b: {} } });
   });
 });
 
@@ -81,7 +105,8 @@ describe("stop strings", () => {
       }
     }
     const events: ChatEvent[] = [];
-    for await (const event of stopAt(source(), ["STOP"], () => ({ promptTokens: 1, completionTokens: 1 }))) events.push(event);
+    for await (const event of stopAt(source(), ["STOP"], () => ({ promptTokens: 1, completionTokens: 1 })))
+      events.push(event);
     expect(events.map((event) => event.type)).toEqual(["text", "finish"]);
     expect(left).toBe(true);
   });
@@ -92,7 +117,8 @@ test("tags are found however the text is cut", () => {
   for (let size = 1; size <= text.length; size++) {
     const scanner = new TagScanner("<think>", "</think>");
     let [inside, outside] = ["", ""];
-    const take = (pieces: ReturnType<TagScanner["push"]>): void => pieces.forEach((piece) => (piece.inside ? (inside += piece.text) : (outside += piece.text)));
+    const take = (pieces: ReturnType<TagScanner["push"]>): void =>
+      pieces.forEach((piece) => (piece.inside ? (inside += piece.text) : (outside += piece.text)));
     for (let at = 0; at < text.length; at += size) take(scanner.push(text.slice(at, at + size)));
     take(scanner.end());
     expect([inside, outside]).toEqual(["x</thin ", "a<b>y"]);

@@ -33,7 +33,11 @@ export async function startFakeMnn(options: FakeMnnOptions = {}): Promise<FakeMn
   let last = Promise.resolve();
   const server = await startFakeServer(async (request, reply) => {
     const { path, body } = request;
-    if (path === "/v1/models" && options.mls !== true) return sendJson(reply, 200, { object: "list", data: [{ id: "ModelScope/MNN/Qwen2.5-0.5B-Instruct", object: "model" }] });
+    if (path === "/v1/models" && options.mls !== true)
+      return sendJson(reply, 200, {
+        object: "list",
+        data: [{ id: "ModelScope/MNN/Qwen2.5-0.5B-Instruct", object: "model" }],
+      });
     const served = options.mls === true ? ["/chat/completions"] : ["/chat/completions", "/v1/chat/completions"];
     if (!served.includes(path)) return sendJson(reply, 404);
     if (!Array.isArray(body.messages)) return sendJson(reply, 400, { error: "Request body must be a JSON object." });

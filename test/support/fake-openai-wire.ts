@@ -19,7 +19,12 @@ export interface Manner {
 }
 
 /** Plays the steps as the SSE or the JSON that was asked for. */
-export async function playOpenAi(steps: Step[], request: FakeRequest, reply: ServerResponse, manner: Manner): Promise<void> {
+export async function playOpenAi(
+  steps: Step[],
+  request: FakeRequest,
+  reply: ServerResponse,
+  manner: Manner,
+): Promise<void> {
   if (request.body.stream === true) await playStream(steps, request, reply, manner);
   else await playWhole(steps, request, reply, manner);
 }
@@ -35,10 +40,19 @@ async function playStream(steps: Step[], request: FakeRequest, reply: ServerResp
   };
   const chunk = (choices: Json[], beside: JsonObject = {}): void => {
     const id = manner.ids === "stable" ? "chatcmpl-1" : `chatcmpl-${++chunks}`;
-    send({ id, object: text ? "text_completion" : "chat.completion.chunk", created: 1, model: request.body.model ?? null, choices, ...beside });
+    send({
+      id,
+      object: text ? "text_completion" : "chat.completion.chunk",
+      created: 1,
+      model: request.body.model ?? null,
+      choices,
+      ...beside,
+    });
   };
   const delta = (part: JsonObject, finish: string | null | undefined = manner.openFinish): void => {
-    const body: JsonObject = text ? { text: part.content ?? "" } : { delta: { ...(manner.role === undefined ? {} : { role: manner.role }), ...part } };
+    const body: JsonObject = text
+      ? { text: part.content ?? "" }
+      : { delta: { ...(manner.role === undefined ? {} : { role: manner.role }), ...part } };
     chunk([{ index: 0, ...body, ...(finish === undefined ? {} : { finish_reason: finish }) }]);
   };
   for (const step of steps) {
@@ -48,7 +62,12 @@ async function playStream(steps: Step[], request: FakeRequest, reply: ServerResp
     }
     if (!reply.headersSent && manner.opening !== undefined && !("error" in step)) delta(manner.opening);
     if ("text" in step) delta({ content: step.text });
-    else if ("reasoning" in step) delta(manner.reasoning === "inline" ? { content: `<think>${step.reasoning}</think>` } : { [manner.reasoning]: step.reasoning });
+    else if ("reasoning" in step)
+      delta(
+        manner.reasoning === "inline"
+          ? { content: `<think>${step.reasoning}</think>` }
+          : { [manner.reasoning]: step.reasoning },
+      );
     else if ("call" in step) delta({ tool_calls: [toCall(step.call, calls++)] });
     else if ("error" in step) {
       if (!reply.headersSent) reply.writeHead(200, { "content-type": "text/event-stream" });
@@ -71,18 +90,24 @@ async function playWhole(steps: Step[], request: FakeRequest, reply: ServerRespo
   const calls: Json[] = [];
   let finish: Extract<Step, { finish: unknown }> | undefined;
   for (const step of steps) {
-    if ("error" in step) return sendJson(reply, 500, { error: { message: step.error, type: "InternalServerError", param: null, code: 500 } });
+    if ("error" in step)
+      return sendJson(reply, 500, {
+        error: { message: step.error, type: "InternalServerError", param: null, code: 500 },
+      });
     if (await playCommon(step, reply)) {
       if ("status" in step || "die" in step || "end" in step) return;
     } else if ("text" in step) message.content = String(message.content) + step.text;
-    else if ("reasoning" in step) message[manner.reasoning === "inline" ? "content" : manner.reasoning] = step.reasoning;
+    else if ("reasoning" in step)
+      message[manner.reasoning === "inline" ? "content" : manner.reasoning] = step.reasoning;
     else if ("call" in step) calls.push(toCall(step.call, calls.length));
     else if ("finish" in step) finish = step;
   }
   if (calls.length > 0) message.tool_calls = calls;
   const usage = { prompt_tokens: finish?.prompt ?? 7, completion_tokens: finish?.completion ?? 2, total_tokens: 9 };
   const text = request.path === "/v1/completions";
-  const choice = text ? { text: message.content, logprobs: null } : { message: { refusal: null, ...message }, logprobs: null };
+  const choice = text
+    ? { text: message.content, logprobs: null }
+    : { message: { refusal: null, ...message }, logprobs: null };
   sendJson(reply, 200, {
     id: "chatcmpl-1",
     object: text ? "text_completion" : "chat.completion",
@@ -94,12 +119,24 @@ async function playWhole(steps: Step[], request: FakeRequest, reply: ServerRespo
 }
 
 function toCall(call: { name: string; arguments: JsonObject; id?: string }, index: number): JsonObject {
-  return { index, id: call.id ?? `chatcmpl-tool-${index}`, type: "function", function: { name: call.name, arguments: JSON.stringify(call.arguments) } };
+  return {
+    index,
+    id: call.id ?? `chatcmpl-tool-${index}`,
+    type: "function",
+    function: { name: call.name, arguments: JSON.stringify(call.arguments) },
+  };
 }
 
 /** All the words of a chat's messages. */
 export function wordsOf(body: JsonObject): number {
   const messages = Array.isArray(body.messages) ? body.messages.filter(isObject) : [];
-  const text = messages.length > 0 ? messages.map((message) => (typeof message.content === "string" ? message.content : JSON.stringify(message.content ?? ""))).join(" ") : String(body.prompt ?? "");
+  const text =
+    messages.length > 0
+      ? messages
+          .map((message) =>
+            typeof message.content === "string" ? message.content : JSON.stringify(message.content ?? ""),
+          )
+          .join(" ")
+      : String(body.prompt ?? "");
   return text.split(/\s+/).filter((word) => word !== "").length;
 }

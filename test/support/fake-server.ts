@@ -98,10 +98,17 @@ export async function startFakeServer(route: Route): Promise<FakeServer> {
 }
 
 export function stepsOf(script: Script | undefined, body: JsonObject, turn: number): Step[] {
-  return typeof script === "function" ? script(body, turn) : (script ?? [{ text: "Hel" }, { text: "lo" }, { finish: "stop" }]);
+  return typeof script === "function"
+    ? script(body, turn)
+    : (script ?? [{ text: "Hel" }, { text: "lo" }, { finish: "stop" }]);
 }
 
-export function sendJson(reply: ServerResponse, status: number, body?: Json, headers: Record<string, string> = {}): void {
+export function sendJson(
+  reply: ServerResponse,
+  status: number,
+  body?: Json,
+  headers: Record<string, string> = {},
+): void {
   reply.writeHead(status, { ...(body === undefined ? {} : { "content-type": "application/json" }), ...headers });
   reply.end(body === undefined ? "" : typeof body === "string" ? body : JSON.stringify(body));
 }
