@@ -1,6 +1,5 @@
 import type { Headers } from "../core/call.ts";
 import type { ChatEvent, ChatRequest } from "../core/chat.ts";
-import type { ApiError } from "../core/errors.ts";
 import type { Json, JsonObject } from "../core/json.ts";
 
 /** What an encoder may know of the reply besides the events. */
@@ -20,20 +19,22 @@ export interface ChoiceEvent {
   readonly event: ChatEvent;
 }
 
+/** The frames of one reply's stream, each ready for the socket: one or more whole events. */
+export interface Frames extends AsyncIterable<string> {
+  /** What keeps a waiting client's timers alive, to be written between two frames; it may be numbered like they are. */
+  heartbeat(): string;
+}
+
 /** The server's half of a wire format of chat: pure codecs, no I/O, no clock. */
 export interface ServerDialect {
   /** Throws `ApiError` naming the field (`param`). Unknown fields go to `extra`. `model` is the id at the provider. */
   decodeRequest(body: JsonObject, model: string, headers: Headers): ChatRequest;
   /**
-   * Frames ready for the socket, each one or more whole events. Ends after every choice's `finish`. A failure of `events`
-   * becomes the dialect's error frame, the last one, and is then thrown on.
+   * Ends after every choice's `finish`. A failure of `events` becomes the dialect's error frame, the last one, and is
+   * then thrown on.
    */
-  encodeStream(events: AsyncIterable<ChoiceEvent>, request: ChatRequest, body: JsonObject, head: ReplyHead): AsyncIterable<string>;
+  encodeStream(events: AsyncIterable<ChoiceEvent>, request: ChatRequest, body: JsonObject, head: ReplyHead): Frames;
   encodeReply(events: AsyncIterable<ChoiceEvent>, request: ChatRequest, body: JsonObject, head: ReplyHead): Promise<Json>;
-  /** The frame(s) that tell of a failure after the head was sent, for whoever has no encoder at hand. */
-  encodeStreamError(error: ApiError): string;
-  /** What keeps a waiting client's timers alive, e.g. `: ping\n\n`. */
-  readonly heartbeat: string;
 }
 
 /** The client's half: how to ask another server in this format, and read what it answers. */

@@ -2,7 +2,6 @@ import { type Call, type Handler, jsonReply } from "../core/call.ts";
 import type { Engine } from "../core/engine.ts";
 import type { Endpoint } from "../core/provider.ts";
 import { answer, blame, bodyOf, headOf, type LiftOptions, targetOf } from "./lift.ts";
-import { openaiChat } from "./openai-chat.ts";
 import { decodeCompletion, encodeCompletionReply, encodeCompletionStream } from "./openai-completions.ts";
 import { decodeEmbedding, encodeEmbeddings } from "./openai-embeddings.ts";
 import { decodeRerank, encodeRerank } from "./rerank.ts";
@@ -29,7 +28,6 @@ function completions(engine: Engine, complete: Method<"complete">, options: Lift
     const head = headOf(call, "cmpl-");
     return answer(call, engine.name, options, {
       stream: completion.stream,
-      heartbeat: openaiChat.heartbeat,
       sources: (signal) => completion.requests.map((request) => complete(request, signal)),
       encodeStream: (events) => encodeCompletionStream(events, completion, body, head),
       encodeReply: (events) => encodeCompletionReply(events, completion, head),

@@ -3,7 +3,7 @@ import type { ChatEvent } from "../core/chat.ts";
 import { ApiError, type ApiErrorOptions } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
 import { type Log, silent } from "../core/log.ts";
-import type { ChoiceEvent, ReplyHead } from "./dialect.ts";
+import type { ChoiceEvent, Frames, ReplyHead } from "./dialect.ts";
 import { fanOut } from "./fan-out.ts";
 import { wrongType } from "./fields.ts";
 import { streamReply, whileHere } from "./stream-reply.ts";
@@ -20,10 +20,9 @@ export interface LiftOptions {
 /** What to generate, and how to write it. */
 export interface Work {
   readonly stream: boolean;
-  readonly heartbeat: string;
   /** Starts the work: one source for each answer. The signal also ends when the reply is over or given up. */
   readonly sources: (signal: AbortSignal) => AsyncIterable<ChatEvent>[];
-  readonly encodeStream: (events: AsyncIterable<ChoiceEvent>) => AsyncIterable<string>;
+  readonly encodeStream: (events: AsyncIterable<ChoiceEvent>) => Frames;
   readonly encodeReply: (events: AsyncIterable<ChoiceEvent>) => Promise<Json>;
 }
 
@@ -100,7 +99,6 @@ function streamOptions(call: Call, options: LiftOptions, work: Work, stop: () =>
     stop,
     isWaiting: ({ event }) => event.type === "progress",
     encode: work.encodeStream,
-    heartbeat: work.heartbeat,
     onFailure: (error) => log.warn({ id: call.id, code: error.code, err: error }, "a stream failed after its head was sent"),
     headDelay,
     heartbeatInterval,

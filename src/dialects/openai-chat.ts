@@ -3,15 +3,12 @@ import { decodeStream } from "./openai-chat/client.ts";
 import { encodeReply } from "./openai-chat/reply.ts";
 import { decodeRequest, encodeRequest } from "./openai-chat/request.ts";
 import { encodeStream } from "./openai-chat/stream.ts";
-import { encodeStreamError, heartbeat } from "./openai-chat/wire.ts";
 
 /** `/v1/chat/completions`, both halves. */
 export const openaiChat: ServerDialect & ClientDialect = {
   decodeRequest,
   encodeStream,
   encodeReply,
-  encodeStreamError,
-  heartbeat,
   encodeRequest,
   decodeStream,
 };

@@ -2,10 +2,10 @@ import type { CompletionRequest, FinishReason, TokenLogprob, Usage } from "../co
 import { toApiError } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
 import { type Answer, collectAnswers, endedEarly, totalUsage } from "./answer.ts";
-import type { ChoiceEvent, ReplyHead } from "./dialect.ts";
+import type { ChoiceEvent, Frames, ReplyHead } from "./dialect.ts";
 import { defined, invalidValue, readBoolean, readInteger, readString, required, unsupportedParameter, without, wrongType } from "./fields.ts";
 import { decodeSampling } from "./openai-chat/request.ts";
-import { encodeStreamError, encodeUsage } from "./openai-chat/wire.ts";
+import { encodeStreamError, encodeUsage, withComments } from "./openai-chat/wire.ts";
 
 /** `POST /v1/completions`: one engine request for each answer, in the order of the choices. */
 export interface CompletionCall {
@@ -34,7 +34,11 @@ export function decodeCompletion(body: JsonObject, model: string): CompletionCal
 }
 
 /** Events → `text_completion` frames. The usage chunk comes unless the client declined it. Failures as in a chat. */
-export async function* encodeCompletionStream(
+export function encodeCompletionStream(events: AsyncIterable<ChoiceEvent>, call: CompletionCall, body: JsonObject, head: ReplyHead): Frames {
+  return withComments(encodeChunks(events, call, body, head));
+}
+
+async function* encodeChunks(
   events: AsyncIterable<ChoiceEvent>,
   call: CompletionCall,
   body: JsonObject,

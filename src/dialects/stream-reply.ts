@@ -1,6 +1,7 @@
 import type { ByteSink, ByteStream } from "../core/bytes.ts";
 import type { Headers, Reply } from "../core/call.ts";
 import { ApiError, toApiError } from "../core/errors.ts";
+import type { Frames } from "./dialect.ts";
 
 /** How a stream of events becomes a reply. */
 export interface StreamReplyOptions<Event> {
@@ -11,10 +12,9 @@ export interface StreamReplyOptions<Event> {
   /** Whether an event says only that the answer is still to come. */
   readonly isWaiting: (event: Event) => boolean;
   /** Frames of the dialect; a failure's frame is among them, before the failure is thrown. */
-  readonly encode: (events: AsyncIterable<Event>) => AsyncIterable<string>;
+  readonly encode: (events: AsyncIterable<Event>) => Frames;
   /** Told of every failure after the head, which no middleware can see any more. */
   readonly onFailure: (error: ApiError) => void;
-  readonly heartbeat: string;
   /** How long the status line waits for the first event, in milliseconds. */
   readonly headDelay: number;
   /** Longest silence of the stream, in milliseconds. */
@@ -39,8 +39,7 @@ export async function streamReply<Event>(source: AsyncIterable<Event>, options: 
   const ahead = new ReadAhead(source, options.isWaiting);
   try {
     const late = await isLate(ahead.first, options.headDelay, options.signal);
-    const frames = options.encode(ahead)[Symbol.asyncIterator]();
-    return { status: 200, headers: streamHeaders, body: new FrameStream(frames, options, late) };
+    return { status: 200, headers: streamHeaders, body: new FrameStream(options.encode(ahead), options, late) };
   } catch (error) {
     options.stop();
     throw error;
@@ -123,10 +122,13 @@ class ReadAhead<Event> implements AsyncIterable<Event> {
   }
 }
 
+type FrameStreamOptions = Pick<StreamReplyOptions<never>, "stop" | "onFailure" | "heartbeatInterval">;
+
 /** Frames → bytes, with a heartbeat for every interval in which nothing was said. */
 class FrameStream implements ByteStream {
   readonly #frames: AsyncIterator<string>;
-  readonly #options: Omit<StreamReplyOptions<never>, "encode" | "isWaiting">;
+  readonly #heartbeat: () => string;
+  readonly #options: FrameStreamOptions;
   readonly #late: boolean;
   #timer: NodeJS.Timeout | undefined;
   #quiet = true;
@@ -134,21 +136,21 @@ class FrameStream implements ByteStream {
   #blocked = false;
   #wake: (() => void) | undefined;
 
-  constructor(frames: AsyncIterator<string>, options: Omit<StreamReplyOptions<never>, "encode" | "isWaiting">, late: boolean) {
-    this.#frames = frames;
+  constructor(frames: Frames, options: FrameStreamOptions, late: boolean) {
+    this.#frames = frames[Symbol.asyncIterator]();
+    this.#heartbeat = () => frames.heartbeat();
     this.#options = options;
     this.#late = late;
   }
 
   start(sink: ByteSink): void {
-    const { heartbeat, heartbeatInterval } = this.#options;
     // The head goes out with the first byte: now, unless the dialect has an opening frame of its own.
-    if (this.#late) setImmediate(() => this.#quiet && !this.#over && this.#write(sink, heartbeat));
+    if (this.#late) setImmediate(() => this.#quiet && !this.#over && this.#write(sink, this.#heartbeat()));
     this.#timer = setInterval(() => {
       // A reader that does not keep up is not idle, and must not be given more.
-      if (this.#quiet && !this.#blocked) this.#write(sink, heartbeat);
+      if (this.#quiet && !this.#blocked) this.#write(sink, this.#heartbeat());
       this.#quiet = true;
-    }, heartbeatInterval);
+    }, this.#options.heartbeatInterval);
     void this.#pump(sink);
   }
 

@@ -76,7 +76,6 @@ async function answerChat({ dialect, idPrefix }: ChatFormat, call: Call, provide
   const head = headOf(call, idPrefix);
   return answer(call, provider, options, {
     stream: request.stream,
-    heartbeat: dialect.heartbeat,
     sources: (signal) => Array.from({ length: request.n }, (_, index) => ask(singleOf(request, index), call, signal)),
     encodeStream: (events) => dialect.encodeStream(events, request, body, head),
     encodeReply: (events) => dialect.encodeReply(events, request, body, head),

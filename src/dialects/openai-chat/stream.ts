@@ -2,15 +2,19 @@ import type { ChatEvent, ChatRequest, TokenLogprob, Usage } from "../../core/cha
 import { toApiError } from "../../core/errors.ts";
 import { isObject, type JsonObject } from "../../core/json.ts";
 import { endedEarly, reasonWith, totalUsage } from "../answer.ts";
-import type { ChoiceEvent, ReplyHead } from "../dialect.ts";
-import { encodeLogprobs, encodeStreamError, encodeUsage, finishReasons, inventCallId } from "./wire.ts";
+import type { ChoiceEvent, Frames, ReplyHead } from "../dialect.ts";
+import { encodeLogprobs, encodeStreamError, encodeUsage, finishReasons, inventCallId, withComments } from "./wire.ts";
 
 /**
  * Events → `chat.completion.chunk` frames, one string for each event. Reasoning is said under both names that clients
  * read. The usage chunk comes unless the client declined it; without it opencode never compacts a conversation.
  * A failure of `events` becomes the error frame, and is then thrown on.
  */
-export async function* encodeStream(
+export function encodeStream(events: AsyncIterable<ChoiceEvent>, request: ChatRequest, body: JsonObject, head: ReplyHead): Frames {
+  return withComments(encodeChunks(events, request, body, head));
+}
+
+async function* encodeChunks(
   events: AsyncIterable<ChoiceEvent>,
   request: ChatRequest,
   body: JsonObject,

@@ -1,6 +1,7 @@
 import type { FinishReason, TokenLogprob, Usage } from "../../core/chat.ts";
 import type { ApiError } from "../../core/errors.ts";
 import type { JsonObject } from "../../core/json.ts";
+import type { Frames } from "../dialect.ts";
 
 /** The words of OpenAI's chat for the reasons of an end. */
 export const finishReasons: Readonly<Record<FinishReason, string>> = {
@@ -39,5 +40,7 @@ export function encodeStreamError(error: ApiError): string {
   return `data: ${JSON.stringify(error.toJson())}\n\ndata: [DONE]\n\n`;
 }
 
-/** A comment: opencode's watchdog counts bytes, and no parser takes it for an event. */
-export const heartbeat = ": ping\n\n";
+/** Frames whose heartbeat is a comment: opencode's watchdog counts bytes, and no parser takes it for an event. */
+export function withComments(frames: AsyncIterable<string>): Frames {
+  return { [Symbol.asyncIterator]: () => frames[Symbol.asyncIterator](), heartbeat: () => ": ping\n\n" };
+}

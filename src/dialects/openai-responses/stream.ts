@@ -2,46 +2,65 @@ import type { ChatEvent, ChatRequest, TokenLogprob, Usage } from "../../core/cha
 import { toApiError } from "../../core/errors.ts";
 import type { Json, JsonObject } from "../../core/json.ts";
 import { endedEarly } from "../answer.ts";
-import type { ChoiceEvent, ReplyHead } from "../dialect.ts";
+import type { ChoiceEvent, Frames, ReplyHead } from "../dialect.ts";
 import { inventCallId } from "../openai-chat/wire.ts";
 import { encodeLogprobs, encodeResponse, type ResponseState } from "./response.ts";
 
-/** Events → the full sequence of response events; clients differ in which of them they need. Failures: `response.failed`. */
-export async function* encodeStream(
-  events: AsyncIterable<ChoiceEvent>,
-  request: ChatRequest,
-  body: JsonObject,
-  head: ReplyHead,
-): AsyncGenerator<string> {
-  let sequence = 0;
-  const frames = (batch: JsonObject[]): string =>
-    batch.map((event) => `event: ${String(event.type)}\ndata: ${JSON.stringify({ ...event, sequence_number: sequence++ })}\n\n`).join("");
-  const response = (state: ResponseState): JsonObject => encodeResponse(head, request, body, state);
-  const items = new OutputItems(head.id);
-  const running = { response: response({ status: "in_progress", output: [] }) };
+/** Events → the full sequence of response events; clients differ in which of them they need. A failure is `response.failed`. */
+export function encodeStream(events: AsyncIterable<ChoiceEvent>, request: ChatRequest, body: JsonObject, head: ReplyHead): Frames {
+  const writer = new EventWriter((state) => encodeResponse(head, request, body, state));
+  const frames = encodeEvents(events, writer, head.id);
+  return { [Symbol.asyncIterator]: () => frames, heartbeat: () => writer.running() };
+}
+
+async function* encodeEvents(events: AsyncIterable<ChoiceEvent>, writer: EventWriter, replyId: string): AsyncGenerator<string> {
+  const items = new OutputItems(replyId);
   try {
-    yield frames([
-      { type: "response.created", ...running },
-      { type: "response.in_progress", ...running },
-    ]);
+    yield writer.opening();
     for await (const { event } of events) {
-      // Codex counts events, not bytes: a repeated in_progress is what keeps it waiting.
-      if (event.type === "progress") yield frames([{ type: "response.in_progress", ...running }]);
-      else if (event.type !== "finish") {
-        const batch = items.add(event);
-        if (batch.length > 0) yield frames(batch);
-      } else {
+      if (event.type === "finish") {
         const closing = items.close(isCut(event) ? "incomplete" : "completed");
-        const final = response(finalState(event, items));
-        yield frames([...closing, { type: `response.${String(final.status)}`, response: final }]);
+        yield writer.write(closing) + writer.closing(finalState(event, items));
         return;
       }
+      const frame = event.type === "progress" ? writer.running() : writer.write(items.add(event));
+      if (frame !== "") yield frame;
     }
     throw endedEarly();
   } catch (thrown) {
-    const error = toApiError(thrown);
-    yield frames([{ type: "response.failed", response: response({ status: "failed", output: items.output, error }) }]);
+    yield writer.closing({ status: "failed", output: items.output, error: toApiError(thrown) });
     throw thrown;
+  }
+}
+
+/** Numbers the events of a reply, and names each in a line of its own. */
+class EventWriter {
+  readonly #response: (state: ResponseState) => JsonObject;
+  #sequence = 0;
+
+  constructor(response: (state: ResponseState) => JsonObject) {
+    this.#response = response;
+  }
+
+  write(events: readonly JsonObject[]): string {
+    return events.map((event) => `event: ${String(event.type)}\ndata: ${JSON.stringify({ ...event, sequence_number: this.#sequence++ })}\n\n`).join("");
+  }
+
+  opening(): string {
+    return this.#lifecycle("response.created", { status: "in_progress", output: [] }) + this.running();
+  }
+
+  /** A sign of life. Codex counts events, not bytes, so a comment is none; and the openai SDK fails on an event `ping`. */
+  running(): string {
+    return this.#lifecycle("response.in_progress", { status: "in_progress", output: [] });
+  }
+
+  closing(state: ResponseState): string {
+    return this.#lifecycle(`response.${state.status}`, state);
+  }
+
+  #lifecycle(type: string, state: ResponseState): string {
+    return this.write([{ type, response: this.#response(state) }]);
   }
 }
 
