@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll } from "vitest";
-import type { ChatEvent, ChatRequest, Usage } from "../../src/core/chat.ts";
+import type { ChatEvent, Usage } from "../../src/core/chat.ts";
 import { LlamaEngine } from "../../src/engines/llama/engine.ts";
 import { type GgufContent, writeGguf } from "../../src/engines/llama/gguf-writer.ts";
 import type { LlamaSettings } from "../../src/engines/llama/settings.ts";
@@ -28,22 +28,6 @@ export function startEngine(settings: LlamaSettings, log?: Log): LlamaEngine {
   const engine = new LlamaEngine("llama_cpp", { threads: 1, contextLength: 1024, temperature: 0, ...settings }, log);
   engines.push(engine);
   return engine;
-}
-
-export function chatRequest(model: string, text: string, more: Partial<ChatRequest> = {}): ChatRequest {
-  return {
-    model,
-    messages: [{ role: "user", content: [{ type: "text", text }] }],
-    tools: [],
-    toolChoice: more.tools === undefined ? "none" : "auto",
-    parallelToolCalls: true,
-    responseFormat: { type: "text" },
-    stream: true,
-    n: 1,
-    stop: [],
-    extra: {},
-    ...more,
-  };
 }
 
 export interface Answer {

@@ -98,21 +98,35 @@ class ScriptVocabulary {
     return say.map((piece) => this.#add(this.#encode(Buffer.from(piece as string))));
   }
 
-  /** Cuts a text so that no piece exists yet: pieces are the states of the script, so each may occur only once. */
+  /** Pieces are the states of the script, so each may occur only once: a text is cut where that holds. */
   #addText(bytes: Buffer): number[] {
+    const pieces = this.#cut(bytes, /[\s{}"',.:;/]/) ?? this.#cut(bytes, /[^]/);
+    if (pieces === null) throw new Error(`the text ${JSON.stringify(bytes.toString())} cannot be cut into new pieces`);
+    return pieces.map((piece) => this.#add(piece));
+  }
+
+  /** Pieces that end before a byte matching `boundary`; null when they cannot be new ones. */
+  #cut(bytes: Buffer, boundary: RegExp): string[] | null {
     const cuts: Buffer[] = [];
+    const isNew = (piece: Buffer): boolean =>
+      piece.length > 1 && !this.#ids.has(this.#encode(piece)) && !cuts.some((cut) => cut.equals(piece));
     let start = 0;
-    const seen = new Set<string>();
-    for (let end = 1; end <= bytes.length; end++) {
-      const atWord = end === bytes.length || /[\s{}"',.:;/]/.test(String.fromCharCode(bytes[end] ?? 32));
-      const piece = this.#encode(bytes.subarray(start, end));
-      if (!atWord || end - start < 2 || seen.has(piece) || this.#ids.has(piece)) continue;
-      seen.add(piece);
+    for (let end = 2; end <= bytes.length; end++) {
+      const mayEnd = end === bytes.length || boundary.test(String.fromCharCode(bytes[end] ?? 0));
+      if (!mayEnd || !isNew(bytes.subarray(start, end))) continue;
       cuts.push(bytes.subarray(start, end));
       start = end;
     }
-    if (start < bytes.length) cuts[Math.max(0, cuts.length - 1)] = bytes.subarray(start - (cuts.at(-1)?.length ?? 0));
-    return cuts.map((cut) => this.#add(this.#encode(cut)));
+    // What is left over goes to the piece before it, and that one too if the two together exist already.
+    while (start < bytes.length) {
+      const last = cuts.pop();
+      if (last === undefined) return null;
+      start -= last.length;
+      if (!isNew(bytes.subarray(start))) continue;
+      cuts.push(bytes.subarray(start));
+      break;
+    }
+    return cuts.map((cut) => this.#encode(cut));
   }
 
   #encode(bytes: Uint8Array): string {

@@ -1,0 +1,142 @@
+import { spawn } from "node:child_process";
+import { copyFileSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { describe, expect, test } from "vitest";
+import type { ChatEvent } from "../../src/core/chat.ts";
+import { type GgufContent, writeGguf } from "../../src/engines/llama/gguf-writer.ts";
+import { scriptedModel } from "../../src/engines/llama/scripted-model.ts";
+import { randomDecoder } from "../support/gguf.ts";
+import { chatRequest } from "../support/chat-request.ts";
+import { readAnswer, startEngine, writeModel } from "../support/llama.ts";
+
+const never = new AbortController().signal;
+const neverEnds = { logitBias: { "1021": -100, "1023": -100 } };
+
+/** Reads until the first event of a type, then leaves the rest to `then`. */
+async function upTo(stream: AsyncIterator<ChatEvent>, type: ChatEvent["type"]): Promise<ChatEvent> {
+  for (;;) {
+    const step = await stream.next();
+    if (step.done === true) throw new Error(`the stream ended without ${type}`);
+    if (step.value.type === type) return step.value;
+  }
+}
+
+describe("the process of a model", () => {
+  test("may be killed in mid-stream: the request fails, the next one loads the model anew", async () => {
+    const pids: number[] = [];
+    const model = writeModel("victim.gguf", randomDecoder({ architecture: "llama" }));
+    const engine = startEngine({ model, contextLength: 4096 });
+    const stream = engine.chat(chatRequest("victim", "Hi", neverEnds), never)[Symbol.asyncIterator]();
+    await upTo(stream, "text");
+    pids.push(...childPids());
+    expect(pids).toHaveLength(1);
+    process.kill(pids[0] ?? 0, "SIGKILL");
+    await expect(upTo(stream, "finish")).rejects.toMatchObject({
+      code: "engine_crashed",
+      status: 503,
+      message: expect.stringMatching(/SIGKILL.*victim\.gguf/),
+    });
+    const answer = await readAnswer(engine.chat(chatRequest("victim", "Hi", { ...neverEnds, maxTokens: 3 }), never));
+    expect(answer.usage?.completionTokens).toBe(3);
+    await engine.close();
+  });
+
+  test("frees the slot of a client that leaves while it generates", async () => {
+    const engine = startEngine({ model: writeModel("leaver.gguf", randomDecoder({ architecture: "llama" })), maxSessions: 1, contextLength: 4096 });
+    const leaving = new AbortController();
+    const stream = engine.chat(chatRequest("leaver", "Hi", neverEnds), leaving.signal)[Symbol.asyncIterator]();
+    await upTo(stream, "text");
+    leaving.abort();
+    await expect(upTo(stream, "finish")).rejects.toMatchObject({ code: "client_closed_request" });
+    // With a single slot this only ever ends if the slot came free.
+    const next = await readAnswer(engine.chat(chatRequest("leaver", "Hi", { ...neverEnds, maxTokens: 2 }), never));
+    expect(next.usage?.completionTokens).toBe(2);
+  });
+
+  test("breaks off a prompt that nobody waits for, and keeps what it had read", async () => {
+    const model = writeModel("slow.gguf", randomDecoder({ architecture: "llama", layers: 8, width: 512, contextLength: 16384 }));
+    const engine = startEngine({ model, maxSessions: 1, contextLength: 16384, ubatchSize: 64 });
+    const leaving = new AbortController();
+    const long = chatRequest("slow", "quick brown foxes ".repeat(500), { maxTokens: 1 });
+    const stream = engine.chat(long, leaving.signal)[Symbol.asyncIterator]();
+    let seen = await upTo(stream, "progress");
+    while (seen.type !== "progress" || seen.phase !== "prefill") seen = await upTo(stream, "progress");
+    leaving.abort();
+    await expect(upTo(stream, "finish")).rejects.toMatchObject({ code: "client_closed_request" });
+    const next = await readAnswer(engine.chat({ ...long, messages: chatRequest("slow", "quick brown foxes ".repeat(20)).messages }, never));
+    expect(next.usage?.completionTokens).toBe(1);
+    expect(next.usage?.cachedTokens).toBeGreaterThan(50);
+  });
+
+  test("does not come up on a corrupt file; the message names the file and the cause, and the program lives on", async () => {
+    const good = writeModel("good.gguf", scriptedModel({ scripts: [{ after: "\n", say: "Fine." }] }));
+    const cases: [name: string, path: string, cause: RegExp][] = [];
+    const corrupt = (name: string, cause: RegExp, damage: (path: string) => void): void => {
+      const path = good.replace("good", name);
+      copyFileSync(good, path);
+      damage(path);
+      cases.push([name, path, cause]);
+    };
+    corrupt("garbage", /no GGUF/, (path) => writeFileSync(path, Buffer.alloc(5000, 7)));
+    corrupt("truncated", /cut off/, (path) => truncateSync(path, 100_000));
+    corrupt("half-header", /cut off/, (path) => truncateSync(path, 900));
+    corrupt("missing-tensor", /blk\.0\.ffn_down/, (path) => {
+      const content = scriptedModel({ scripts: [{ after: "\n", say: "Fine." }] });
+      writeGguf(path, { ...content, tensors: content.tensors.filter((tensor) => !tensor.name.includes("ffn_down")) });
+    });
+    // GGML_ASSERT: the library ends its process.
+    corrupt("twin-tokens", /SIGABRT|GGML_ASSERT|exit code/, (path) => {
+      const bytes = readFileSync(path);
+      const at = bytes.indexOf("<|im_start|>");
+      bytes.write("<|im_end|>\x00\x00", at, "latin1");
+      writeGguf(path, withTwinTokens(scriptedModel({ scripts: [{ after: "\n", say: "Fine." }] })));
+    });
+    for (const [name, path, cause] of cases) {
+      const engine = startEngine({ model: path });
+      const error = await readAnswer(engine.chat(chatRequest(name, "Hi"), never)).catch((thrown: unknown) => thrown);
+      expect(error, name).toMatchObject({ code: "invalid_model_file", status: 400, message: expect.stringContaining(`${name}.gguf`) });
+      expect((error as Error).message).toMatch(cause);
+      expect((error as Error).message).not.toContain(path);
+    }
+    const engine = startEngine({ model: good });
+    expect((await readAnswer(engine.chat(chatRequest("good", "Hi"), never))).text).toBe("Fine.");
+  });
+
+  test("ends when the program that started it is killed", async () => {
+    const model = writeModel("orphan.gguf", scriptedModel({ scripts: [{ after: "\n", say: "Alive." }] }));
+    const parent = spawn(process.execPath, ["--import", "tsx", "test/support/llama-parent.ts", model], { stdio: ["ignore", "pipe", "inherit"] });
+    const lines = createInterface({ input: parent.stdout });
+    const [line] = (await once(lines, "line")) as [string];
+    const child = Number(line);
+    expect(isAlive(child)).toBe(true);
+    parent.kill("SIGKILL");
+    await expect.poll(() => isAlive(child), { timeout: 10_000, interval: 20 }).toBe(false);
+  });
+});
+
+function withTwinTokens(content: GgufContent): GgufContent {
+  const metadata = new Map(content.metadata);
+  const tokens = metadata.get("tokenizer.ggml.tokens");
+  if (tokens?.type !== "strings") throw new Error("no tokens");
+  metadata.set("tokenizer.ggml.tokens", { type: "strings", value: tokens.value.with(-1, tokens.value[0] ?? "") });
+  return { ...content, metadata };
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The model processes that this test started and that still run. */
+function childPids(): number[] {
+  const handles = (process as unknown as { _getActiveHandles(): unknown[] })._getActiveHandles();
+  return handles.flatMap((handle) => {
+    const { pid, spawnargs } = handle as { pid?: number; spawnargs?: string[] };
+    return pid !== undefined && spawnargs?.some((argument) => /child\.ts$/.test(argument)) === true ? [pid] : [];
+  });
+}
