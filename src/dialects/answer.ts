@@ -96,7 +96,10 @@ class Draft {
   answer(): Answer {
     if (this.finished === undefined) throw endedEarly();
     const indexed = [...this.#calls].toSorted(([left], [right]) => left - right);
-    const toolCalls = indexed.map(([index, call]) => ({ ...call, id: call.id === "" ? this.#callId(this.#choice, index) : call.id }));
+    const toolCalls = indexed.map(([index, call]) => ({
+      ...call,
+      id: call.id === "" ? this.#callId(this.#choice, index) : call.id,
+    }));
     const { reason, usage } = this.finished;
     return {
       text: this.#text,

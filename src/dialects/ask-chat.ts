@@ -8,7 +8,12 @@ import { decodeReply, decodeStream } from "./openai-chat/client.ts";
 import { openaiChat } from "./openai-chat.ts";
 
 /** Asks a provider as a client of `/v1/chat/completions` does, and reads its answer. Throws `ApiError`. */
-export async function* askChat(provider: Provider, request: ChatRequest, call: Call, signal: AbortSignal): AsyncGenerator<ChatEvent> {
+export async function* askChat(
+  provider: Provider,
+  request: ChatRequest,
+  call: Call,
+  signal: AbortSignal,
+): AsyncGenerator<ChatEvent> {
   const json = openaiChat.encodeRequest(request);
   const reply = await provider.handle(call.with({ path: "/v1/chat/completions", json, signal }));
   if (reply.status !== 200) throw await failureOf(provider, reply);
@@ -32,7 +37,10 @@ async function jsonOf(provider: Provider, reply: Reply): Promise<Json> {
   try {
     return JSON.parse(Buffer.concat(chunks).toString("utf8")) as Json;
   } catch (cause) {
-    throw new ApiError("upstream_error", `${provider.name} answered what is not valid JSON`, { provider: provider.name, cause });
+    throw new ApiError("upstream_error", `${provider.name} answered what is not valid JSON`, {
+      provider: provider.name,
+      cause,
+    });
   }
 }
 
@@ -51,7 +59,8 @@ async function failureOf(provider: Provider, reply: Reply): Promise<ApiError> {
   const json = await jsonOf(provider, reply).catch(() => null);
   const error = isObject(json) && isObject(json.error) ? json.error : {};
   const code = error.code === "context_length_exceeded" ? error.code : (codes[reply.status] ?? "upstream_error");
-  const message = typeof error.message === "string" ? error.message : `${provider.name} answered with status ${reply.status}`;
+  const message =
+    typeof error.message === "string" ? error.message : `${provider.name} answered with status ${reply.status}`;
   const retryAfter = Number(reply.headers["retry-after"]);
   return new ApiError(code, message, {
     provider: provider.name,

@@ -34,7 +34,12 @@ export interface ServerDialect {
    * then thrown on.
    */
   encodeStream(events: AsyncIterable<ChoiceEvent>, request: ChatRequest, body: JsonObject, head: ReplyHead): Frames;
-  encodeReply(events: AsyncIterable<ChoiceEvent>, request: ChatRequest, body: JsonObject, head: ReplyHead): Promise<Json>;
+  encodeReply(
+    events: AsyncIterable<ChoiceEvent>,
+    request: ChatRequest,
+    body: JsonObject,
+    head: ReplyHead,
+  ): Promise<Json>;
 }
 
 /** The client's half: how to ask another server in this format, and read what it answers. */

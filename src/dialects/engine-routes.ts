@@ -11,7 +11,8 @@ import { decodeDetokenize, decodeTokenize, encodeDetokenize, encodeTokenize } fr
 /** The endpoints besides chat that the engine has a method for. */
 export function engineRoutes(engine: Engine, options: LiftOptions): Map<Endpoint, Handler> {
   const routes = new Map<Endpoint, Handler>();
-  if (engine.complete !== undefined) routes.set("/v1/completions", completions(engine, engine.complete.bind(engine), options));
+  if (engine.complete !== undefined)
+    routes.set("/v1/completions", completions(engine, engine.complete.bind(engine), options));
   if (engine.embed !== undefined) routes.set("/v1/embeddings", embeddings(engine, engine.embed.bind(engine)));
   if (engine.rerank !== undefined) routes.set("/v1/rerank", rerank(engine, engine.rerank.bind(engine)));
   if (engine.tokenize !== undefined) routes.set("/tokenize", tokenize(engine, engine.tokenize.bind(engine)));
@@ -48,7 +49,10 @@ function rerank(engine: Engine, score: Method<"rerank">): Handler {
   return async (call) => {
     const { model, requested } = targetOf(call);
     const { request, view } = decodeRerank(await bodyOf(call), model);
-    return jsonReply(200, encodeRerank(await blamed(engine, call, score(request, call.signal)), request, view, requested));
+    return jsonReply(
+      200,
+      encodeRerank(await blamed(engine, call, score(request, call.signal)), request, view, requested),
+    );
   };
 }
 
@@ -56,14 +60,20 @@ function tokenize(engine: Engine, toTokens: Method<"tokenize">): Handler {
   return async (call) => {
     const { text, form } = decodeTokenize(await bodyOf(call));
     const tokens = await blamed(engine, call, toTokens(targetOf(call).model, text, call.signal));
-    return jsonReply(200, encodeTokenize(tokens, form, form === "prompt" ? await contextLength(engine, call) : undefined));
+    return jsonReply(
+      200,
+      encodeTokenize(tokens, form, form === "prompt" ? await contextLength(engine, call) : undefined),
+    );
   };
 }
 
 function detokenize(engine: Engine, toText: Method<"detokenize">): Handler {
   return async (call) => {
     const tokens = decodeDetokenize(await bodyOf(call));
-    return jsonReply(200, encodeDetokenize(await blamed(engine, call, toText(targetOf(call).model, tokens, call.signal))));
+    return jsonReply(
+      200,
+      encodeDetokenize(await blamed(engine, call, toText(targetOf(call).model, tokens, call.signal))),
+    );
   };
 }
 

@@ -87,7 +87,9 @@ export function without(object: JsonObject, keys: ReadonlySet<string>): JsonObje
 }
 
 /** The fields that have a value: `exactOptionalPropertyTypes` tells absent from undefined. */
-export function defined<Fields extends object>(fields: Fields): { [Key in keyof Fields]?: Exclude<Fields[Key], undefined> } {
+export function defined<Fields extends object>(
+  fields: Fields,
+): { [Key in keyof Fields]?: Exclude<Fields[Key], undefined> } {
   const kept: Partial<Fields> = {};
   for (const key of Object.keys(fields) as (keyof Fields)[]) if (fields[key] !== undefined) kept[key] = fields[key];
   return kept as { [Key in keyof Fields]?: Exclude<Fields[Key], undefined> };
@@ -102,7 +104,10 @@ function nameOf(value: Json | undefined): string {
   if (value === null) return "null";
   if (Array.isArray(value)) return "an array";
   if (typeof value === "number" && !Number.isInteger(value)) return "a fraction";
-  return { object: "an object", string: "a string", number: "a number", boolean: "a boolean" }[typeof value as string] ?? typeof value;
+  return (
+    { object: "an object", string: "a string", number: "a number", boolean: "a boolean" }[typeof value as string] ??
+    typeof value
+  );
 }
 
 function inWords({ min, max }: Range): string {

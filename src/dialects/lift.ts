@@ -67,7 +67,8 @@ export function headOf(call: Call, idPrefix: string): ReplyHead {
 
 /** A failure, with the provider's name beside it unless it has one: users see who failed. */
 export function blame(thrown: unknown, provider: string): unknown {
-  if (!(thrown instanceof ApiError) || thrown.provider !== undefined || thrown.code === "client_closed_request") return thrown;
+  if (!(thrown instanceof ApiError) || thrown.provider !== undefined || thrown.code === "client_closed_request")
+    return thrown;
   const { param, retryAfter, headers, cause } = thrown;
   const options: ApiErrorOptions = { provider, headers };
   if (param !== null) options.param = param;
@@ -92,14 +93,20 @@ function withProvider(source: AsyncIterable<ChatEvent>, provider: string): Async
   };
 }
 
-function streamOptions(call: Call, options: LiftOptions, work: Work, stop: () => void): Parameters<typeof streamReply<ChoiceEvent>>[1] {
+function streamOptions(
+  call: Call,
+  options: LiftOptions,
+  work: Work,
+  stop: () => void,
+): Parameters<typeof streamReply<ChoiceEvent>>[1] {
   const { headDelay = 2000, heartbeatInterval = 10_000, log = silent } = options;
   return {
     signal: call.signal,
     stop,
     isWaiting: ({ event }) => event.type === "progress",
     encode: work.encodeStream,
-    onFailure: (error) => log.warn({ id: call.id, code: error.code, err: error }, "a stream failed after its head was sent"),
+    onFailure: (error) =>
+      log.warn({ id: call.id, code: error.code, err: error }, "a stream failed after its head was sent"),
     headDelay,
     heartbeatInterval,
   };

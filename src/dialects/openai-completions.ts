@@ -3,7 +3,17 @@ import { toApiError } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
 import { type Answer, collectAnswers, endedEarly, totalUsage } from "./answer.ts";
 import type { ChoiceEvent, Frames, ReplyHead } from "./dialect.ts";
-import { defined, invalidValue, readBoolean, readInteger, readString, required, unsupportedParameter, without, wrongType } from "./fields.ts";
+import {
+  defined,
+  invalidValue,
+  readBoolean,
+  readInteger,
+  readString,
+  required,
+  unsupportedParameter,
+  without,
+  wrongType,
+} from "./fields.ts";
 import { decodeSampling } from "./openai-chat/request.ts";
 import { encodeStreamError, encodeUsage, withComments } from "./openai-chat/wire.ts";
 
@@ -20,8 +30,10 @@ export function decodeCompletion(body: JsonObject, model: string): CompletionCal
   const prompts = decodePrompts(required(body.prompt ?? undefined, "prompt"));
   const n = readInteger(body, "n", { min: 1, max: 16 }) ?? 1;
   const bestOf = readInteger(body, "best_of", { min: 1 });
-  if (bestOf !== undefined && bestOf > n) throw unsupportedParameter("best_of", "must not be larger than `n`: answers are not ranked here");
-  if (prompts.length * n > 128) throw invalidValue("prompt", "asks for more than 128 answers in one request (prompts times `n`)");
+  if (bestOf !== undefined && bestOf > n)
+    throw unsupportedParameter("best_of", "must not be larger than `n`: answers are not ranked here");
+  if (prompts.length * n > 128)
+    throw invalidValue("prompt", "asks for more than 128 answers in one request (prompts times `n`)");
   const echo = readBoolean(body, "echo") ?? false;
   const base = {
     model,
@@ -29,12 +41,23 @@ export function decodeCompletion(body: JsonObject, model: string): CompletionCal
     ...defined({ suffix: readString(body, "suffix"), topLogprobs: readInteger(body, "logprobs", { min: 0, max: 20 }) }),
     extra: without(body, knownFields),
   };
-  const requests = prompts.flatMap((prompt) => Array.from({ length: n }, (_, index) => withSeed({ ...base, prompt }, index)));
-  return { requests, stream: readBoolean(body, "stream") ?? false, echoes: requests.map(({ prompt }) => (echo ? echoOf(prompt) : "")) };
+  const requests = prompts.flatMap((prompt) =>
+    Array.from({ length: n }, (_, index) => withSeed({ ...base, prompt }, index)),
+  );
+  return {
+    requests,
+    stream: readBoolean(body, "stream") ?? false,
+    echoes: requests.map(({ prompt }) => (echo ? echoOf(prompt) : "")),
+  };
 }
 
 /** Events → `text_completion` frames. The usage chunk comes unless the client declined it. Failures as in a chat. */
-export function encodeCompletionStream(events: AsyncIterable<ChoiceEvent>, call: CompletionCall, body: JsonObject, head: ReplyHead): Frames {
+export function encodeCompletionStream(
+  events: AsyncIterable<ChoiceEvent>,
+  call: CompletionCall,
+  body: JsonObject,
+  head: ReplyHead,
+): Frames {
   return withComments(encodeChunks(events, call, body, head));
 }
 
@@ -70,7 +93,11 @@ async function* encodeChunks(
 }
 
 /** Events → one `text_completion`. */
-export async function encodeCompletionReply(events: AsyncIterable<ChoiceEvent>, call: CompletionCall, head: ReplyHead): Promise<Json> {
+export async function encodeCompletionReply(
+  events: AsyncIterable<ChoiceEvent>,
+  call: CompletionCall,
+  head: ReplyHead,
+): Promise<Json> {
   const answers = await collectAnswers(events, call.requests.length, () => "");
   const encodeChoice = (answer: Answer, index: number): JsonObject => ({
     index,

@@ -8,25 +8,35 @@ import { decodeTexts } from "./openai-completions.ts";
 export type EncodingFormat = "float" | "base64";
 
 /** The body of `POST /v1/embeddings`. Throws `ApiError` naming the field. */
-export function decodeEmbedding(body: JsonObject, model: string): { request: EmbeddingRequest; format: EncodingFormat } {
+export function decodeEmbedding(
+  body: JsonObject,
+  model: string,
+): { request: EmbeddingRequest; format: EncodingFormat } {
   const input = decodeTexts(required(body.input ?? undefined, "input"), "input");
   // OpenAI's own bound.
   if (input.length === 0 || input.length > 2048) throw invalidValue("input", "must hold from 1 to 2048 inputs");
   const empty = input.findIndex((one) => one.length === 0);
-  if (empty !== -1) throw invalidValue(typeof body.input === "string" ? "input" : `input[${empty}]`, "must not be empty");
+  if (empty !== -1)
+    throw invalidValue(typeof body.input === "string" ? "input" : `input[${empty}]`, "must not be empty");
   const format = readString(body, "encoding_format") ?? "float";
-  if (format !== "float" && format !== "base64") throw invalidValue("encoding_format", `must be float or base64, not ${quoted(format)}`);
+  if (format !== "float" && format !== "base64")
+    throw invalidValue("encoding_format", `must be float or base64, not ${quoted(format)}`);
   return { request: { model, input, ...defined({ dimensions: readInteger(body, "dimensions", { min: 1 }) }) }, format };
 }
 
 /** Vectors → OpenAI's reply. `model` is the name as the client wrote it. Throws where the engine kept not to its count. */
 export function encodeEmbeddings(embeddings: Embeddings, count: number, format: EncodingFormat, model: string): Json {
   const { vectors, promptTokens } = embeddings;
-  if (vectors.length !== count) throw new ApiError("upstream_error", `${vectors.length} embeddings came for ${count} inputs`);
+  if (vectors.length !== count)
+    throw new ApiError("upstream_error", `${vectors.length} embeddings came for ${count} inputs`);
   return {
     object: "list",
     model,
-    data: vectors.map((vector, index) => ({ object: "embedding", index, embedding: format === "float" ? vector : toBase64(vector) })),
+    data: vectors.map((vector, index) => ({
+      object: "embedding",
+      index,
+      embedding: format === "float" ? vector : toBase64(vector),
+    })),
     usage: { prompt_tokens: promptTokens, total_tokens: promptTokens },
   };
 }

@@ -26,7 +26,8 @@ export function decodeRerank(body: JsonObject, model: string): { request: Rerank
 export function encodeRerank(result: RerankResult, request: RerankRequest, view: RerankView, model: string): Json {
   const { scores, promptTokens } = result;
   const count = request.documents.length;
-  if (scores.length !== count) throw new ApiError("upstream_error", `${scores.length} scores came for ${count} documents`);
+  if (scores.length !== count)
+    throw new ApiError("upstream_error", `${scores.length} scores came for ${count} documents`);
   const ranked = scores.map((score, index) => ({ index, relevance_score: score }));
   ranked.sort((left, right) => right.relevance_score - left.relevance_score);
   const results = ranked

@@ -35,7 +35,10 @@ const streamHeaders: Headers = {
  * A failure after the head becomes the dialect's error frame, and then a clean end: the frame told the client that the
  * answer is incomplete, and a cut connection on top of it would make some clients report the cut instead of the error.
  */
-export async function streamReply<Event>(source: AsyncIterable<Event>, options: StreamReplyOptions<Event>): Promise<Reply> {
+export async function streamReply<Event>(
+  source: AsyncIterable<Event>,
+  options: StreamReplyOptions<Event>,
+): Promise<Reply> {
   const ahead = new ReadAhead(source, options.isWaiting);
   try {
     const late = await isLate(ahead.first, options.headDelay, options.signal);

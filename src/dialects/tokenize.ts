@@ -7,7 +7,8 @@ export type TokenizeForm = "content" | "prompt";
 
 /** The body of `POST /tokenize`. Throws `ApiError` naming the field. */
 export function decodeTokenize(body: JsonObject): { text: string; form: TokenizeForm } {
-  if (body.messages !== undefined) throw unsupportedParameter("messages", "is not supported; send the text as `content` or `prompt`");
+  if (body.messages !== undefined)
+    throw unsupportedParameter("messages", "is not supported; send the text as `content` or `prompt`");
   const prompt = readString(body, "prompt");
   if (prompt !== undefined) return { text: prompt, form: "prompt" };
   return { text: required(readString(body, "content"), "content"), form: "content" };

@@ -26,7 +26,8 @@ const chatFormats = new Map<Endpoint, ChatFormat>([
 export function fromEngine(engine: Engine, options: LiftOptions = {}): Provider {
   const ask: Ask = (request, _call, signal) => engine.chat(request, signal);
   const routes = engineRoutes(engine, options);
-  for (const [path, format] of chatFormats) routes.set(path, (call) => answerChat(format, call, engine.name, ask, options));
+  for (const [path, format] of chatFormats)
+    routes.set(path, (call) => answerChat(format, call, { provider: engine.name, ask, options }));
   return {
     name: engine.name,
     kind: engine.kind,
@@ -54,7 +55,7 @@ export function translated(provider: Provider, options: LiftOptions = {}): Provi
   for (const [path, format] of chatFormats) {
     if (provider.speaks.has(path)) continue;
     speaks.add(path);
-    routes.set(path, (call) => answerChat(format, call, provider.name, ask, options));
+    routes.set(path, (call) => answerChat(format, call, { provider: provider.name, ask, options }));
   }
   return {
     name: provider.name,
@@ -70,7 +71,17 @@ export function translated(provider: Provider, options: LiftOptions = {}): Provi
 /** One answer to a request of `n` = 1. */
 type Ask = (request: ChatRequest, call: Call, signal: AbortSignal) => AsyncIterable<ChatEvent>;
 
-async function answerChat({ dialect, idPrefix }: ChatFormat, call: Call, provider: string, ask: Ask, options: LiftOptions): Promise<Reply> {
+interface Lift {
+  readonly provider: string;
+  readonly ask: Ask;
+  readonly options: LiftOptions;
+}
+
+async function answerChat(
+  { dialect, idPrefix }: ChatFormat,
+  call: Call,
+  { provider, ask, options }: Lift,
+): Promise<Reply> {
   const body = await bodyOf(call);
   const request = dialect.decodeRequest(body, targetOf(call).model, call.headers);
   const head = headOf(call, idPrefix);
@@ -89,8 +100,12 @@ function singleOf(request: ChatRequest, index: number): ChatRequest {
 }
 
 function cannot(provider: string, path: string): ApiError {
-  return new ApiError("unsupported_capability", `the provider ${provider} cannot serve ${path}; choose a model of another provider`, {
-    param: "model",
-    provider,
-  });
+  return new ApiError(
+    "unsupported_capability",
+    `the provider ${provider} cannot serve ${path}; choose a model of another provider`,
+    {
+      param: "model",
+      provider,
+    },
+  );
 }

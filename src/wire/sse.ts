@@ -129,5 +129,8 @@ function valueAfter(line: string, colonEnd: number): string {
 }
 
 function tooLong(limit: number): ApiError {
-  return new ApiError("upstream_error", `the upstream sent a line or event longer than ${limit} characters; the stream was given up`);
+  return new ApiError(
+    "upstream_error",
+    `the upstream sent a line or event longer than ${limit} characters; the stream was given up`,
+  );
 }

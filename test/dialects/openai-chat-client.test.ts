@@ -16,7 +16,9 @@ describe("servers as they are", () => {
   test.each(streams)("%s", async (file) => {
     const { items, error } = await read(arriving(readFileSync(new URL(file, folder))));
     expect(error).toBeUndefined();
-    await expect(`${items.map((event) => JSON.stringify(event)).join("\n")}\n`).toMatchFileSnapshot(`./fixtures/openai-chat/${file.replace(".sse", ".events.ndjson")}`);
+    await expect(`${items.map((event) => JSON.stringify(event)).join("\n")}\n`).toMatchFileSnapshot(
+      `./fixtures/openai-chat/${file.replace(".sse", ".events.ndjson")}`,
+    );
   });
 
   test.each(streams)("%s says the same however its bytes are cut", async (file) => {
@@ -38,14 +40,29 @@ describe("an answer that is not whole is never taken for one", () => {
     ["abort (LMDeploy)", hello + chunk({ delta: {}, finish_reason: "abort" })],
     ["error (LMDeploy)", hello + chunk({ delta: {}, finish_reason: "error" })],
     ["a frame cut in two", `${hello}data: {"choices":[{"del`],
-    ["a nested error", `${hello}data: {"error":{"message":"out of slots","type":"server_error","code":500}}\n\ndata: [DONE]\n\n`],
-    ["LMDeploy's flat error in the envelope", `${hello}data: {"error":{"message":"x","type":"internal_error","code":500,"param":null,"object":"error"}}\n\n`],
+    [
+      "a nested error",
+      `${hello}data: {"error":{"message":"out of slots","type":"server_error","code":500}}\n\ndata: [DONE]\n\n`,
+    ],
+    [
+      "LMDeploy's flat error in the envelope",
+      `${hello}data: {"error":{"message":"x","type":"internal_error","code":500,"param":null,"object":"error"}}\n\n`,
+    ],
     ["a flat error", `${hello}data: {"message":"x","object":"error","code":500}\n\n`],
     ["an error that is a string", `${hello}data: {"error":"llama runner process has terminated"}\n\n`],
     ["an error event", `${hello}event: error\ndata: {"error":{"message":"x"}}\n\n`],
-    ["the raw line of LMDeploy's proxy", `${hello}{"error_code":10402,"text":"Failed to get response after a period of time"}\n`],
+    [
+      "the raw line of LMDeploy's proxy",
+      `${hello}{"error_code":10402,"text":"Failed to get response after a period of time"}\n`,
+    ],
     ["a page", "<html>Bad Gateway</html>\n"],
-    ["a tool call without a name", chunk({ delta: { tool_calls: [{ index: 0, id: "a", function: { arguments: "{}" } }] }, finish_reason: "tool_calls" })],
+    [
+      "a tool call without a name",
+      chunk({
+        delta: { tool_calls: [{ index: 0, id: "a", function: { arguments: "{}" } }] },
+        finish_reason: "tool_calls",
+      }),
+    ],
   ])("%s", async (_, body) => {
     const { items, error } = await read(arriving(body));
     expect(error).toBeInstanceOf(ApiError);
@@ -62,7 +79,9 @@ test("a connection that breaks after the finish loses nothing, one that breaks b
   const after = await read(breaking(hello + chunk({ delta: {}, finish_reason: "stop" })));
   expect(after).toMatchObject({ error: undefined, items: [text("Hi"), { type: "finish", reason: "stop" }] });
   const failed = `data: ${JSON.stringify({ error: "late" })}\n\n`;
-  expect(await read(breaking(hello + chunk({ delta: {}, finish_reason: "stop" }) + failed))).toMatchObject({ error: { code: "upstream_error" } });
+  expect(await read(breaking(hello + chunk({ delta: {}, finish_reason: "stop" }) + failed))).toMatchObject({
+    error: { code: "upstream_error" },
+  });
   expect(await read(breaking(hello))).toMatchObject({ error: { message: "reset" }, items: [text("Hi")] });
 });
 
@@ -88,13 +107,18 @@ test("usage that a server does not count is estimated, never 0", async () => {
 test("of usage in every chunk the last counts", async () => {
   const counted = (completion: number, choice: object): string =>
     `data: ${JSON.stringify({ choices: [{ index: 0, ...choice }], usage: { prompt_tokens: 4, completion_tokens: completion } })}\n\n`;
-  const { items } = await read(arriving(counted(1, { delta: { content: "a" } }), counted(2, { delta: {}, finish_reason: "stop" })));
+  const { items } = await read(
+    arriving(counted(1, { delta: { content: "a" } }), counted(2, { delta: {}, finish_reason: "stop" })),
+  );
   expect(items.at(-1)).toMatchObject({ usage: { promptTokens: 4, completionTokens: 2 } });
 });
 
 test("other choices than the first are left out", async () => {
   const other = 'data: {"choices":[{"index":1,"delta":{"content":"no"},"finish_reason":"stop"}]}\n\n';
-  expect((await read(arriving(hello, other, chunk({ delta: {}, finish_reason: "stop" })))).items).toMatchObject([text("Hi"), { type: "finish" }]);
+  expect((await read(arriving(hello, other, chunk({ delta: {}, finish_reason: "stop" })))).items).toMatchObject([
+    text("Hi"),
+    { type: "finish" },
+  ]);
 });
 
 test("the reader of the events may leave: the bytes are let go", async () => {
@@ -120,7 +144,11 @@ test("a whole reply gives the same events as a stream", () => {
       { id: "b", type: "function", function: { name: "f", arguments: '{"x":1}' } },
     ],
   };
-  const json = { object: "chat.completion", choices: [{ index: 0, message, finish_reason: "stop" }], usage: { prompt_tokens: 7, completion_tokens: 3 } };
+  const json = {
+    object: "chat.completion",
+    choices: [{ index: 0, message, finish_reason: "stop" }],
+    usage: { prompt_tokens: 7, completion_tokens: 3 },
+  };
   expect(decodeReply(json, chatRequest())).toEqual([
     { type: "reasoning", text: "hm" },
     text("Hi"),
@@ -128,6 +156,8 @@ test("a whole reply gives the same events as a stream", () => {
     { type: "tool-call", index: 1, id: "b", name: "f", arguments: '{"x":1}' },
     finish("tool-calls"),
   ]);
-  expect(() => decodeReply({ error_code: 10401, text: "Service unavailable" }, chatRequest())).toThrow("Service unavailable");
+  expect(() => decodeReply({ error_code: 10401, text: "Service unavailable" }, chatRequest())).toThrow(
+    "Service unavailable",
+  );
   expect(() => decodeReply({}, chatRequest())).toThrow("ended early");
 });

@@ -9,7 +9,12 @@ import { drain, inPieces, seeded } from "../support/bytes.ts";
 import { asChoice, chatRequest, dataOf, finish, reasoning, replyHead, text } from "../support/chat.ts";
 import { expectValid } from "../support/openai-spec.ts";
 
-const logprob = (token: string): TokenLogprob => ({ token, logprob: -0.25, bytes: null, top: [{ token, logprob: -0.25, bytes: [104] }] });
+const logprob = (token: string): TokenLogprob => ({
+  token,
+  logprob: -0.25,
+  bytes: null,
+  top: [{ token, logprob: -0.25, bytes: [104] }],
+});
 
 const answers: Record<string, ChatEvent[]> = {
   text: [text("Hello"), text(' "Grüße"\n'), text("\u2028🦙"), finish()],
@@ -25,17 +30,33 @@ const answers: Record<string, ChatEvent[]> = {
     // As Ollama says it.
     finish("stop"),
   ],
-  logprobs: [{ type: "logprobs", tokens: [logprob("He")] }, text("Hel"), text("lo"), { type: "logprobs", tokens: [logprob("llo")] }, finish()],
-  progress: [{ type: "progress", phase: "queued", position: 2 }, { type: "progress", phase: "prefill", done: 10, total: 20 }, text("Hi"), finish()],
+  logprobs: [
+    { type: "logprobs", tokens: [logprob("He")] },
+    text("Hel"),
+    text("lo"),
+    { type: "logprobs", tokens: [logprob("llo")] },
+    finish(),
+  ],
+  progress: [
+    { type: "progress", phase: "queued", position: 2 },
+    { type: "progress", phase: "prefill", done: 10, total: 20 },
+    text("Hi"),
+    finish(),
+  ],
   cached: [
     text("Hi"),
-    { type: "finish", reason: "stop", usage: { promptTokens: 9, completionTokens: 2, cachedTokens: 8, reasoningTokens: 1 } },
+    {
+      type: "finish",
+      reason: "stop",
+      usage: { promptTokens: 9, completionTokens: 2, cachedTokens: 8, reasoningTokens: 1 },
+    },
   ],
 };
 
 const stream = (events: AsyncIterable<ChoiceEvent>, body: JsonObject = {}, n = 1) =>
   drain(openaiChat.encodeStream(events, chatRequest({ n }), body, replyHead));
-const reply = (events: AsyncIterable<ChoiceEvent>, change = {}) => openaiChat.encodeReply(events, chatRequest(change), {}, replyHead);
+const reply = (events: AsyncIterable<ChoiceEvent>, change = {}) =>
+  openaiChat.encodeReply(events, chatRequest(change), {}, replyHead);
 
 describe.each(Object.entries(answers))("an answer of %s", (name, events) => {
   test("is a stream as OpenAI describes it", async () => {
@@ -49,7 +70,9 @@ describe.each(Object.entries(answers))("an answer of %s", (name, events) => {
   test("is a reply as OpenAI describes it", async () => {
     const json = await reply(asChoice(events), name === "logprobs" ? { topLogprobs: 1 } : {});
     expectValid("CreateChatCompletionResponse", json);
-    await expect(`${JSON.stringify(json, null, 2)}\n`).toMatchFileSnapshot(`./fixtures/openai-chat/ours-${name}.reply.json`);
+    await expect(`${JSON.stringify(json, null, 2)}\n`).toMatchFileSnapshot(
+      `./fixtures/openai-chat/ours-${name}.reply.json`,
+    );
   });
 
   test("is read back as it was, however the bytes are cut", async () => {
@@ -73,7 +96,9 @@ function joined(events: readonly ChatEvent[]): object {
       return { name: fragments[0]?.name, arguments: fragments.map((call) => call.arguments).join("") };
     }),
     logprobs: events.flatMap((event) => (event.type === "logprobs" ? event.tokens : [])),
-    finish: events.filter((event) => event.type === "finish").map((event) => ({ ...event, reason: calls.length > 0 ? "tool-calls" : event.reason })),
+    finish: events
+      .filter((event) => event.type === "finish")
+      .map((event) => ({ ...event, reason: calls.length > 0 ? "tool-calls" : event.reason })),
   };
 }
 
@@ -97,7 +122,8 @@ test.each([
 ])("usage comes unless it is declined: %j", async (body, wanted) => {
   const { items } = await stream(asChoice([text("Hi"), finish()]), body);
   const last = dataOf(items).at(-2);
-  if (wanted) expect(last).toMatchObject({ choices: [], usage: { prompt_tokens: 7, completion_tokens: 3, total_tokens: 10 } });
+  if (wanted)
+    expect(last).toMatchObject({ choices: [], usage: { prompt_tokens: 7, completion_tokens: 3, total_tokens: 10 } });
   else expect(last).toMatchObject({ choices: [{ finish_reason: "stop" }] });
 });
 
@@ -111,7 +137,10 @@ test("several answers are kept apart, and end together", async () => {
   const { items, error } = await stream(mixed(), {}, 2);
   expect(error).toBeUndefined();
   const finishes = dataOf(items).filter((chunk) => JSON.stringify(chunk).includes('"finish_reason":"'));
-  expect(finishes).toMatchObject([{ choices: [{ index: 0, finish_reason: "stop" }] }, { choices: [{ index: 1, finish_reason: "length" }] }]);
+  expect(finishes).toMatchObject([
+    { choices: [{ index: 0, finish_reason: "stop" }] },
+    { choices: [{ index: 1, finish_reason: "length" }] },
+  ]);
   expect(dataOf(items).at(-2)).toMatchObject({ usage: { prompt_tokens: 7, completion_tokens: 6 } });
   expect(await reply(mixed(), { n: 2 })).toMatchObject({
     choices: [
@@ -132,7 +161,10 @@ describe("a failure in the midst", () => {
     expect(error).toMatchObject({ code: "upstream_error" });
     const [frame, done] = dataOf(items).slice(-2);
     expectValid("ErrorResponse", frame);
-    expect(frame).toEqual({ error: { message: "lost", type: "server_error", param: null, code: "upstream_error" }, provider: "ollama" });
+    expect(frame).toEqual({
+      error: { message: "lost", type: "server_error", param: null, code: "upstream_error" },
+      provider: "ollama",
+    });
     expect(done).toBe("[DONE]");
     expect(items.join("")).not.toContain('"finish_reason":"');
   });

@@ -9,8 +9,11 @@ import { seeded } from "../support/bytes.ts";
 const user = { role: "user", content: "hi" };
 const weather = { type: "function", function: { name: "weather", parameters: { type: "object" } } };
 const time = { type: "function", function: { name: "time" } };
-const decode = (body: JsonObject, headers = {}): ChatRequest => openaiChat.decodeRequest({ messages: [user], ...body }, "m", headers);
-const image = (url: Json): JsonObject => ({ messages: [{ role: "user", content: [{ type: "image_url", image_url: { url } }] }] });
+const decode = (body: JsonObject, headers = {}): ChatRequest =>
+  openaiChat.decodeRequest({ messages: [user], ...body }, "m", headers);
+const image = (url: Json): JsonObject => ({
+  messages: [{ role: "user", content: [{ type: "image_url", image_url: { url } }] }],
+});
 
 function refusal(body: JsonObject): { code: string; param: string | null; message: string } {
   try {
@@ -33,15 +36,55 @@ describe("a bad request is refused by code and path", () => {
     ["no content", { messages: [{ role: "user" }] }, "missing_required_parameter", "messages[0].content"],
     ["null content of a user", { messages: [{ role: "user", content: null }] }, "invalid_type", "messages[0].content"],
     ["a number as content", { messages: [{ role: "user", content: 7 }] }, "invalid_type", "messages[0].content"],
-    ["a part without a type", { messages: [{ role: "user", content: [{ text: "x" }] }] }, "missing_required_parameter", "messages[0].content[0].type"],
-    ["sound", { messages: [{ role: "user", content: [{ type: "input_audio" }] }] }, "unsupported_parameter", "messages[0].content[0].type"],
-    ["an unknown part", { messages: [{ role: "user", content: [{ type: "smell" }] }] }, "invalid_value", "messages[0].content[0].type"],
-    ["a tool result of no call", { messages: [{ role: "tool", content: "x" }] }, "missing_required_parameter", "messages[0].tool_call_id"],
-    ["a call of no function", { messages: [{ role: "assistant", tool_calls: [{ id: "a" }] }] }, "missing_required_parameter", "messages[0].tool_calls[0].function"],
-    ["an image from the web", image("https://example.com/cat.png"), "invalid_image", "messages[0].content[0].image_url.url"],
+    [
+      "a part without a type",
+      { messages: [{ role: "user", content: [{ text: "x" }] }] },
+      "missing_required_parameter",
+      "messages[0].content[0].type",
+    ],
+    [
+      "sound",
+      { messages: [{ role: "user", content: [{ type: "input_audio" }] }] },
+      "unsupported_parameter",
+      "messages[0].content[0].type",
+    ],
+    [
+      "an unknown part",
+      { messages: [{ role: "user", content: [{ type: "smell" }] }] },
+      "invalid_value",
+      "messages[0].content[0].type",
+    ],
+    [
+      "a tool result of no call",
+      { messages: [{ role: "tool", content: "x" }] },
+      "missing_required_parameter",
+      "messages[0].tool_call_id",
+    ],
+    [
+      "a call of no function",
+      { messages: [{ role: "assistant", tool_calls: [{ id: "a" }] }] },
+      "missing_required_parameter",
+      "messages[0].tool_calls[0].function",
+    ],
+    [
+      "an image from the web",
+      image("https://example.com/cat.png"),
+      "invalid_image",
+      "messages[0].content[0].image_url.url",
+    ],
     ["an image from a file", image("file:///etc/passwd"), "invalid_image", "messages[0].content[0].image_url.url"],
-    ["an image that is a page", image("data:text/html;base64,aGk="), "invalid_image", "messages[0].content[0].image_url.url"],
-    ["an image that is not base64", image("data:image/png;base64,@@@"), "invalid_image", "messages[0].content[0].image_url.url"],
+    [
+      "an image that is a page",
+      image("data:text/html;base64,aGk="),
+      "invalid_image",
+      "messages[0].content[0].image_url.url",
+    ],
+    [
+      "an image that is not base64",
+      image("data:image/png;base64,@@@"),
+      "invalid_image",
+      "messages[0].content[0].image_url.url",
+    ],
     ["an empty image", image("data:image/png;base64,"), "invalid_image", "messages[0].content[0].image_url.url"],
     ["a hot temperature", { temperature: 2.1 }, "invalid_value", "temperature"],
     ["a temperature in words", { temperature: "hot" }, "invalid_type", "temperature"],
@@ -56,13 +99,38 @@ describe("a bad request is refused by code and path", () => {
     ["alternatives without log probabilities", { top_logprobs: 3 }, "invalid_value", "top_logprobs"],
     ["a bias of words", { logit_bias: { hello: 1 } }, "invalid_value", "logit_bias"],
     ["a bias too strong", { logit_bias: { 5: 101 } }, "invalid_value", "logit_bias.5"],
-    ["a tool of another kind", { tools: [{ type: "custom", custom: { name: "x" } }] }, "unsupported_parameter", "tools[0].type"],
-    ["a tool without a name", { tools: [{ type: "function", function: {} }] }, "missing_required_parameter", "tools[0].function.name"],
-    ["a choice of a tool that is not there", { tools: [weather], tool_choice: { type: "function", function: { name: "time" } } }, "invalid_value", "tool_choice.function.name"],
+    [
+      "a tool of another kind",
+      { tools: [{ type: "custom", custom: { name: "x" } }] },
+      "unsupported_parameter",
+      "tools[0].type",
+    ],
+    [
+      "a tool without a name",
+      { tools: [{ type: "function", function: {} }] },
+      "missing_required_parameter",
+      "tools[0].function.name",
+    ],
+    [
+      "a choice of a tool that is not there",
+      { tools: [weather], tool_choice: { type: "function", function: { name: "time" } } },
+      "invalid_value",
+      "tool_choice.function.name",
+    ],
     ["a demand for a tool where there is none", { tool_choice: "required" }, "invalid_value", "tool_choice"],
     ["an unknown choice", { tools: [weather], tool_choice: "maybe" }, "invalid_value", "tool_choice"],
-    ["an allowed tool that is not there", { tools: [weather], tool_choice: { type: "allowed_tools", allowed_tools: { mode: "auto", tools: [time] } } }, "invalid_value", "tool_choice.allowed_tools.tools[0].function.name"],
-    ["a schema format without its schema", { response_format: { type: "json_schema", json_schema: { name: "x" } } }, "missing_required_parameter", "response_format.json_schema.schema"],
+    [
+      "an allowed tool that is not there",
+      { tools: [weather], tool_choice: { type: "allowed_tools", allowed_tools: { mode: "auto", tools: [time] } } },
+      "invalid_value",
+      "tool_choice.allowed_tools.tools[0].function.name",
+    ],
+    [
+      "a schema format without its schema",
+      { response_format: { type: "json_schema", json_schema: { name: "x" } } },
+      "missing_required_parameter",
+      "response_format.json_schema.schema",
+    ],
     ["an unknown format", { response_format: { type: "xml" } }, "invalid_value", "response_format.type"],
   ])("%s", (_, body, code, param) => {
     expect(refusal(body)).toMatchObject({ code, param });
@@ -83,7 +151,12 @@ describe("tool_choice", () => {
     ["any, as Mistral says", "any", ["weather", "time"], "required"],
     ["by name", { type: "function", function: { name: "time" } }, ["weather", "time"], { name: "time" }],
     ["by name, flat", { type: "function", name: "time" }, ["weather", "time"], { name: "time" }],
-    ["some allowed", { type: "allowed_tools", allowed_tools: { mode: "required", tools: [time] } }, ["time"], "required"],
+    [
+      "some allowed",
+      { type: "allowed_tools", allowed_tools: { mode: "required", tools: [time] } },
+      ["time"],
+      "required",
+    ],
   ])("%s", (_, choice, names, expected) => {
     const request = decode({ tools: [weather, time], ...(choice === undefined ? {} : { tool_choice: choice }) });
     expect(request.tools.map(({ name }) => name)).toEqual(names);
@@ -114,7 +187,9 @@ test("a history is taken as models left it: broken arguments, argument objects, 
     { id: "a", type: "function", function: { name: "f", arguments: '{"x":' } },
     { type: "function", function: { name: "f", arguments: { x: 1 } } },
   ];
-  const { messages } = decode({ messages: [{ role: "assistant", reasoning: "hm", tool_calls: calls, parsed: null, refusal: null }, user] });
+  const { messages } = decode({
+    messages: [{ role: "assistant", reasoning: "hm", tool_calls: calls, parsed: null, refusal: null }, user],
+  });
   expect(messages[0]).toEqual({
     role: "assistant",
     content: [],
@@ -182,9 +257,14 @@ function randomRequest(pick: <Value>(...values: Value[]) => Value): ChatRequest 
       { role: "tool", content: [{ type: "text", text: words }], toolCallId: "c", ...pick({}, { name: "f" }) },
     ],
     tools,
-    toolChoice: tools.length === 0 ? "none" : pick<ChatRequest["toolChoice"]>("auto", "none", "required", { name: "f" }),
+    toolChoice:
+      tools.length === 0 ? "none" : pick<ChatRequest["toolChoice"]>("auto", "none", "required", { name: "f" }),
     parallelToolCalls: tools.length === 0 ? true : pick(true, false),
-    responseFormat: pick<ChatRequest["responseFormat"]>({ type: "text" }, { type: "json" }, { type: "json-schema", name: "s", schema: { type: "object" }, strict: true }),
+    responseFormat: pick<ChatRequest["responseFormat"]>(
+      { type: "text" },
+      { type: "json" },
+      { type: "json-schema", name: "s", schema: { type: "object" }, strict: true },
+    ),
     stream: pick(true, false),
     n: pick(1, 4),
     stop: pick([], ["a", "\n"]),

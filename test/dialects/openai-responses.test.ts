@@ -20,7 +20,8 @@ const body: JsonObject = {
   metadata: { a: "b" },
 };
 const decode = (change: JsonObject): ChatRequest => openaiResponses.decodeRequest({ input: "hi", ...change }, "m", {});
-const stream = (events: AsyncIterable<ChoiceEvent>) => drain(openaiResponses.encodeStream(events, decode(body), body, head));
+const stream = (events: AsyncIterable<ChoiceEvent>) =>
+  drain(openaiResponses.encodeStream(events, decode(body), body, head));
 
 const answers: Record<string, ChatEvent[]> = {
   text: [text("Hello"), text(" you"), finish()],
@@ -36,9 +37,17 @@ const answers: Record<string, ChatEvent[]> = {
     { type: "tool-call", index: 1, name: "ls", arguments: '{"x"' },
     { type: "tool-call", index: 0, arguments: "{}" },
     { type: "tool-call", index: 1, arguments: ":1}" },
-    { type: "finish", reason: "stop", usage: { promptTokens: 9, completionTokens: 8, cachedTokens: 4, reasoningTokens: 3 } },
+    {
+      type: "finish",
+      reason: "stop",
+      usage: { promptTokens: 9, completionTokens: 8, cachedTokens: 4, reasoningTokens: 3 },
+    },
   ],
-  logprobs: [{ type: "logprobs", tokens: [{ token: "Hé", logprob: -0.5, bytes: null, top: [] }] }, text("Hé"), finish()],
+  logprobs: [
+    { type: "logprobs", tokens: [{ token: "Hé", logprob: -0.5, bytes: null, top: [] }] },
+    text("Hé"),
+    finish(),
+  ],
 };
 
 describe.each(Object.entries(answers))("an answer of %s", (name, events) => {
@@ -60,7 +69,8 @@ describe.each(Object.entries(answers))("an answer of %s", (name, events) => {
 
 test("every event is named in its own line too", async () => {
   const { items } = await stream(asChoice(answers.turn ?? []));
-  for (const [name, type] of items.join("").matchAll(/^event: (.*)\ndata: \{"type":"([^"]*)"/gm)) expect(name).toContain(`event: ${type}`);
+  for (const [name, type] of items.join("").matchAll(/^event: (.*)\ndata: \{"type":"([^"]*)"/gm))
+    expect(name).toContain(`event: ${type}`);
   expect(items.join("").match(/^event: /gm)).toHaveLength(dataOf(items).length);
 });
 
@@ -92,15 +102,28 @@ describe("a failure in the midst", () => {
 
 test("tools that only OpenAI runs are left out; Codex always sends them", () => {
   expect(decode(body).tools.map(({ name }) => name)).toEqual(["ls"]);
-  expect(decode({ tools: [{ type: "web_search" }], tool_choice: "auto" })).toMatchObject({ tools: [], toolChoice: "none" });
+  expect(decode({ tools: [{ type: "web_search" }], tool_choice: "auto" })).toMatchObject({
+    tools: [],
+    toolChoice: "none",
+  });
 });
 
 test("items of one turn become one message of the assistant", () => {
   const call = (id: string): JsonObject => ({ type: "function_call", call_id: id, name: "ls", arguments: "{}" });
   const { messages } = decode({
     input: [
-      { role: "user", content: [{ type: "input_text", text: "a" }, { type: "input_image", image_url: "data:image/png;base64,aGk=" }] },
-      { type: "reasoning", summary: [{ type: "summary_text", text: "short" }], content: [{ type: "reasoning_text", text: "long" }] },
+      {
+        role: "user",
+        content: [
+          { type: "input_text", text: "a" },
+          { type: "input_image", image_url: "data:image/png;base64,aGk=" },
+        ],
+      },
+      {
+        type: "reasoning",
+        summary: [{ type: "summary_text", text: "short" }],
+        content: [{ type: "reasoning_text", text: "long" }],
+      },
       { type: "message", role: "assistant", content: [{ type: "output_text", text: "b", annotations: [] }] },
       call("1"),
       call("2"),
@@ -138,8 +161,16 @@ test.each<[JsonObject, string, string]>([
   [{ input: [{ type: "spell" }] }, "invalid_value", "input[0].type"],
   [{ input: [{ role: "wizard", content: "x" }] }, "invalid_value", "input[0].role"],
   [{ input: [{ role: "user" }] }, "missing_required_parameter", "input[0].content"],
-  [{ input: [{ role: "user", content: [{ type: "input_file" }] }] }, "unsupported_parameter", "input[0].content[0].type"],
-  [{ input: [{ role: "user", content: [{ type: "input_image", image_url: "http://x/y.png" }] }] }, "invalid_image", "input[0].content[0].image_url"],
+  [
+    { input: [{ role: "user", content: [{ type: "input_file" }] }] },
+    "unsupported_parameter",
+    "input[0].content[0].type",
+  ],
+  [
+    { input: [{ role: "user", content: [{ type: "input_image", image_url: "http://x/y.png" }] }] },
+    "invalid_image",
+    "input[0].content[0].image_url",
+  ],
   [{ input: [{ type: "function_call", name: "ls" }] }, "missing_required_parameter", "input[0].call_id"],
   [{ input: [{ type: "function_call_output", call_id: "a" }] }, "missing_required_parameter", "input[0].output"],
   [{ previous_response_id: "resp_1" }, "unsupported_parameter", "previous_response_id"],

@@ -27,8 +27,17 @@ const engine: Engine = {
   chat(request) {
     const [part] = request.messages.at(-1)?.content ?? [];
     const wanted = part?.type === "text" ? part.text : "";
-    if (wanted === "fail first") throw new ApiError("context_length_exceeded", "This model's maximum context length is 8 tokens.", { param: "messages" });
-    return wanted === "turn" ? saying(...turn) : wanted === "break" ? breaking() : wanted === "wait" ? late() : saying(text("Hello"), finish());
+    if (wanted === "fail first")
+      throw new ApiError("context_length_exceeded", "This model's maximum context length is 8 tokens.", {
+        param: "messages",
+      });
+    return wanted === "turn"
+      ? saying(...turn)
+      : wanted === "break"
+        ? breaking()
+        : wanted === "wait"
+          ? late()
+          : saying(text("Hello"), finish());
   },
   embed: async ({ input }) => ({ vectors: input.map((_, index) => [0.25, index]), promptTokens: 2 }),
   complete: ({ prompt }) => saying(text(`${String(prompt)}!`), finish()),
@@ -52,7 +61,8 @@ async function* late(): AsyncGenerator<ChatEvent> {
 let onBeat: { left: number; readonly resolve: () => void } | undefined;
 
 function watch(chunk: string): void {
-  const isBeat = chunk === ": ping\n\n" || (chunk.startsWith("event: response.in_progress") && !chunk.includes("response.created"));
+  const isBeat =
+    chunk === ": ping\n\n" || (chunk.startsWith("event: response.in_progress") && !chunk.includes("response.created"));
   if (isBeat && onBeat !== undefined && --onBeat.left === 0) onBeat.resolve();
 }
 
@@ -65,7 +75,13 @@ beforeAll(async () => {
     const answer = async (): Promise<void> => {
       const chunks: Buffer[] = [];
       for await (const chunk of request) chunks.push(chunk as Buffer);
-      const call = new Call({ id: "1", method: "POST", path: request.url ?? "", signal: new AbortController().signal, body: Buffer.concat(chunks) });
+      const call = new Call({
+        id: "1",
+        method: "POST",
+        path: request.url ?? "",
+        signal: new AbortController().signal,
+        body: Buffer.concat(chunks),
+      });
       call.target = { provider, model: "m", requested: "box:m" };
       const { status, headers, body } = await provider.handle(call);
       response.writeHead(status, headers);
@@ -96,27 +112,41 @@ describe("the official OpenAI SDK", () => {
   test("reads a chat with tools", async () => {
     const { choices, usage } = await client.chat.completions.create(say("turn"));
     expect(choices[0]).toMatchObject({ finish_reason: "tool_calls", message: { content: "I will look." } });
-    expect(choices[0]?.message.tool_calls).toMatchObject([{ function: { name: "ls", arguments: '{"path":"a"}' } }, { function: { name: "ls" } }]);
+    expect(choices[0]?.message.tool_calls).toMatchObject([
+      { function: { name: "ls", arguments: '{"path":"a"}' } },
+      { function: { name: "ls" } },
+    ]);
     expect(usage?.total_tokens).toBe(10);
   });
 
   test("puts the streamed chat together to the same", async () => {
-    const streamed = await client.chat.completions.stream({ ...say("turn"), stream_options: { include_usage: true } }).finalChatCompletion();
+    const streamed = await client.chat.completions
+      .stream({ ...say("turn"), stream_options: { include_usage: true } })
+      .finalChatCompletion();
     const whole = await client.chat.completions.create(say("turn"));
     expect(streamed.choices[0]?.message.content).toBe(whole.choices[0]?.message.content);
-    expect(streamed.choices[0]?.message.tool_calls?.map((call) => call.id)).toEqual(whole.choices[0]?.message.tool_calls?.map((call) => call.id));
+    expect(streamed.choices[0]?.message.tool_calls?.map((call) => call.id)).toEqual(
+      whole.choices[0]?.message.tool_calls?.map((call) => call.id),
+    );
     expect(streamed.choices[0]?.finish_reason).toBe("tool_calls");
     expect(streamed.usage?.total_tokens).toBe(10);
   });
 
   test("sees several answers", async () => {
     const { choices } = await client.chat.completions.stream({ ...say("hi"), n: 2 }).finalChatCompletion();
-    expect(choices.map(({ index, message }) => [index, message.content])).toEqual([[0, "Hello"], [1, "Hello"]]);
+    expect(choices.map(({ index, message }) => [index, message.content])).toEqual([
+      [0, "Hello"],
+      [1, "Hello"],
+    ]);
   });
 
   test("waits through heartbeats, on chat and on Responses", async () => {
-    expect((await client.chat.completions.stream(say("wait")).finalChatCompletion()).choices[0]?.message.content).toBe("Hello");
-    expect((await client.responses.stream({ model: "box:m", input: "wait" }).finalResponse()).output_text).toBe("Hello");
+    expect((await client.chat.completions.stream(say("wait")).finalChatCompletion()).choices[0]?.message.content).toBe(
+      "Hello",
+    );
+    expect((await client.responses.stream({ model: "box:m", input: "wait" }).finalResponse()).output_text).toBe(
+      "Hello",
+    );
   });
 
   test("is told of a failure before the stream by its status", async () => {
@@ -128,7 +158,9 @@ describe("the official OpenAI SDK", () => {
   });
 
   test("is told of a failure in the stream, and takes nothing for an answer", async () => {
-    await expect(client.chat.completions.stream(say("break")).finalChatCompletion()).rejects.toThrow("the engine is gone");
+    await expect(client.chat.completions.stream(say("break")).finalChatCompletion()).rejects.toThrow(
+      "the engine is gone",
+    );
     const events = await client.responses.create({ model: "box:m", input: "break", stream: true });
     const types: string[] = [];
     for await (const event of events) types.push(event.type);
@@ -145,12 +177,16 @@ describe("the official OpenAI SDK", () => {
 
   test("reads embeddings, which it asks for in base64", async () => {
     const { data } = await client.embeddings.create({ model: "box:m", input: ["a", "b"] });
-    expect(data.map(({ embedding }) => embedding)).toEqual([[0.25, 0], [0.25, 1]]);
+    expect(data.map(({ embedding }) => embedding)).toEqual([
+      [0.25, 0],
+      [0.25, 1],
+    ]);
   });
 
   test("reads completions", async () => {
     const said: string[] = [];
-    for await (const chunk of await client.completions.create({ model: "box:m", prompt: "Hi", stream: true })) said.push(chunk.choices[0]?.text ?? "");
+    for await (const chunk of await client.completions.create({ model: "box:m", prompt: "Hi", stream: true }))
+      said.push(chunk.choices[0]?.text ?? "");
     expect(said.join("")).toBe("Hi!");
   });
 });

@@ -13,13 +13,21 @@ describe.each(Object.entries(dialects))("%s", (name, dialect) => {
   const cases = readdirSync(folder).filter((file) => file.endsWith(".request.json"));
 
   test.each(cases)("the request of %s is understood as it was", async (file) => {
-    const { headers, body } = JSON.parse(readFileSync(new URL(file, folder), "utf8")) as { headers: Headers; body: JsonObject };
+    const { headers, body } = JSON.parse(readFileSync(new URL(file, folder), "utf8")) as {
+      headers: Headers;
+      body: JsonObject;
+    };
     const decoded = dialect.decodeRequest(body, "qwen2.5:latest", headers);
-    await expect(`${JSON.stringify(decoded, null, 2)}\n`).toMatchFileSnapshot(`./fixtures/${name}/${file.replace("request", "decoded")}`);
+    await expect(`${JSON.stringify(decoded, null, 2)}\n`).toMatchFileSnapshot(
+      `./fixtures/${name}/${file.replace("request", "decoded")}`,
+    );
   });
 
   test.each(cases)("the request of %s says the same after it went on as a chat", (file) => {
-    const { headers, body } = JSON.parse(readFileSync(new URL(file, folder), "utf8")) as { headers: Headers; body: JsonObject };
+    const { headers, body } = JSON.parse(readFileSync(new URL(file, folder), "utf8")) as {
+      headers: Headers;
+      body: JsonObject;
+    };
     const encoded = openaiChat.encodeRequest(dialect.decodeRequest(body, "m", headers));
     expect(openaiChat.encodeRequest(openaiChat.decodeRequest(encoded, "m", headers))).toEqual(encoded);
   });

@@ -32,7 +32,13 @@ interface Asked {
 
 function ask(provider: Provider, path: string, body: JsonObject): Asked {
   const client = new AbortController();
-  const call = new Call({ id: "req/1", method: "POST", path, signal: client.signal, body: Buffer.from(JSON.stringify(body)) });
+  const call = new Call({
+    id: "req/1",
+    method: "POST",
+    path,
+    signal: client.signal,
+    body: Buffer.from(JSON.stringify(body)),
+  });
   call.target = { provider, model: "m", requested: "box:m" };
   return { reply: provider.handle(call), leave: () => client.abort() };
 }
@@ -55,8 +61,22 @@ function read(reply: Reply): Promise<{ frames: string[]; ended: "end" | Error }>
 
 const jsonOf = (reply: Reply): unknown => JSON.parse(String(reply.body));
 
+/** An answer that fails, at once or when the promise says so. */
+function failing(error: Error | Promise<Error>): AsyncIterable<ChatEvent> {
+  const next = async (): Promise<never> => {
+    throw await error;
+  };
+  return { [Symbol.asyncIterator]: () => ({ next }) };
+}
+
 /** An engine whose events come when the test says so. */
-function gated(): { chat: Engine["chat"]; say: (event: ChatEvent) => void; fail: (error: Error) => void; signal: () => AbortSignal | undefined; left: Promise<void> } {
+function gated(): {
+  chat: Engine["chat"];
+  say: (event: ChatEvent) => void;
+  fail: (error: Error) => void;
+  signal: () => AbortSignal | undefined;
+  left: Promise<void>;
+} {
   const waiting: ((step: () => ChatEvent) => void)[] = [];
   const ready: (() => ChatEvent)[] = [];
   let seen: AbortSignal | undefined;
@@ -125,7 +145,11 @@ describe("the status line", () => {
     const reply = await chat(engine, { stream: true }, { headDelay: 1 }).reply;
     expect(reply).toMatchObject({
       status: 200,
-      headers: { "content-type": "text/event-stream", "cache-control": "no-cache, no-transform", "x-accel-buffering": "no" },
+      headers: {
+        "content-type": "text/event-stream",
+        "cache-control": "no-cache, no-transform",
+        "x-accel-buffering": "no",
+      },
     });
     const result = read(reply);
     await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
@@ -139,7 +163,10 @@ describe("the status line", () => {
 
   test("of Responses goes out with its own opening, for SDKs want `response.created` first", async () => {
     const engine = gated();
-    const reply = await ask(fromEngine(engineWith(engine), { headDelay: 1 }), "/v1/responses", { input: "hi", stream: true }).reply;
+    const reply = await ask(fromEngine(engineWith(engine), { headDelay: 1 }), "/v1/responses", {
+      input: "hi",
+      stream: true,
+    }).reply;
     const result = read(reply);
     await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
     engine.say(text("Hi"));
@@ -169,18 +196,21 @@ test("silence is filled with heartbeats, speech is not", async () => {
 });
 
 describe("a client that leaves", () => {
-  test.each([true, false])("before the first token ends the engine's work, though the engine heeds nothing (stream: %s)", async (stream) => {
-    let signal: AbortSignal | undefined;
-    const deaf = (_request: ChatRequest, given: AbortSignal): AsyncIterable<ChatEvent> => {
-      signal = given;
-      return { [Symbol.asyncIterator]: () => ({ next: () => new Promise<never>(() => undefined) }) };
-    };
-    const { reply, leave } = chat({ chat: deaf }, { stream });
-    await Promise.resolve();
-    leave();
-    await expect(reply).rejects.toMatchObject({ code: "client_closed_request" });
-    expect(signal?.aborted).toBe(true);
-  });
+  test.each([true, false])(
+    "before the first token ends the engine's work, though the engine heeds nothing (stream: %s)",
+    async (stream) => {
+      let signal: AbortSignal | undefined;
+      const deaf = (_request: ChatRequest, given: AbortSignal): AsyncIterable<ChatEvent> => {
+        signal = given;
+        return { [Symbol.asyncIterator]: () => ({ next: () => new Promise<never>(() => undefined) }) };
+      };
+      const { reply, leave } = chat({ chat: deaf }, { stream });
+      await Promise.resolve();
+      leave();
+      await expect(reply).rejects.toMatchObject({ code: "client_closed_request" });
+      expect(signal?.aborted).toBe(true);
+    },
+  );
 
   test("in the midst ends the engine's work, and what it got does not look complete", async () => {
     const engine = gated();
@@ -246,7 +276,11 @@ describe("several answers", () => {
       return saying(text(`answer ${request.seed}`), finish());
     };
     const reply = await chat({ chat: chatting }, { n: 3, seed: 5 }).reply;
-    expect(asked.map(({ n, seed }) => [n, seed])).toEqual([[1, 5], [1, 6], [1, 7]]);
+    expect(asked.map(({ n, seed }) => [n, seed])).toEqual([
+      [1, 5],
+      [1, 6],
+      [1, 7],
+    ]);
     expect(jsonOf(reply)).toMatchObject({
       model: "box:m",
       choices: [5, 6, 7].map((seed, index) => ({ index, message: { content: `answer ${seed}` } })),
@@ -256,12 +290,14 @@ describe("several answers", () => {
 
   test("fail together, and the others are ended", async () => {
     const signals: AbortSignal[] = [];
-    const chatting = async function* (_request: ChatRequest, signal: AbortSignal): AsyncGenerator<ChatEvent> {
+    const chatting = (_request: ChatRequest, signal: AbortSignal): AsyncIterable<ChatEvent> => {
       signals.push(signal);
-      if (signals.length === 2) throw new ApiError("insufficient_memory", "full");
-      await new Promise((_, reject) => signal.addEventListener("abort", () => reject(new Error("ended"))));
+      if (signals.length === 2) return failing(new ApiError("insufficient_memory", "full"));
+      return failing(new Promise((resolve) => signal.addEventListener("abort", () => resolve(new Error("ended")))));
     };
-    await expect(chat({ chat: chatting }, { n: 2, stream: true }).reply).rejects.toMatchObject({ code: "insufficient_memory" });
+    await expect(chat({ chat: chatting }, { n: 2, stream: true }).reply).rejects.toMatchObject({
+      code: "insufficient_memory",
+    });
     expect(signals.map(({ aborted }) => aborted)).toEqual([true, true]);
   });
 });
@@ -269,31 +305,58 @@ describe("several answers", () => {
 test("what an engine cannot do is refused by name", async () => {
   const provider = fromEngine(engineWith({}));
   expect([...provider.speaks].toSorted()).toEqual(["/v1/chat/completions", "/v1/responses"]);
-  await expect(ask(provider, "/v1/rerank", {}).reply).rejects.toMatchObject({ status: 400, code: "unsupported_capability", provider: "box" });
+  await expect(ask(provider, "/v1/rerank", {}).reply).rejects.toMatchObject({
+    status: 400,
+    code: "unsupported_capability",
+    provider: "box",
+  });
 });
 
 test("a body that is no object is refused", async () => {
-  await expect(ask(fromEngine(engineWith({})), "/v1/chat/completions", [] as unknown as JsonObject).reply).rejects.toMatchObject({ code: "invalid_type" });
+  await expect(
+    ask(fromEngine(engineWith({})), "/v1/chat/completions", [] as unknown as JsonObject).reply,
+  ).rejects.toMatchObject({ code: "invalid_type" });
 });
 
 describe("completions", () => {
   const complete: Engine["complete"] = ({ prompt, topLogprobs }) =>
     topLogprobs === undefined
       ? saying(text(`<${String(prompt)}>`), finish("length"))
-      : saying(text("ab"), { type: "logprobs", tokens: [{ token: "ab", logprob: -1, bytes: null, top: [{ token: "ab", logprob: -1, bytes: null }] }] }, finish());
-  const completion = async (body: JsonObject): Promise<Reply> => ask(fromEngine(engineWith({ complete })), "/v1/completions", body).reply;
+      : saying(
+          text("ab"),
+          {
+            type: "logprobs",
+            tokens: [{ token: "ab", logprob: -1, bytes: null, top: [{ token: "ab", logprob: -1, bytes: null }] }],
+          },
+          finish(),
+        );
+  const completion = async (body: JsonObject): Promise<Reply> =>
+    ask(fromEngine(engineWith({ complete })), "/v1/completions", body).reply;
 
   test("number their answers prompt by prompt", async () => {
     const json = jsonOf(await completion({ prompt: ["a", [1, 2]], n: 2 }));
     expectValid("CreateCompletionResponse", json);
-    expect(json).toMatchObject({ id: "cmpl-req1", choices: ["<a>", "<a>", "<1,2>", "<1,2>"].map((said, index) => ({ index, text: said, finish_reason: "length" })) });
+    expect(json).toMatchObject({
+      id: "cmpl-req1",
+      choices: ["<a>", "<a>", "<1,2>", "<1,2>"].map((said, index) => ({ index, text: said, finish_reason: "length" })),
+    });
   });
 
   test("repeat their prompt where asked, and count it in the offsets", async () => {
     const json = jsonOf(await completion({ prompt: "xyz", echo: true, logprobs: 1 }));
     expectValid("CreateCompletionResponse", json);
-    expect(json).toMatchObject({ choices: [{ text: "xyzab", logprobs: { tokens: ["ab"], token_logprobs: [-1], top_logprobs: [{ ab: -1 }], text_offset: [3] } }] });
-    await expect(completion({ prompt: [1], echo: true })).rejects.toMatchObject({ code: "unsupported_parameter", param: "echo" });
+    expect(json).toMatchObject({
+      choices: [
+        {
+          text: "xyzab",
+          logprobs: { tokens: ["ab"], token_logprobs: [-1], top_logprobs: [{ ab: -1 }], text_offset: [3] },
+        },
+      ],
+    });
+    await expect(completion({ prompt: [1], echo: true })).rejects.toMatchObject({
+      code: "unsupported_parameter",
+      param: "echo",
+    });
   });
 
   test("stream", async () => {
@@ -301,7 +364,11 @@ describe("completions", () => {
     const chunks = dataOf(frames) as { choices: { text: string; finish_reason: string | null }[] }[];
     expect(chunks.pop()).toBe("[DONE]");
     // OpenAI sends `finish_reason: null` before the last, though its description knows no null there.
-    for (const chunk of chunks) expectValid("CreateCompletionResponse", { ...chunk, choices: chunk.choices.map((one) => ({ ...one, finish_reason: one.finish_reason ?? "stop" })) });
+    for (const chunk of chunks)
+      expectValid("CreateCompletionResponse", {
+        ...chunk,
+        choices: chunk.choices.map((one) => ({ ...one, finish_reason: one.finish_reason ?? "stop" })),
+      });
     expect(chunks.flatMap(({ choices }) => choices.map((one) => one.text)).join("")).toBe("a<a>");
     expect(chunks.at(-1)).toMatchObject({ choices: [], usage: { total_tokens: 10 } });
   });
@@ -318,12 +385,22 @@ describe("completions", () => {
 });
 
 describe("embeddings", () => {
-  const embed: Engine["embed"] = async ({ input, dimensions }) => ({ vectors: input.map((_, index) => [0.5, -index].slice(0, dimensions)), promptTokens: 4 });
-  const embedding = async (body: JsonObject): Promise<Reply> => ask(fromEngine(engineWith({ embed })), "/v1/embeddings", body).reply;
+  const embed: Engine["embed"] = async ({ input, dimensions }) => ({
+    vectors: input.map((_, index) => [0.5, -index].slice(0, dimensions)),
+    promptTokens: 4,
+  });
+  const embedding = async (body: JsonObject): Promise<Reply> =>
+    ask(fromEngine(engineWith({ embed })), "/v1/embeddings", body).reply;
 
   test.each<[JsonObject, number[][]]>([
     [{ input: "a" }, [[0.5, -0]]],
-    [{ input: ["a", "b"] }, [[0.5, -0], [0.5, -1]]],
+    [
+      { input: ["a", "b"] },
+      [
+        [0.5, -0],
+        [0.5, -1],
+      ],
+    ],
     [{ input: [1, 2, 3] }, [[0.5, -0]]],
     [{ input: [[1], [2]], dimensions: 1 }, [[0.5], [0.5]]],
   ])("of %j", async (body, vectors) => {
@@ -332,13 +409,19 @@ describe("embeddings", () => {
     expect(json).toEqual({
       object: "list",
       model: "box:m",
-      data: vectors.map((vector, index) => ({ object: "embedding", index, embedding: vector.map((value) => value + 0) })),
+      data: vectors.map((vector, index) => ({
+        object: "embedding",
+        index,
+        embedding: vector.map((value) => value + 0),
+      })),
       usage: { prompt_tokens: 4, total_tokens: 4 },
     });
   });
 
   test("in base64 are little-endian floats", async () => {
-    const json = jsonOf(await embedding({ input: ["a", "b"], encoding_format: "base64" })) as { data: { embedding: string }[] };
+    const json = jsonOf(await embedding({ input: ["a", "b"], encoding_format: "base64" })) as {
+      data: { embedding: string }[];
+    };
     const bytes = Buffer.from(json.data[1]?.embedding ?? "", "base64");
     expect([bytes.length, bytes.readFloatLE(0), bytes.readFloatLE(4)]).toEqual([8, 0.5, -1]);
   });
@@ -356,13 +439,19 @@ describe("embeddings", () => {
 
   test("that do not fit the inputs are an error of the engine", async () => {
     const provider = fromEngine(engineWith({ embed: async () => ({ vectors: [], promptTokens: 0 }) }));
-    await expect(ask(provider, "/v1/embeddings", { input: "a" }).reply).rejects.toMatchObject({ code: "upstream_error" });
+    await expect(ask(provider, "/v1/embeddings", { input: "a" }).reply).rejects.toMatchObject({
+      code: "upstream_error",
+    });
   });
 });
 
 describe("rerank", () => {
-  const rerank: Engine["rerank"] = async ({ documents }) => ({ scores: documents.map((document) => document.length), promptTokens: 5 });
-  const ranking = async (body: JsonObject): Promise<unknown> => jsonOf(await ask(fromEngine(engineWith({ rerank })), "/v1/rerank", body).reply);
+  const rerank: Engine["rerank"] = async ({ documents }) => ({
+    scores: documents.map((document) => document.length),
+    promptTokens: 5,
+  });
+  const ranking = async (body: JsonObject): Promise<unknown> =>
+    jsonOf(await ask(fromEngine(engineWith({ rerank })), "/v1/rerank", body).reply);
 
   test("gives the best first, as many as asked for, with their texts", async () => {
     const documents = ["a", { text: "ccc" }, "bb"];
@@ -391,10 +480,18 @@ test("tokens are given in llama-server's form or vLLM's, as they were asked for"
     engineWith({
       tokenize: async (_model, said) => [...Buffer.from(said)],
       detokenize: async (_model, tokens) => Buffer.from(tokens).toString(),
-      models: async () => [{ id: "m", contextLength: 4096, capabilities: { chat: true, tools: false, vision: false, reasoning: false, embeddings: false, rerank: false }, state: "loaded" }],
+      models: async () => [
+        {
+          id: "m",
+          contextLength: 4096,
+          capabilities: { chat: true, tools: false, vision: false, reasoning: false, embeddings: false, rerank: false },
+          state: "loaded",
+        },
+      ],
     }),
   );
-  const asked = async (path: string, body: JsonObject): Promise<unknown> => jsonOf(await ask(provider, path, body).reply);
+  const asked = async (path: string, body: JsonObject): Promise<unknown> =>
+    jsonOf(await ask(provider, path, body).reply);
   expect(await asked("/tokenize", { content: "hi" })).toEqual({ tokens: [104, 105] });
   expect(await asked("/tokenize", { prompt: "hi" })).toEqual({ count: 2, max_model_len: 4096, tokens: [104, 105] });
   expect(await asked("/detokenize", { tokens: [104, 105] })).toEqual({ content: "hi", prompt: "hi" });
@@ -404,7 +501,10 @@ test("tokens are given in llama-server's form or vLLM's, as they were asked for"
 
 describe("a provider that speaks only chat", () => {
   /** A lifted engine, with its other formats taken away. */
-  const chatOnly = (change: Partial<Engine>): Provider => ({ ...fromEngine(engineWith(change)), speaks: new Set(["/v1/chat/completions"]) });
+  const chatOnly = (change: Partial<Engine>): Provider => ({
+    ...fromEngine(engineWith(change)),
+    speaks: new Set(["/v1/chat/completions"]),
+  });
 
   test.each([true, false])("answers Responses too (stream: %s)", async (stream) => {
     const seen: ChatRequest[] = [];
@@ -412,7 +512,12 @@ describe("a provider that speaks only chat", () => {
       chatOnly({
         chat(request) {
           seen.push(request);
-          return saying({ type: "reasoning", text: "hm" }, text("Hi"), { type: "tool-call", index: 0, id: "c", name: "ls", arguments: "{}" }, finish());
+          return saying(
+            { type: "reasoning", text: "hm" },
+            text("Hi"),
+            { type: "tool-call", index: 0, id: "c", name: "ls", arguments: "{}" },
+            finish(),
+          );
         },
       }),
     );
@@ -425,37 +530,54 @@ describe("a provider that speaks only chat", () => {
       id: "resp_req1",
       model: "box:m",
       status: "completed",
-      output: [{ type: "reasoning" }, { type: "message" }, { type: "function_call", call_id: "c", name: "ls", arguments: "{}" }],
+      output: [
+        { type: "reasoning" },
+        { type: "message" },
+        { type: "function_call", call_id: "c", name: "ls", arguments: "{}" },
+      ],
       usage: { input_tokens: 7, output_tokens: 3 },
     });
-    expect(seen).toMatchObject([{ model: "m", messages: [{ role: "system" }, { role: "user" }], tools: [{ name: "ls" }] }]);
+    expect(seen).toMatchObject([
+      { model: "m", messages: [{ role: "system" }, { role: "user" }], tools: [{ name: "ls" }] },
+    ]);
   });
 
   test("fails as it failed", async () => {
-    const provider = translated(
-      chatOnly({
-        async *chat() {
-          throw new ApiError("context_length_exceeded", "too long");
-        },
-      }),
-    );
-    await expect(ask(provider, "/v1/responses", { input: "hi", stream: true }).reply).rejects.toMatchObject({ code: "context_length_exceeded", provider: "box" });
+    const provider = translated(chatOnly({ chat: () => failing(new ApiError("context_length_exceeded", "too long")) }));
+    await expect(ask(provider, "/v1/responses", { input: "hi", stream: true }).reply).rejects.toMatchObject({
+      code: "context_length_exceeded",
+      provider: "box",
+    });
   });
 
   test.each([
-    [429, { error: { message: "slow", type: "rate_limit_error", code: "rate_limit_exceeded", param: null } }, { code: "rate_limit_exceeded", retryAfter: 7 }],
-    [400, { error: { message: "long", code: "context_length_exceeded", param: "messages" } }, { code: "context_length_exceeded", param: "messages" }],
+    [
+      429,
+      { error: { message: "slow", type: "rate_limit_error", code: "rate_limit_exceeded", param: null } },
+      { code: "rate_limit_exceeded", retryAfter: 7 },
+    ],
+    [
+      400,
+      { error: { message: "long", code: "context_length_exceeded", param: "messages" } },
+      { code: "context_length_exceeded", param: "messages" },
+    ],
     [418, "tea", { code: "upstream_error", status: 502 }],
   ])("hands on a reply of status %s as the failure that it is", async (status, body, expected) => {
     const provider = translated({
       ...chatOnly({}),
-      handle: async () => ({ status, headers: { "retry-after": "7" }, body: typeof body === "string" ? body : JSON.stringify(body) }),
+      handle: async () => ({
+        status,
+        headers: { "retry-after": "7" },
+        body: typeof body === "string" ? body : JSON.stringify(body),
+      }),
     });
     await expect(ask(provider, "/v1/responses", { input: "hi" }).reply).rejects.toMatchObject(expected);
   });
 
   test("keeps its own handling of all it speaks", async () => {
     const provider = translated(chatOnly({}));
-    expect(jsonOf(await ask(provider, "/v1/chat/completions", { messages }).reply)).toMatchObject({ object: "chat.completion" });
+    expect(jsonOf(await ask(provider, "/v1/chat/completions", { messages }).reply)).toMatchObject({
+      object: "chat.completion",
+    });
   });
 });

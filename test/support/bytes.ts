@@ -17,7 +17,7 @@ export async function* arriving(...chunks: (string | Uint8Array)[]): AsyncGenera
 /** The bytes in chunks of 1 to `longest` bytes, cut wherever chance says, inside of characters too. */
 export async function* inPieces(text: string, random: () => number, longest: number): AsyncGenerator<Uint8Array> {
   const bytes = Buffer.from(text);
-  for (let from = 0; from < bytes.length; ) {
+  for (let from = 0; from < bytes.length;) {
     const to = from + 1 + Math.floor(random() * longest);
     yield bytes.subarray(from, to);
     from = to;

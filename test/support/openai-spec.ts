@@ -21,7 +21,9 @@ let ajv: Ajv2020 | undefined;
 export function expectValid(schema: SpecSchema, json: unknown): void {
   const validate = validatorOf(schema);
   if (validate(json)) return;
-  const faults = (validate.errors ?? []).slice(0, 12).map((error) => `  ${error.instancePath || "/"} ${error.message ?? ""}`);
+  const faults = (validate.errors ?? [])
+    .slice(0, 12)
+    .map((error) => `  ${error.instancePath || "/"} ${error.message ?? ""}`);
   throw new Error(`not a valid ${schema}:\n${faults.join("\n")}\n${JSON.stringify(json, null, 1)}`);
 }
 

@@ -24,7 +24,10 @@ test("several data lines are one event", async () => {
 });
 
 test("the event's name belongs to its event only", async () => {
-  expect(await events("event: ping\n\nevent: error\ndata: x\n\ndata: y\n\n")).toEqual([{ event: "error", data: "x" }, { data: "y" }]);
+  expect(await events("event: ping\n\nevent: error\ndata: x\n\ndata: y\n\n")).toEqual([
+    { event: "error", data: "x" },
+    { data: "y" },
+  ]);
 });
 
 test("a CR at the end of a chunk and the LF of the next are one line end", async () => {
@@ -33,11 +36,16 @@ test("a CR at the end of a chunk and the LF of the next are one line end", async
 
 test("a raw line in the body is handed on, and disturbs no event", async () => {
   const line = '{"error_code":10402,"text":"Failed to get response after a period of time"}';
-  expect(await events(`data: a\n\n${line}\n\ndata: b\n\n`)).toEqual([{ data: "a" }, { data: "", stray: line }, { data: "b" }]);
+  expect(await events(`data: a\n\n${line}\n\ndata: b\n\n`)).toEqual([
+    { data: "a" },
+    { data: "", stray: line },
+    { data: "b" },
+  ]);
 });
 
 test("any split of the bytes gives the same events", async () => {
-  const text = '\ufeffdata: {"content":"Grüße 你好 🦙"}\r\n\r\n: ping\r\revent: x\ndata: 🦙\ndata: é\n\n{"error_code":1}\ndata: [DONE]';
+  const text =
+    '\ufeffdata: {"content":"Grüße 你好 🦙"}\r\n\r\n: ping\r\revent: x\ndata: 🦙\ndata: é\n\n{"error_code":1}\ndata: [DONE]';
   const whole = await events(text);
   expect(whole).toHaveLength(4);
   for (let seed = 0; seed < 200; seed++) {
@@ -46,7 +54,9 @@ test("any split of the bytes gives the same events", async () => {
 });
 
 test("events before a line that is too long still arrive", async () => {
-  const { items, error } = await drain(parseSse(arriving("data: a\n\ndata: ", "x".repeat(200), "x".repeat(200), "\n\n"), 100));
+  const { items, error } = await drain(
+    parseSse(arriving("data: a\n\ndata: ", "x".repeat(200), "x".repeat(200), "\n\n"), 100),
+  );
   expect(items).toEqual([{ data: "a" }]);
   expect(error).toMatchObject({ code: "upstream_error" });
 });

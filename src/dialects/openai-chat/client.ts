@@ -131,7 +131,9 @@ class ChunkReader {
 
   #estimate(): Usage {
     const { messages, tools } = this.#request;
-    const asked = messages.reduce((sum, message) => sum + textOf(message.content).length, 0) + (tools.length === 0 ? 0 : JSON.stringify(tools).length);
+    const asked =
+      messages.reduce((sum, message) => sum + textOf(message.content).length, 0) +
+      (tools.length === 0 ? 0 : JSON.stringify(tools).length);
     return { promptTokens: estimateTokens(asked), completionTokens: this.#said === 0 ? 0 : estimateTokens(this.#said) };
   }
 }
@@ -149,7 +151,11 @@ function parseFrame(text: string): Json {
   try {
     return JSON.parse(text) as Json;
   } catch (cause) {
-    throw new ApiError("upstream_error", `the upstream sent a frame that is not valid JSON (${text.length} characters)`, { cause });
+    throw new ApiError(
+      "upstream_error",
+      `the upstream sent a frame that is not valid JSON (${text.length} characters)`,
+      { cause },
+    );
   }
 }
 
@@ -172,7 +178,9 @@ function decodeUsage(value: Json | undefined): Usage | undefined {
   const completion = count(value.completion_tokens);
   if (prompt === undefined && completion === undefined) return undefined;
   const cached = isObject(value.prompt_tokens_details) ? count(value.prompt_tokens_details.cached_tokens) : undefined;
-  const reasoning = isObject(value.completion_tokens_details) ? count(value.completion_tokens_details.reasoning_tokens) : undefined;
+  const reasoning = isObject(value.completion_tokens_details)
+    ? count(value.completion_tokens_details.reasoning_tokens)
+    : undefined;
   return {
     promptTokens: prompt ?? 0,
     completionTokens: completion ?? 0,
@@ -213,7 +221,9 @@ function failureIn(json: Json): ApiError | undefined {
   const told = error !== undefined && error !== null && error !== "";
   if (!told && json.object !== "error" && json.error_code === undefined) return undefined;
   const source = isObject(error) ? error : json;
-  const said = [typeof error === "string" ? error : source.message, source.text, source.detail].find((text) => typeof text === "string");
+  const said = [typeof error === "string" ? error : source.message, source.text, source.detail].find(
+    (text) => typeof text === "string",
+  );
   const message = typeof said === "string" && said !== "" ? `: ${said.slice(0, 600)}` : "";
   return new ApiError("upstream_error", `the upstream reported an error${message}`);
 }

@@ -1,7 +1,17 @@
 import type { ImagePart, Message, Part, ToolCall } from "../../core/chat.ts";
 import { ApiError } from "../../core/errors.ts";
 import type { Json, JsonObject } from "../../core/json.ts";
-import { asObject, invalidValue, quoted, readArray, readObject, readString, required, unsupportedParameter, wrongType } from "../fields.ts";
+import {
+  asObject,
+  invalidValue,
+  quoted,
+  readArray,
+  readObject,
+  readString,
+  required,
+  unsupportedParameter,
+  wrongType,
+} from "../fields.ts";
 
 /** `messages` of a chat request. Throws `ApiError` with the path of the field at fault. */
 export function decodeMessages(body: JsonObject): Message[] {
@@ -22,7 +32,10 @@ export function decodeImageUrl(url: string, param: string): ImagePart {
     throw new ApiError("invalid_image", `\`${param}\` ${rule}`, { param });
   }
   const comma = url.indexOf(",");
-  const [mediaType = "", ...attributes] = url.slice(5, comma === -1 ? 5 : comma).toLowerCase().split(";");
+  const [mediaType = "", ...attributes] = url
+    .slice(5, comma === -1 ? 5 : comma)
+    .toLowerCase()
+    .split(";");
   if (comma === -1 || attributes.at(-1) !== "base64") {
     throw new ApiError("invalid_image", `\`${param}\` is no base64 data URL (data:image/png;base64,…)`, { param });
   }
@@ -103,9 +116,12 @@ function decodeAssistant(item: JsonObject, at: string): Message {
   const refusal = readString(item, "refusal", at);
   if (refusal !== undefined && textOf(content) === "") content.push({ type: "text", text: refusal });
   const calls = readArray(item, "tool_calls", at) ?? [];
-  const toolCalls = calls.map((call, index) => decodeToolCall(asObject(call, `${at}.tool_calls[${index}]`), `${at}.tool_calls[${index}]`));
+  const toolCalls = calls.map((call, index) =>
+    decodeToolCall(asObject(call, `${at}.tool_calls[${index}]`), `${at}.tool_calls[${index}]`),
+  );
   const legacy = readObject(item, "function_call", at);
-  if (legacy !== undefined && toolCalls.length === 0) toolCalls.push(decodeFunction(legacy, `${at}.function_call`, legacyId(at)));
+  if (legacy !== undefined && toolCalls.length === 0)
+    toolCalls.push(decodeFunction(legacy, `${at}.function_call`, legacyId(at)));
   // Clients send thinking back under the name by which they read it; other types under these names mean nothing here.
   const reasoning = [item.reasoning_content, item.reasoning].find((value) => typeof value === "string" && value !== "");
   return { role: "assistant", content, toolCalls, ...(typeof reasoning === "string" ? { reasoning } : {}) };
@@ -128,7 +144,12 @@ function decodeToolResult(item: JsonObject, at: string, role: "tool" | "function
   const content = decodeContent(item.content ?? undefined, `${at}.content`) ?? [];
   const name = readString(item, "name", at);
   const id = readString(item, "tool_call_id", at) ?? (role === "function" ? lastCallOf(name, before) : undefined);
-  return { role: "tool", content, toolCallId: required(id, `${at}.tool_call_id`), ...(name === undefined ? {} : { name }) };
+  return {
+    role: "tool",
+    content,
+    toolCallId: required(id, `${at}.tool_call_id`),
+    ...(name === undefined ? {} : { name }),
+  };
 }
 
 function lastCallOf(name: string | undefined, before: Message[]): string | undefined {
@@ -149,7 +170,11 @@ export function encodeMessages(messages: readonly Message[]): JsonObject[] {
       case "developer":
         return { role: "system", content: encodeContent(message.content) };
       case "user":
-        return { role: "user", content: encodeContent(message.content), ...(message.name === undefined ? {} : { name: message.name }) };
+        return {
+          role: "user",
+          content: encodeContent(message.content),
+          ...(message.name === undefined ? {} : { name: message.name }),
+        };
       case "tool":
         return encodeToolResult(message);
       case "assistant":

@@ -5,7 +5,12 @@ import type { ChoiceEvent, ReplyHead } from "../dialect.ts";
 import { encodeLogprobs, encodeUsage, finishReasons, inventCallId } from "./wire.ts";
 
 /** Events → one `chat.completion`. Throws what `events` throws, and `upstream_error` where an answer has no finish. */
-export async function encodeReply(events: AsyncIterable<ChoiceEvent>, request: ChatRequest, _body: JsonObject, head: ReplyHead): Promise<Json> {
+export async function encodeReply(
+  events: AsyncIterable<ChoiceEvent>,
+  request: ChatRequest,
+  _body: JsonObject,
+  head: ReplyHead,
+): Promise<Json> {
   const answers = await collectAnswers(events, request.n, (choice, index) => inventCallId(head.id, choice, index));
   return {
     id: head.id,
@@ -23,7 +28,11 @@ export async function encodeReply(events: AsyncIterable<ChoiceEvent>, request: C
 }
 
 function encodeMessage({ text, reasoning, toolCalls }: Answer): JsonObject {
-  const calls = toolCalls.map((call) => ({ id: call.id, type: "function", function: { name: call.name, arguments: call.arguments } }));
+  const calls = toolCalls.map((call) => ({
+    id: call.id,
+    type: "function",
+    function: { name: call.name, arguments: call.arguments },
+  }));
   return {
     role: "assistant",
     content: text === "" && calls.length > 0 ? null : text,

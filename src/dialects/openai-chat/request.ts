@@ -1,7 +1,20 @@
 import type { Headers } from "../../core/call.ts";
 import type { ChatRequest, ResponseFormat } from "../../core/chat.ts";
 import type { JsonObject } from "../../core/json.ts";
-import { defined, invalidValue, quoted, readArray, readBoolean, readInteger, readNumber, readObject, readString, required, without, wrongType } from "../fields.ts";
+import {
+  defined,
+  invalidValue,
+  quoted,
+  readArray,
+  readBoolean,
+  readInteger,
+  readNumber,
+  readObject,
+  readString,
+  required,
+  without,
+  wrongType,
+} from "../fields.ts";
 import { decodeMessages, encodeMessages } from "./messages.ts";
 import { decodeTools, encodeToolChoice, encodeTools } from "./tools.ts";
 
@@ -34,7 +47,16 @@ export function decodeSampling(
   Partial<
     Pick<
       ChatRequest,
-      "maxTokens" | "temperature" | "topP" | "topK" | "minP" | "seed" | "presencePenalty" | "frequencyPenalty" | "repeatPenalty" | "logitBias"
+      | "maxTokens"
+      | "temperature"
+      | "topP"
+      | "topK"
+      | "minP"
+      | "seed"
+      | "presencePenalty"
+      | "frequencyPenalty"
+      | "repeatPenalty"
+      | "logitBias"
     >
   > {
   return {
@@ -50,7 +72,8 @@ export function decodeSampling(
       presencePenalty: readNumber(body, "presence_penalty", { min: -2, max: 2 }),
       frequencyPenalty: readNumber(body, "frequency_penalty", { min: -2, max: 2 }),
       // llama.cpp's name, and that of vLLM and LMDeploy.
-      repeatPenalty: readNumber(body, "repeat_penalty", { min: 0 }) ?? readNumber(body, "repetition_penalty", { min: 0 }),
+      repeatPenalty:
+        readNumber(body, "repeat_penalty", { min: 0 }) ?? readNumber(body, "repetition_penalty", { min: 0 }),
       logitBias: decodeLogitBias(body),
     }),
   };
@@ -66,7 +89,12 @@ export function decodeSession(body: JsonObject, headers: Headers): string | unde
 export function decodeJsonSchema(described: JsonObject, at: string): ResponseFormat {
   const schema = required(readObject(described, "schema", at), `${at}.schema`);
   const strict = readBoolean(described, "strict", at);
-  return { type: "json-schema", name: readString(described, "name", at) ?? "response", schema, ...(strict === undefined ? {} : { strict }) };
+  return {
+    type: "json-schema",
+    name: readString(described, "name", at) ?? "response",
+    schema,
+    ...(strict === undefined ? {} : { strict }),
+  };
 }
 
 /** The request as another OpenAI-compatible server takes it. `developer` messages become `system`. */
@@ -80,7 +108,11 @@ export function encodeRequest(request: ChatRequest): JsonObject {
     ...encodeSampling(request),
     ...(request.n === 1 ? {} : { n: request.n }),
     ...(request.topLogprobs === undefined ? {} : { logprobs: true, top_logprobs: request.topLogprobs }),
-    ...defined({ reasoning_effort: request.reasoningEffort, chat_template_kwargs: request.templateVariables, prompt_cache_key: request.session }),
+    ...defined({
+      reasoning_effort: request.reasoningEffort,
+      chat_template_kwargs: request.templateVariables,
+      prompt_cache_key: request.session,
+    }),
     stream: request.stream,
     ...(request.stream ? { stream_options: { include_usage: true } } : {}),
   };
@@ -141,7 +173,9 @@ function decodeResponseFormat(body: JsonObject): ResponseFormat {
       return { type };
     case "json_object":
       // llama.cpp takes a schema here.
-      return readObject(format, "schema", "response_format") === undefined ? { type: "json" } : decodeJsonSchema(format, "response_format");
+      return readObject(format, "schema", "response_format") === undefined
+        ? { type: "json" }
+        : decodeJsonSchema(format, "response_format");
     case "json_schema": {
       const at = "response_format.json_schema";
       return decodeJsonSchema(required(readObject(format, "json_schema", "response_format"), at), at);
@@ -164,7 +198,12 @@ function encodeResponseFormat(format: ResponseFormat): JsonObject {
   if (format.type === "text") return {};
   if (format.type === "json") return { response_format: { type: "json_object" } };
   const { name, schema, strict } = format;
-  return { response_format: { type: "json_schema", json_schema: { name, schema, ...(strict === undefined ? {} : { strict }) } } };
+  return {
+    response_format: {
+      type: "json_schema",
+      json_schema: { name, schema, ...(strict === undefined ? {} : { strict }) },
+    },
+  };
 }
 
 function encodeSampling(request: ChatRequest): JsonObject {

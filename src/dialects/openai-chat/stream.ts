@@ -10,7 +10,12 @@ import { encodeLogprobs, encodeStreamError, encodeUsage, finishReasons, inventCa
  * read. The usage chunk comes unless the client declined it; without it opencode never compacts a conversation.
  * A failure of `events` becomes the error frame, and is then thrown on.
  */
-export function encodeStream(events: AsyncIterable<ChoiceEvent>, request: ChatRequest, body: JsonObject, head: ReplyHead): Frames {
+export function encodeStream(
+  events: AsyncIterable<ChoiceEvent>,
+  request: ChatRequest,
+  body: JsonObject,
+  head: ReplyHead,
+): Frames {
   return withComments(encodeChunks(events, request, body, head));
 }
 
@@ -139,7 +144,9 @@ class ChoiceWriter {
     const text = JSON.stringify(fragment);
     if (this.#calls.has(index)) return `{"index":${index},"function":{"arguments":${text}}}`;
     this.#calls.add(index);
-    const callId = JSON.stringify(id === undefined || id === "" ? inventCallId(this.#replyId, this.#choice, index) : id);
+    const callId = JSON.stringify(
+      id === undefined || id === "" ? inventCallId(this.#replyId, this.#choice, index) : id,
+    );
     return `{"index":${index},"id":${callId},"type":"function","function":{"name":${JSON.stringify(name ?? "")},"arguments":${text}}}`;
   }
 }

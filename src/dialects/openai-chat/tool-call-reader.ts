@@ -27,12 +27,14 @@ export class ToolCallReader {
   *read(delta: JsonObject): Generator<ChatEvent> {
     const list = Array.isArray(delta.tool_calls) ? delta.tool_calls.filter(isObject) : [];
     for (const fragment of list) yield* this.#readFragment(fragment);
-    if (list.length === 0 && isObject(delta.function_call)) yield* this.#readFragment({ index: 0, function: delta.function_call });
+    if (list.length === 0 && isObject(delta.function_call))
+      yield* this.#readFragment({ index: 0, function: delta.function_call });
   }
 
   /** Throws `upstream_error` for a call that never got a name. */
   end(): void {
-    if (this.#calls.some((call) => !call.named)) throw new ApiError("upstream_error", "the upstream sent a tool call without a name");
+    if (this.#calls.some((call) => !call.named))
+      throw new ApiError("upstream_error", "the upstream sent a tool call without a name");
   }
 
   *#readFragment(fragment: JsonObject): Generator<ChatEvent> {
@@ -49,13 +51,25 @@ export class ToolCallReader {
     call.held += text;
     if (name === "") return;
     call.named = true;
-    yield { type: "tool-call", index: call.index, ...(call.id === "" ? {} : { id: call.id }), name, arguments: call.held };
+    yield {
+      type: "tool-call",
+      index: call.index,
+      ...(call.id === "" ? {} : { id: call.id }),
+      name,
+      arguments: call.held,
+    };
   }
 
   #callOf(index: Json | undefined, id: string, name: string): OpenCall {
-    const known = typeof index === "number" ? this.#byIndex.get(index) : id === "" ? undefined : this.#calls.find((call) => call.id === id);
+    const known =
+      typeof index === "number"
+        ? this.#byIndex.get(index)
+        : id === ""
+          ? undefined
+          : this.#calls.find((call) => call.id === id);
     // Some servers give every parallel call the index 0: another id together with a name begins another call.
-    const another = known !== undefined && known.named && name !== "" && id !== "" && known.id !== "" && id !== known.id;
+    const another =
+      known !== undefined && known.named && name !== "" && id !== "" && known.id !== "" && id !== known.id;
     if (known !== undefined && !another) return known;
     const last = this.#calls.at(-1);
     const continues = known === undefined && typeof index !== "number" && name === "" && id === "";

@@ -1,6 +1,17 @@
 import type { Tool, ToolChoice } from "../../core/chat.ts";
 import type { Json, JsonObject } from "../../core/json.ts";
-import { asObject, invalidValue, quoted, readArray, readBoolean, readObject, readString, required, unsupportedParameter, wrongType } from "../fields.ts";
+import {
+  asObject,
+  invalidValue,
+  quoted,
+  readArray,
+  readBoolean,
+  readObject,
+  readString,
+  required,
+  unsupportedParameter,
+  wrongType,
+} from "../fields.ts";
 
 /** The tools of a request and which of them the model may, must or must not call. */
 export interface ToolSet {
@@ -14,8 +25,10 @@ export interface ToolSet {
  */
 export function decodeTools(body: JsonObject): ToolSet {
   const tools = readArray(body, "tools")?.map(decodeTool) ?? readArray(body, "functions")?.map(decodeOldFunction) ?? [];
-  if (body.tool_choice !== undefined && body.tool_choice !== null) return choose(body.tool_choice, "tool_choice", tools);
-  if (body.function_call !== undefined && body.function_call !== null) return choose(body.function_call, "function_call", tools);
+  if (body.tool_choice !== undefined && body.tool_choice !== null)
+    return choose(body.tool_choice, "tool_choice", tools);
+  if (body.function_call !== undefined && body.function_call !== null)
+    return choose(body.function_call, "function_call", tools);
   return { tools, toolChoice: tools.length === 0 ? "none" : "auto" };
 }
 
@@ -36,13 +49,18 @@ export function decodeFunctionTool(described: JsonObject, at: string): Tool {
 /** A choice in the words of `tool_choice` (or `function_call`), with the tools that it leaves. */
 export function choose(choice: Json, at: string, tools: Tool[]): ToolSet {
   if (typeof choice === "string") return chooseMode(choice, at, tools);
-  if (typeof choice !== "object" || choice === null || Array.isArray(choice)) throw wrongType(at, "a string or an object", choice);
+  if (typeof choice !== "object" || choice === null || Array.isArray(choice))
+    throw wrongType(at, "a string or an object", choice);
   if (choice.type === "allowed_tools") return chooseAllowed(choice, at, tools);
   if (choice.type !== undefined && choice.type !== "function") {
-    throw unsupportedParameter(`${at}.type`, `${quoted(String(choice.type))} is not supported; function and allowed_tools are`);
+    throw unsupportedParameter(
+      `${at}.type`,
+      `${quoted(String(choice.type))} is not supported; function and allowed_tools are`,
+    );
   }
   const { name, param } = nameIn(choice, at);
-  if (!tools.some((tool) => tool.name === name)) throw invalidValue(param, `names ${quoted(name)}, which is not among the tools of the request`);
+  if (!tools.some((tool) => tool.name === name))
+    throw invalidValue(param, `names ${quoted(name)}, which is not among the tools of the request`);
   return { tools, toolChoice: { name } };
 }
 
@@ -68,7 +86,8 @@ function decodeTool(item: Json, index: number): Tool {
   const at = `tools[${index}]`;
   const tool = asObject(item, at);
   const type = readString(tool, "type", at) ?? "function";
-  if (type !== "function") throw unsupportedParameter(`${at}.type`, `${quoted(type)} is not supported; only function tools are`);
+  if (type !== "function")
+    throw unsupportedParameter(`${at}.type`, `${quoted(type)} is not supported; only function tools are`);
   return decodeFunctionTool(required(readObject(tool, "function", at), `${at}.function`), `${at}.function`);
 }
 
@@ -96,7 +115,8 @@ function chooseAllowed(choice: JsonObject, at: string, tools: Tool[]): ToolSet {
   const kept = list.map((item, index): Tool => {
     const { name, param } = nameIn(asObject(item, `${path}.tools[${index}]`), `${path}.tools[${index}]`);
     const tool = tools.find((candidate) => candidate.name === name);
-    if (tool === undefined) throw invalidValue(param, `names ${quoted(name)}, which is not among the tools of the request`);
+    if (tool === undefined)
+      throw invalidValue(param, `names ${quoted(name)}, which is not among the tools of the request`);
     return tool;
   });
   return chooseMode(readString(allowed, "mode", path) ?? "auto", `${path}.mode`, kept);

@@ -23,7 +23,12 @@ export function encodeUsage(usage: Usage): JsonObject {
 }
 
 export function encodeLogprobs(tokens: readonly TokenLogprob[]): JsonObject {
-  const content = tokens.map(({ token, logprob, bytes, top }) => ({ token, logprob, bytes, top_logprobs: top.map((one) => ({ ...one })) }));
+  const content = tokens.map(({ token, logprob, bytes, top }) => ({
+    token,
+    logprob,
+    bytes,
+    top_logprobs: top.map((one) => ({ ...one })),
+  }));
   return { content, refusal: null };
 }
 

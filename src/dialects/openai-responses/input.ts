@@ -1,13 +1,23 @@
 import type { Message, Part, ToolCall } from "../../core/chat.ts";
 import type { Json, JsonObject } from "../../core/json.ts";
-import { asObject, invalidValue, quoted, readArray, readString, required, unsupportedParameter, wrongType } from "../fields.ts";
+import {
+  asObject,
+  invalidValue,
+  quoted,
+  readArray,
+  readString,
+  required,
+  unsupportedParameter,
+  wrongType,
+} from "../fields.ts";
 import { decodeImageUrl } from "../openai-chat/messages.ts";
 
 /** `instructions` and `input` → messages. Throws `ApiError` with the path of the field at fault. */
 export function decodeInput(body: JsonObject): Message[] {
   const turns = new Turns();
   const instructions = readString(body, "instructions");
-  if (instructions !== undefined && instructions !== "") turns.add({ role: "system", content: [{ type: "text", text: instructions }] });
+  if (instructions !== undefined && instructions !== "")
+    turns.add({ role: "system", content: [{ type: "text", text: instructions }] });
   const input = required(body.input ?? undefined, "input");
   if (typeof input === "string") {
     turns.add({ role: "user", content: [{ type: "text", text: input }] });
@@ -38,7 +48,8 @@ class Turns {
 
   think(text: string): void {
     // Thinking comes first: it opens a turn unless one has only thought so far.
-    const thoughtOnly = this.#open !== undefined && this.#open.content.length === 0 && this.#open.toolCalls.length === 0;
+    const thoughtOnly =
+      this.#open !== undefined && this.#open.content.length === 0 && this.#open.toolCalls.length === 0;
     const turn = thoughtOnly && this.#open !== undefined ? this.#open : this.#begin();
     turn.reasoning = (turn.reasoning ?? "") + text;
   }
@@ -83,7 +94,8 @@ function addItem(turns: Turns, item: JsonObject, at: string): void {
         content: decodeContent(required(item.output ?? undefined, `${at}.output`), `${at}.output`),
       });
     default:
-      if (!skippedItems.test(type)) throw invalidValue(`${at}.type`, `is ${quoted(type)}, which is not a known kind of item`);
+      if (!skippedItems.test(type))
+        throw invalidValue(`${at}.type`, `is ${quoted(type)}, which is not a known kind of item`);
   }
 }
 
@@ -97,7 +109,10 @@ function addMessage(turns: Turns, item: JsonObject, at: string): void {
 
 /** The raw thinking where it is given, else its summary. */
 function reasoningText(item: JsonObject, at: string): string {
-  const textsIn = (key: string): string => (readArray(item, key, at) ?? []).map((part, index) => readString(asObject(part, `${at}.${key}[${index}]`), "text") ?? "").join("\n");
+  const textsIn = (key: string): string =>
+    (readArray(item, key, at) ?? [])
+      .map((part, index) => readString(asObject(part, `${at}.${key}[${index}]`), "text") ?? "")
+      .join("\n");
   return textsIn("content") || textsIn("summary");
 }
 
@@ -118,7 +133,8 @@ function decodePart(part: JsonObject, at: string): Part {
       return { type: "text", text: readString(part, "refusal", at) ?? "" };
     case "input_image": {
       const url = readString(part, "image_url", at);
-      if (url === undefined) throw unsupportedParameter(at, "must bring its image as a data URL in `image_url`; files are not kept here");
+      if (url === undefined)
+        throw unsupportedParameter(at, "must bring its image as a data URL in `image_url`; files are not kept here");
       return decodeImageUrl(url, `${at}.image_url`);
     }
     case "input_file":

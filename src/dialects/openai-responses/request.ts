@@ -57,7 +57,8 @@ function refuseStored(body: JsonObject): void {
       throw unsupportedParameter(key, "is not supported: answers are not kept; send the whole conversation as `input`");
     }
   }
-  if (readBoolean(body, "background") === true) throw unsupportedParameter("background", "is not supported; leave it out");
+  if (readBoolean(body, "background") === true)
+    throw unsupportedParameter("background", "is not supported; leave it out");
 }
 
 /** Function tools. Tools that OpenAI runs itself (web_search, …) and namespaces, which Codex always sends, are left out. */
@@ -70,7 +71,9 @@ function decodeTools(body: JsonObject): ToolSet {
     if (type === "function") tools.push(decodeFunctionTool(tool, at));
   }
   const choice: Json | undefined = body.tool_choice ?? undefined;
-  return choice === undefined ? { tools, toolChoice: tools.length === 0 ? "none" : "auto" } : choose(choice, "tool_choice", tools);
+  return choice === undefined
+    ? { tools, toolChoice: tools.length === 0 ? "none" : "auto" }
+    : choose(choice, "tool_choice", tools);
 }
 
 function decodeFormat(body: JsonObject): ResponseFormat {

@@ -13,7 +13,12 @@ export interface ResponseState {
 }
 
 /** The `response` object of every lifecycle event, and the whole of a reply without a stream. */
-export function encodeResponse(head: ReplyHead, request: ChatRequest, body: JsonObject, state: ResponseState): JsonObject {
+export function encodeResponse(
+  head: ReplyHead,
+  request: ChatRequest,
+  body: JsonObject,
+  state: ResponseState,
+): JsonObject {
   const { status, output, usage, reason, error } = state;
   return {
     id: head.id,
@@ -22,7 +27,8 @@ export function encodeResponse(head: ReplyHead, request: ChatRequest, body: Json
     status,
     background: false,
     error: error === undefined ? null : { code: errorCode(error), message: error.message },
-    incomplete_details: status === "incomplete" ? { reason: reason === "length" ? "max_output_tokens" : "content_filter" } : null,
+    incomplete_details:
+      status === "incomplete" ? { reason: reason === "length" ? "max_output_tokens" : "content_filter" } : null,
     instructions: typeof body.instructions === "string" ? body.instructions : null,
     max_output_tokens: request.maxTokens ?? null,
     model: head.model,
@@ -33,7 +39,8 @@ export function encodeResponse(head: ReplyHead, request: ChatRequest, body: Json
     store: false,
     temperature: request.temperature ?? null,
     text: { format: encodeFormat(request) },
-    tool_choice: typeof request.toolChoice === "string" ? request.toolChoice : { type: "function", name: request.toolChoice.name },
+    tool_choice:
+      typeof request.toolChoice === "string" ? request.toolChoice : { type: "function", name: request.toolChoice.name },
     tools: request.tools.map(({ name, description, parameters, strict }) => ({
       type: "function",
       name,
@@ -54,7 +61,11 @@ export function encodeLogprobs(tokens: readonly TokenLogprob[]): JsonObject[] {
     token,
     logprob,
     bytes: bytes ?? [...Buffer.from(token)],
-    top_logprobs: top.map((one) => ({ token: one.token, logprob: one.logprob, bytes: one.bytes ?? [...Buffer.from(one.token)] })),
+    top_logprobs: top.map((one) => ({
+      token: one.token,
+      logprob: one.logprob,
+      bytes: one.bytes ?? [...Buffer.from(one.token)],
+    })),
   }));
 }
 
@@ -80,7 +91,9 @@ function errorCode(error: ApiError): string {
 }
 
 function encodeEffort(effort: string | undefined): string | null {
-  return effort !== undefined && ["none", "minimal", "low", "medium", "high", "xhigh", "max"].includes(effort) ? effort : null;
+  return effort !== undefined && ["none", "minimal", "low", "medium", "high", "xhigh", "max"].includes(effort)
+    ? effort
+    : null;
 }
 
 function encodeFormat({ responseFormat }: ChatRequest): JsonObject {

@@ -7,13 +7,22 @@ import { inventCallId } from "../openai-chat/wire.ts";
 import { encodeLogprobs, encodeResponse, type ResponseState } from "./response.ts";
 
 /** Events → the full sequence of response events; clients differ in which of them they need. A failure is `response.failed`. */
-export function encodeStream(events: AsyncIterable<ChoiceEvent>, request: ChatRequest, body: JsonObject, head: ReplyHead): Frames {
+export function encodeStream(
+  events: AsyncIterable<ChoiceEvent>,
+  request: ChatRequest,
+  body: JsonObject,
+  head: ReplyHead,
+): Frames {
   const writer = new EventWriter((state) => encodeResponse(head, request, body, state));
   const frames = encodeEvents(events, writer, head.id);
   return { [Symbol.asyncIterator]: () => frames, heartbeat: () => writer.running() };
 }
 
-async function* encodeEvents(events: AsyncIterable<ChoiceEvent>, writer: EventWriter, replyId: string): AsyncGenerator<string> {
+async function* encodeEvents(
+  events: AsyncIterable<ChoiceEvent>,
+  writer: EventWriter,
+  replyId: string,
+): AsyncGenerator<string> {
   const items = new OutputItems(replyId);
   try {
     yield writer.opening();
@@ -43,7 +52,12 @@ class EventWriter {
   }
 
   write(events: readonly JsonObject[]): string {
-    return events.map((event) => `event: ${String(event.type)}\ndata: ${JSON.stringify({ ...event, sequence_number: this.#sequence++ })}\n\n`).join("");
+    return events
+      .map(
+        (event) =>
+          `event: ${String(event.type)}\ndata: ${JSON.stringify({ ...event, sequence_number: this.#sequence++ })}\n\n`,
+      )
+      .join("");
   }
 
   opening(): string {
@@ -65,7 +79,12 @@ class EventWriter {
 }
 
 /** Events → the whole response. Throws what `events` throws, and `upstream_error` where there is no finish. */
-export async function encodeReply(events: AsyncIterable<ChoiceEvent>, request: ChatRequest, body: JsonObject, head: ReplyHead): Promise<Json> {
+export async function encodeReply(
+  events: AsyncIterable<ChoiceEvent>,
+  request: ChatRequest,
+  body: JsonObject,
+  head: ReplyHead,
+): Promise<Json> {
   const items = new OutputItems(head.id);
   for await (const { event } of events) {
     if (event.type === "progress") continue;
@@ -165,7 +184,13 @@ class OutputItems {
     this.output.push(item);
     return [
       { type: "response.output_item.added", output_index: index, item },
-      { type: "response.content_part.added", item_id: id, output_index: index, content_index: 0, part: partOf(this.#open) },
+      {
+        type: "response.content_part.added",
+        item_id: id,
+        output_index: index,
+        content_index: 0,
+        part: partOf(this.#open),
+      },
     ];
   }
 
@@ -185,7 +210,11 @@ class OutputItems {
       open.kind === "text"
         ? { type: "response.output_text.done", ...at, text: open.text, logprobs: encodeLogprobs(open.logprobs) }
         : { type: "response.reasoning_text.done", ...at, text: open.text };
-    return [done, { type: "response.content_part.done", ...at, part }, { type: "response.output_item.done", output_index: open.index, item }];
+    return [
+      done,
+      { type: "response.content_part.done", ...at, part },
+      { type: "response.output_item.done", output_index: open.index, item },
+    ];
   }
 
   #addCall({ index, id, name, arguments: fragment }: Extract<ChatEvent, { type: "tool-call" }>): JsonObject[] {
@@ -202,7 +231,12 @@ class OutputItems {
     }
     if (fragment === "") return events;
     call.arguments += fragment;
-    events.push({ type: "response.function_call_arguments.delta", item_id: call.id, output_index: call.index, delta: fragment });
+    events.push({
+      type: "response.function_call_arguments.delta",
+      item_id: call.id,
+      output_index: call.index,
+      delta: fragment,
+    });
     return events;
   }
 
@@ -236,5 +270,12 @@ function partOf({ kind, text, logprobs }: OpenText): JsonObject {
 }
 
 function itemOf(call: OpenCall, status: string): JsonObject {
-  return { id: call.id, type: "function_call", status, call_id: call.callId, name: call.name, arguments: call.arguments };
+  return {
+    id: call.id,
+    type: "function_call",
+    status,
+    call_id: call.callId,
+    name: call.name,
+    arguments: call.arguments,
+  };
 }
