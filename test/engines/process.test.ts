@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { copyFileSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { copyFileSync, truncateSync, writeFileSync } from "node:fs";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { describe, expect, test } from "vitest";
@@ -24,14 +24,12 @@ async function upTo(stream: AsyncIterator<ChatEvent>, type: ChatEvent["type"]): 
 
 describe("the process of a model", () => {
   test("may be killed in mid-stream: the request fails, the next one loads the model anew", async () => {
-    const pids: number[] = [];
     const model = writeModel("victim.gguf", randomDecoder({ architecture: "llama" }));
     const engine = startEngine({ model, contextLength: 4096 });
     const stream = engine.chat(chatRequest("victim", "Hi", neverEnds), never)[Symbol.asyncIterator]();
     await upTo(stream, "text");
-    pids.push(...childPids());
-    expect(pids).toHaveLength(1);
-    process.kill(pids[0] ?? 0, "SIGKILL");
+    const [running] = engine.processes();
+    process.kill(running?.pid ?? 0, "SIGKILL");
     await expect(upTo(stream, "finish")).rejects.toMatchObject({
       code: "engine_crashed",
       status: 503,
@@ -55,18 +53,20 @@ describe("the process of a model", () => {
   });
 
   test("breaks off a prompt that nobody waits for, and keeps what it had read", async () => {
-    const model = writeModel("slow.gguf", randomDecoder({ architecture: "llama", layers: 8, width: 512, contextLength: 16384 }));
-    const engine = startEngine({ model, maxSessions: 1, contextLength: 16384, ubatchSize: 64 });
+    const model = writeModel("slow.gguf", randomDecoder({ architecture: "llama", width: 256, contextLength: 8192 }));
+    const engine = startEngine({ model, maxSessions: 1, contextLength: 8192, ubatchSize: 32 });
     const leaving = new AbortController();
-    const long = chatRequest("slow", "quick brown foxes ".repeat(500), { maxTokens: 1 });
+    const long = chatRequest("slow", "quick brown foxes ".repeat(300), { maxTokens: 1 });
     const stream = engine.chat(long, leaving.signal)[Symbol.asyncIterator]();
     let seen = await upTo(stream, "progress");
     while (seen.type !== "progress" || seen.phase !== "prefill") seen = await upTo(stream, "progress");
     leaving.abort();
     await expect(upTo(stream, "finish")).rejects.toMatchObject({ code: "client_closed_request" });
-    const next = await readAnswer(engine.chat({ ...long, messages: chatRequest("slow", "quick brown foxes ".repeat(20)).messages }, never));
-    expect(next.usage?.completionTokens).toBe(1);
-    expect(next.usage?.cachedTokens).toBeGreaterThan(50);
+    const next = await readAnswer(engine.chat(long, never));
+    const { promptTokens = 0, cachedTokens = 0 } = next.usage ?? {};
+    expect(cachedTokens).toBeGreaterThan(0);
+    // All but the last token would mean that the prompt had been read to its end.
+    expect(cachedTokens).toBeLessThan(promptTokens - 1);
   });
 
   test("does not come up on a corrupt file; the message names the file and the cause, and the program lives on", async () => {
@@ -87,9 +87,6 @@ describe("the process of a model", () => {
     });
     // GGML_ASSERT: the library ends its process.
     corrupt("twin-tokens", /SIGABRT|GGML_ASSERT|exit code/, (path) => {
-      const bytes = readFileSync(path);
-      const at = bytes.indexOf("<|im_start|>");
-      bytes.write("<|im_end|>\x00\x00", at, "latin1");
       writeGguf(path, withTwinTokens(scriptedModel({ scripts: [{ after: "\n", say: "Fine." }] })));
     });
     for (const [name, path, cause] of cases) {
@@ -130,13 +127,4 @@ function isAlive(pid: number): boolean {
   } catch {
     return false;
   }
-}
-
-/** The model processes that this test started and that still run. */
-function childPids(): number[] {
-  const handles = (process as unknown as { _getActiveHandles(): unknown[] })._getActiveHandles();
-  return handles.flatMap((handle) => {
-    const { pid, spawnargs } = handle as { pid?: number; spawnargs?: string[] };
-    return pid !== undefined && spawnargs?.some((argument) => /child\.ts$/.test(argument)) === true ? [pid] : [];
-  });
 }

@@ -5,6 +5,5 @@ import { chatRequest } from "./chat-request.ts";
 const [model = ""] = process.argv.slice(2);
 const engine = new LlamaEngine("llama_cpp", { model, threads: 1, contextLength: 256 });
 for await (const event of engine.chat(chatRequest("orphan", "Hi"), new AbortController().signal)) void event;
-const handles = (process as unknown as { _getActiveHandles(): { pid?: number }[] })._getActiveHandles();
-console.log(handles.find((handle) => handle.pid !== undefined)?.pid);
+console.log(engine.processes()[0]?.pid);
 setInterval(() => undefined, 1000);

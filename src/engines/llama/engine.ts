@@ -83,6 +83,11 @@ export class LlamaEngine implements Engine {
     }
   }
 
+  /** The child processes that run now. */
+  processes(): { readonly model: string; readonly pid: number }[] {
+    return [...this.#supervisors.values()].flatMap(({ id, pid }) => (pid === undefined ? [] : [{ model: id, pid }]));
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     for (const wake of this.#waiting) wake();

@@ -63,6 +63,11 @@ export class Supervisor {
     return this.#leases > 0;
   }
 
+  /** Id of the child process, while there is one. */
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
   /** Keeps the model from being evicted until the returned function is called. */
   lease(): () => void {
     this.#leases += 1;
