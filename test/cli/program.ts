@@ -21,8 +21,14 @@ export interface Ended {
   readonly stderr: string;
 }
 
-/** Starts `lair` from its sources with this environment only, and no configuration of this machine. */
-export function start(args: readonly string[], options: { env?: Record<string, string>; cwd: string }): Program {
+/**
+ * Starts `lair` with this environment only, and no configuration of this machine: from its sources, or the built
+ * program whose path `script` is.
+ */
+export function start(
+  args: readonly string[],
+  options: { env?: Record<string, string>; cwd: string; script?: string },
+): Program {
   const env = {
     PATH: process.env["PATH"] ?? "",
     SystemRoot: process.env["SystemRoot"] ?? "",
@@ -31,8 +37,8 @@ export function start(args: readonly string[], options: { env?: Record<string, s
     APPDATA: options.cwd,
     ...options.env,
   };
-  const loader = import.meta.resolve("tsx");
-  const child = spawn(process.execPath, ["--import", loader, main, ...args], {
+  const program = options.script === undefined ? ["--import", import.meta.resolve("tsx"), main] : [options.script];
+  const child = spawn(process.execPath, [...program, ...args], {
     cwd: options.cwd,
     env,
     stdio: ["ignore", "pipe", "pipe"],

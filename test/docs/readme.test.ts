@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ensureBuilt, program, root } from "../../scripts/bootstrap.mjs";
 import { environmentName, settings } from "../../src/config/describe.ts";
 import { loadConfig } from "../../src/config/load.ts";
-import { cleanEnvironment, type Running, startProgram } from "../package/program.ts";
+import { type Program, start } from "../cli/program.ts";
 import { type Block, fencedBlocks, readCurl, readPowerShell } from "./markdown.ts";
 
 const run = promisify(execFile);
@@ -18,16 +18,19 @@ const isCurl = (block: Block): boolean => block.language === "sh" && block.text.
 const curls = blocks.filter(isCurl);
 
 let place: string;
-let server: Running;
+let server: Program;
+let url: string;
 
 beforeAll(async () => {
   await ensureBuilt();
   place = mkdtempSync(path.join(tmpdir(), "lair-readme-"));
-  server = await startProgram(program, ["serve", "--port", "0"], { cwd: place, env: cleanEnvironment(place) });
+  server = start(["serve", "--port", "0"], { cwd: place, script: program });
+  url = (await server.until(/"url":"([^"]+)"/))[1]!;
 }, 120_000);
 
 afterAll(async () => {
-  await server.stop();
+  server.child.kill();
+  await server.ended;
   rmSync(place, { recursive: true, force: true });
 });
 
@@ -38,7 +41,7 @@ describe("every curl of the README", () => {
     "at line %i is answered",
     async (_line, { text }) => {
       const here = text
-        .replaceAll("http://127.0.0.1:18080", server.url)
+        .replaceAll("http://127.0.0.1:18080", url)
         .replace(/^curl/, `curl -sS -w '\\n%{http_code} %{content_type}'`);
       const { stdout } = await run("sh", ["-c", here]);
       const lines = stdout.trimEnd().split("\n");
@@ -70,7 +73,7 @@ describe("every curl of the README", () => {
 describe("other examples of the README", () => {
   it("set in PowerShell the variables that they set in the shell", () => {
     for (const [index, block] of blocks.entries()) {
-      const shell = Array.from(block.text.matchAll(/^(?=[A-Z])|(?:^| )([A-Z_]+)=(\S+)/gm), ([, name]) => name).filter(
+      const shell = Array.from(block.text.matchAll(/(?:^|\s)([A-Z_]+)=\S+/g), ([, name]) => name).filter(
         (name) => name !== undefined,
       );
       if (block.language !== "sh" || shell.length === 0) continue;

@@ -1,12 +1,11 @@
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { ensureBuilt, npmSync } from "../../scripts/bootstrap.mjs";
-import { cleanEnvironment, startProgram } from "./program.ts";
+import { ensureBuilt, npmSync, root } from "../../scripts/bootstrap.mjs";
+import { type Program, start } from "../cli/program.ts";
+import { startFakeVllm } from "../support/fake-vllm.ts";
 
 const place = mkdtempSync(path.join(tmpdir(), "lair-package-"));
 let tarball: string;
@@ -64,6 +63,16 @@ async function models(url: string): Promise<string[]> {
   return data.map(({ id }) => id);
 }
 
+const onLinuxX64 = process.platform === "linux" && process.arch === "x64";
+
+/** Megabytes that the README's table of sizes gives in the row that holds these words. */
+function statedSize(words: string): number {
+  const row = readFileSync(path.join(root, "README.md"), "utf8")
+    .split("\n")
+    .find((line) => line.startsWith("|") && line.includes(words));
+  return Number(/(\d+) \|$/.exec(row ?? "")?.[1]);
+}
+
 describe("the tarball", () => {
   it("holds what a user needs and nothing of the workshop", () => {
     const names = packed.map((file) => file.path);
@@ -86,64 +95,56 @@ describe("the tarball", () => {
   });
 });
 
+/** Starts the installed program, hands its address to `use`, stops it. */
+async function serving(
+  script: string,
+  options: { cwd: string; env?: Record<string, string> },
+  use: (url: string, program: Program) => Promise<void>,
+): Promise<void> {
+  const program = start(["serve", "--port", "0"], { ...options, script });
+  try {
+    const [, url] = await program.until(/"url":"([^"]+)"/);
+    await use(url!, program);
+  } finally {
+    program.child.kill();
+    await program.ended;
+  }
+}
+
 describe("installed in an empty folder", () => {
   it("serves a chat by llama.cpp", async () => {
-    const { folder, script } = install("full");
+    const { folder, script, megabytes } = install("full");
     const bin = path.join(folder, "node_modules/.bin", process.platform === "win32" ? "lair.cmd" : "lair");
-    expect(execFileSync(bin, ["--version"], { encoding: "utf8", shell: process.platform === "win32" })).toMatch(
-      /\d+\.\d+\.\d+/,
-    );
-    const program = await startProgram(script, ["serve", "--port", "0"], {
-      cwd: folder,
-      env: cleanEnvironment(folder),
-    });
-    try {
-      const [model] = await models(program.url);
-      const { status, json } = await chat(program.url, model!);
+    const version = execFileSync(bin, ["--version"], { encoding: "utf8", shell: process.platform === "win32" });
+    expect(version).toMatch(/\d+\.\d+\.\d+/);
+    await serving(script, { cwd: folder }, async (url) => {
+      const [model] = await models(url);
+      const { status, json } = await chat(url, model!);
       expect(json).toMatchObject({
         object: "chat.completion",
         choices: [{ message: { role: "assistant", content: expect.stringMatching(/\S/) } }],
       });
       expect(status).toBe(200);
-    } finally {
-      await program.stop();
-    }
+    });
+    if (onLinuxX64) expect(megabytes / statedSize("installed package")).toBeCloseTo(1, 0.7);
   }, 180_000);
 });
 
 describe("installed without optional dependencies", () => {
   it("says that llama.cpp is missing and serves the other providers", async () => {
     const { folder, script, megabytes } = install("slim", "--omit=optional");
-    expect(megabytes).toBeLessThan(20);
-    const upstream = createServer((request, reply) => {
-      reply.setHeader("content-type", "application/json");
-      if (request.url === "/v1/models")
-        return reply.end(JSON.stringify({ object: "list", data: [{ id: "tiny", object: "model" }] }));
-      const message = { role: "assistant", content: "from afar" };
-      const choices = [{ index: 0, message, finish_reason: "stop" }];
-      const usage = { prompt_tokens: 1, completion_tokens: 2, total_tokens: 3 };
-      return reply.end(
-        JSON.stringify({ id: "chatcmpl-1", object: "chat.completion", created: 1, model: "tiny", choices, usage }),
-      );
-    }).listen(0, "127.0.0.1");
-    const env = {
-      ...cleanEnvironment(folder),
-      VLLM_HOST: `http://127.0.0.1:${(upstream.address() as AddressInfo).port}`,
-    };
-    const program = await startProgram(script, ["serve", "--port", "0"], { cwd: folder, env });
-    try {
-      expect(await models(program.url)).toContain("vllm:tiny");
-      expect((await chat(program.url, "vllm:tiny")).json).toMatchObject({
-        model: "vllm:tiny",
-        choices: [{ message: { content: "from afar" } }],
-      });
-      expect(program.output()).toMatch(/llama\.cpp is not installed/);
-      const refused = await chat(program.url, "demo");
+    expect(readdirSync(path.join(folder, "node_modules"))).not.toContain("koffi");
+    const vllm = await startFakeVllm({ model: "tiny", reply: [{ text: "from afar" }, { finish: "stop" }] });
+    await serving(script, { cwd: folder, env: { VLLM_HOST: vllm.url } }, async (url, program) => {
+      expect(await models(url)).toContain("vllm:tiny");
+      const answer = await chat(url, "vllm:tiny");
+      expect(answer.json).toMatchObject({ model: "vllm:tiny", choices: [{ message: { content: "from afar" } }] });
+      const refused = await chat(url, "demo");
       expect(refused.status).toBeGreaterThanOrEqual(400);
       expect(refused.json.error?.message).toMatch(/llama\.cpp is not installed/);
-    } finally {
-      await program.stop();
-      upstream.close();
-    }
+      await program.until(/llama\.cpp is not installed/);
+    });
+    await vllm.close();
+    if (onLinuxX64) expect(megabytes / statedSize("installed with `npm install")).toBeCloseTo(1, 0.7);
   }, 180_000);
 });
