@@ -43,9 +43,16 @@ async function main(options: Options): Promise<number> {
   const clients = new Clients(options.cores.load);
   const results = new Results();
   try {
-    const bench: Bench = { upstream, clients, seconds: options.seconds, measures: options.measures, warmup: options.warmup };
+    const bench: Bench = {
+      upstream,
+      clients,
+      seconds: options.seconds,
+      measures: options.measures,
+      warmup: options.warmup,
+    };
     if (options.measures.includes("memory")) await measureFreshProcesses(bench, starters, results);
-    if (options.measures.some((measure) => measure !== "memory")) await measureRounds(bench, starters, options.rounds, results);
+    if (options.measures.some((measure) => measure !== "memory"))
+      await measureRounds(bench, starters, options.rounds, results);
   } finally {
     clients.close();
     await upstream.close();
@@ -83,7 +90,12 @@ async function measureFreshProcesses(bench: Bench, starters: Map<ProxyName, Star
 }
 
 /** All proxies run side by side, idle but for the one whose turn it is; so a machine that changes changes for all. */
-async function measureRounds(bench: Bench, starters: Map<ProxyName, Starter>, rounds: number, results: Results): Promise<void> {
+async function measureRounds(
+  bench: Bench,
+  starters: Map<ProxyName, Starter>,
+  rounds: number,
+  results: Results,
+): Promise<void> {
   const proxies: Proxy[] = [];
   for (const start of starters.values()) proxies.push(await start(bench.upstream.port));
   for (const proxy of proxies) {
@@ -104,18 +116,37 @@ async function measureRounds(bench: Bench, starters: Map<ProxyName, Starter>, ro
 
 function directTo(upstream: Upstream): Proxy {
   const nothing = () => {};
-  return { name: "direct", port: upstream.port, headers: {}, model: "bench-model", pids: () => [], cutLog: nothing, stop: async () => {} };
+  return {
+    name: "direct",
+    port: upstream.port,
+    headers: {},
+    model: "bench-model",
+    pids: () => [],
+    cutLog: nothing,
+    stop: async () => {},
+  };
 }
 
 function report(options: Options, machine: Record<string, string>, results: Results): number {
   const verdicts = judge(results);
-  const names = ["direct" as const, ...options.only].filter((name) => Object.values(results.values).some((row) => row[name] !== undefined));
+  const names = ["direct" as const, ...options.only].filter((name) =>
+    Object.values(results.values).some((row) => row[name] !== undefined),
+  );
   console.log(`\n${machineTable(machine)}\n\n${figureTable(results, names)}\n`);
   if (options.only.includes("lair")) console.log(`${verdictTable(verdicts)}\n`);
   if (options.quick) console.log("--quick: one short round, a look and not a result.\n");
   if (options.json !== undefined) {
-    const settings = { quick: options.quick, rounds: options.rounds, seconds: options.seconds, only: options.only, measures: options.measures };
-    writeFileSync(options.json, `${JSON.stringify({ machine, settings, values: results.values, verdicts }, null, 2)}\n`);
+    const settings = {
+      quick: options.quick,
+      rounds: options.rounds,
+      seconds: options.seconds,
+      only: options.only,
+      measures: options.measures,
+    };
+    writeFileSync(
+      options.json,
+      `${JSON.stringify({ machine, settings, values: results.values, verdicts }, null, 2)}\n`,
+    );
   }
   return verdicts.some((verdict) => verdict.result === "MISS") ? 1 : 0;
 }

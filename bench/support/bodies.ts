@@ -1,4 +1,4 @@
-const sentence = "Read the file src/index.ts, and say in one paragraph what it does; then name the \"exports\" it has.\n";
+const sentence = 'Read the file src/index.ts, and say in one paragraph what it does; then name the "exports" it has.\n';
 
 export type BodySize = "0.6 KB" | "32 KB";
 
@@ -11,7 +11,10 @@ export function chatBody(model: string, size: BodySize, stream: boolean): string
     temperature: 0.2,
     messages: [
       { role: "system", content: `You are a coding assistant. ${sentence.repeat(2)}` },
-      ...Array.from({ length: turns }, (_, turn) => ({ role: turn % 2 === 0 ? "user" : "assistant", content: sentence.repeat(7) })),
+      ...Array.from({ length: turns }, (_, turn) => ({
+        role: turn % 2 === 0 ? "user" : "assistant",
+        content: sentence.repeat(7),
+      })),
       { role: "user", content: sentence },
     ],
     ...(stream ? { stream: true, stream_options: { include_usage: true } } : {}),

@@ -17,7 +17,9 @@ export function buildRuntime(named: string | undefined): string {
   try {
     execFileSync(process.execPath, [join(root, "scripts/build.mjs")], { cwd: root, stdio: "inherit" });
   } catch {
-    throw new CannotRun("the runtime could not be built (npm run build), see above; --runtime FILE measures another build");
+    throw new CannotRun(
+      "the runtime could not be built (npm run build), see above; --runtime FILE measures another build",
+    );
   }
   return join(root, "dist/cli/main.js");
 }

@@ -15,7 +15,9 @@ export function describeMachine(options: Options): Record<string, string> {
     memory: `${Math.round(totalmem() / 2 ** 30)} GB`,
     kernel: `Linux ${release()}`,
     cores: `proxy on core ${options.cores.proxy}; upstream and clients on core ${options.cores.load}`,
-    "load average at the start": loadavg().map((load) => load.toFixed(2)).join(" "),
+    "load average at the start": loadavg()
+      .map((load) => load.toFixed(2))
+      .join(" "),
     node: process.versions.node,
     lair: options.runtime === undefined ? lairVersion() : `${lairVersion()} (another build)`,
     ...(options.only.includes("nginx") ? { nginx: nginxVersion() } : {}),

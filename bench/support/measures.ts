@@ -31,10 +31,26 @@ const trickle = { events: 0, gapMicroseconds: 1_000_000 };
 export async function warmUp(bench: Bench, proxy: Proxy): Promise<void> {
   const cpu: number[] = [];
   await bench.upstream.setMode("json");
-  await bench.clients.run(request(proxy, "0.6 KB", false), { connections: requestConnections, warmup: bench.warmup, seconds: 0.1, cpu });
-  await bench.clients.run(request(proxy, "32 KB", false), { connections: requestConnections, warmup: 500, seconds: 0.1, cpu });
+  await bench.clients.run(request(proxy, "0.6 KB", false), {
+    connections: requestConnections,
+    warmup: bench.warmup,
+    seconds: 0.1,
+    cpu,
+  });
+  await bench.clients.run(request(proxy, "32 KB", false), {
+    connections: requestConnections,
+    warmup: 500,
+    seconds: 0.1,
+    cpu,
+  });
   await bench.upstream.setMode(burst);
-  await bench.clients.run(request(proxy, "0.6 KB", true), { connections: requestConnections, warmup: 40_000, seconds: 0.1, events: true, cpu });
+  await bench.clients.run(request(proxy, "0.6 KB", true), {
+    connections: requestConnections,
+    warmup: 40_000,
+    seconds: 0.1,
+    events: true,
+    cpu,
+  });
 }
 
 /** One round over one proxy. */
@@ -49,8 +65,14 @@ export async function measureRound(bench: Bench, proxy: Proxy, directP50: number
   const seen: Seen = {};
   if (bench.measures.includes("requests")) {
     await bench.upstream.setMode("json");
-    Object.assign(seen, requestFigures("small", await count("0.6 KB", false, { connections: requestConnections, warmup: 500 })));
-    Object.assign(seen, requestFigures("large", await count("32 KB", false, { connections: requestConnections, warmup: 200 })));
+    Object.assign(
+      seen,
+      requestFigures("small", await count("0.6 KB", false, { connections: requestConnections, warmup: 500 })),
+    );
+    Object.assign(
+      seen,
+      requestFigures("large", await count("32 KB", false, { connections: requestConnections, warmup: 200 })),
+    );
   }
   if (bench.measures.includes("latency")) {
     await bench.upstream.setMode("json");
@@ -61,7 +83,11 @@ export async function measureRound(bench: Bench, proxy: Proxy, directP50: number
   if (bench.measures.includes("burst")) {
     await bench.upstream.setMode(burst);
     const window = await count("0.6 KB", true, { connections: requestConnections, warmup: 10_000, events: true });
-    Object.assign(seen, { burst_per_second: window.units / window.seconds, burst_cpu: window.cpu_us / window.units, burst_per_core: perCore(window) });
+    Object.assign(seen, {
+      burst_per_second: window.units / window.seconds,
+      burst_cpu: window.cpu_us / window.units,
+      burst_per_core: perCore(window),
+    });
   }
   if (bench.measures.includes("paced")) {
     await bench.upstream.setMode(paced);
@@ -103,7 +129,11 @@ async function vanish(bench: Bench, leave: () => Promise<void>): Promise<number>
 }
 
 function requestFigures(size: "small" | "large", window: Window): Seen {
-  return { [`${size}_per_second`]: window.units / window.seconds, [`${size}_cpu`]: window.cpu_us / window.units, [`${size}_per_core`]: perCore(window) };
+  return {
+    [`${size}_per_second`]: window.units / window.seconds,
+    [`${size}_cpu`]: window.cpu_us / window.units,
+    [`${size}_per_core`]: perCore(window),
+  };
 }
 
 /** Units per second of CPU time: what one core would do that does nothing else. */

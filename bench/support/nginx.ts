@@ -14,7 +14,12 @@ export async function startNginx(core: string, upstreamPort: number): Promise<Pr
   const config = join(folder, "nginx.conf");
   const log = join(folder, "logs", "error.log");
   writeFileSync(config, nginxConfig(port, upstreamPort));
-  const child = startPinned({ command: program, args: ["-p", folder, "-c", config, "-e", log, "-g", "daemon off;"], core, log });
+  const child = startPinned({
+    command: program,
+    args: ["-p", folder, "-c", config, "-e", log, "-g", "daemon off;"],
+    core,
+    log,
+  });
   return proxyOf(child, folder, log, { name: "nginx", port, headers: {}, model: "bench-model" });
 }
 

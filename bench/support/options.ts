@@ -43,9 +43,11 @@ export function readOptions(args: string[]): Options | null {
   const { values } = parse(args);
   if (values.help) return null;
   const [proxy, load] = values.cores.split(",");
-  if (!/^\d+$/.test(proxy ?? "") || !/^\d+$/.test(load ?? "")) throw new CannotRun(`--cores wants two numbers, not "${values.cores}"`);
+  if (!/^\d+$/.test(proxy ?? "") || !/^\d+$/.test(load ?? ""))
+    throw new CannotRun(`--cores wants two numbers, not "${values.cores}"`);
   const rounds = Number(values.rounds ?? (values.quick ? 1 : 5));
-  if (!Number.isInteger(rounds) || rounds < 1) throw new CannotRun(`--rounds wants a whole number from 1, not "${values.rounds}"`);
+  if (!Number.isInteger(rounds) || rounds < 1)
+    throw new CannotRun(`--rounds wants a whole number from 1, not "${values.rounds}"`);
   return {
     quick: values.quick,
     rounds,
@@ -79,7 +81,11 @@ function parse(args: string[]) {
   }
 }
 
-function choose<Name extends string>(flag: string, value: string | undefined, allowed: readonly Name[]): readonly Name[] {
+function choose<Name extends string>(
+  flag: string,
+  value: string | undefined,
+  allowed: readonly Name[],
+): readonly Name[] {
   if (value === undefined) return allowed;
   const chosen = value.split(",");
   const unknown = chosen.find((name) => !allowed.includes(name as Name));

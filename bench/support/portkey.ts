@@ -31,9 +31,14 @@ export function installPortkey(): void {
   };
   writeFileSync(join(folder, "package.json"), JSON.stringify(manifest, null, 2));
   try {
-    execFileSync("npm", ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], { cwd: folder, stdio: "inherit" });
+    execFileSync("npm", ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], {
+      cwd: folder,
+      stdio: "inherit",
+    });
   } catch {
-    throw new CannotRun("npm could not install @portkey-ai/gateway (the first run needs the registry). Leave it out with --only nginx,lair");
+    throw new CannotRun(
+      "npm could not install @portkey-ai/gateway (the first run needs the registry). Leave it out with --only nginx,lair",
+    );
   }
 }
 
@@ -54,6 +59,11 @@ export async function startPortkey(core: string, upstreamPort: number): Promise<
 
 export function portkeyVersions(): Record<string, string> {
   const versionOf = (name: string) =>
-    (JSON.parse(readFileSync(join(folder, "node_modules", name, "package.json"), "utf8")) as { version: string }).version;
-  return { portkey: versionOf("@portkey-ai/gateway"), "@hono/node-server": versionOf("@hono/node-server"), hono: versionOf("hono") };
+    (JSON.parse(readFileSync(join(folder, "node_modules", name, "package.json"), "utf8")) as { version: string })
+      .version;
+  return {
+    portkey: versionOf("@portkey-ai/gateway"),
+    "@hono/node-server": versionOf("@hono/node-server"),
+    hono: versionOf("hono"),
+  };
 }

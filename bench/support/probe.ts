@@ -4,7 +4,10 @@ import type { Upstream } from "./upstream.ts";
 
 interface Answer {
   readonly model?: string;
-  readonly choices?: readonly { readonly finish_reason?: string | null; readonly message?: { readonly content?: string } }[];
+  readonly choices?: readonly {
+    readonly finish_reason?: string | null;
+    readonly message?: { readonly content?: string };
+  }[];
 }
 
 /** Makes sure that a proxy really does its work before it is measured. Throws, saying what is wrong. */
@@ -16,10 +19,17 @@ export async function probe(proxy: Proxy, upstream: Upstream): Promise<void> {
   expectModel(proxy, answer);
   await upstream.setMode({ events: 5, gapMicroseconds: 0 });
   const text = await (await post(proxy, true)).text();
-  const data = text.split("\n\n").filter((event) => event.startsWith("data: ")).map((event) => event.slice(6));
+  const data = text
+    .split("\n\n")
+    .filter((event) => event.startsWith("data: "))
+    .map((event) => event.slice(6));
   expect(proxy, data.length === 9 && data.at(-1) === "[DONE]", text);
   const chunks = data.slice(0, -1).map((line) => JSON.parse(line) as Answer);
-  expect(proxy, chunks.some((chunk) => chunk.choices?.[0]?.finish_reason === "stop"), text);
+  expect(
+    proxy,
+    chunks.some((chunk) => chunk.choices?.[0]?.finish_reason === "stop"),
+    text,
+  );
   for (const chunk of chunks) expectModel(proxy, chunk);
   if (proxy.name !== "lair") return;
   const refused = await post({ ...proxy, headers: {} }, false);
@@ -38,5 +48,7 @@ function expectModel(proxy: Proxy, answer: Answer): void {
 
 function expect(proxy: Proxy, holds: boolean, seen: unknown): void {
   if (holds) return;
-  throw new Error(`${proxy.name} does not answer as it should: ${typeof seen === "string" ? seen : JSON.stringify(seen)}`);
+  throw new Error(
+    `${proxy.name} does not answer as it should: ${typeof seen === "string" ? seen : JSON.stringify(seen)}`,
+  );
 }

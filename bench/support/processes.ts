@@ -85,7 +85,9 @@ function processGroup(pid: string): number | undefined {
 
 /** Resident memory of processes together, in MB of 2^20 bytes. Pages that they share count once for each. */
 export function residentMegabytes(pids: readonly number[]): number {
-  const kilobytes = pids.map((pid) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0));
+  const kilobytes = pids.map((pid) =>
+    Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0),
+  );
   return kilobytes.reduce((sum, next) => sum + next, 0) / 1024;
 }
 
@@ -111,13 +113,20 @@ export async function until(what: string, seconds: number, check: () => Promise<
 
 /** The path of a program, or undefined. Debian keeps servers in `/usr/sbin`, which is not on everyone's PATH. */
 export function findProgram(name: string): string | undefined {
-  const found = spawnSync("sh", ["-c", `PATH="$PATH:/usr/sbin:/usr/local/sbin"; command -v ${name}`], { encoding: "utf8" });
+  const found = spawnSync("sh", ["-c", `PATH="$PATH:/usr/sbin:/usr/local/sbin"; command -v ${name}`], {
+    encoding: "utf8",
+  });
   return found.status === 0 ? found.stdout.trim() : undefined;
 }
 
 /** Throws `CannotRun` where the machine lacks what the bench needs. */
 export function requireTools(): void {
-  if (process.platform !== "linux") throw new CannotRun("the bench needs Linux: it pins processes to cores and reads /proc/<pid>/schedstat");
-  if (findProgram("taskset") === undefined) throw new CannotRun("taskset is missing; install util-linux (Debian: apt-get install util-linux)");
-  if (findProgram("cc") === undefined) throw new CannotRun("no C compiler: the mock upstream and the clients are C; Debian: apt-get install gcc libc6-dev");
+  if (process.platform !== "linux")
+    throw new CannotRun("the bench needs Linux: it pins processes to cores and reads /proc/<pid>/schedstat");
+  if (findProgram("taskset") === undefined)
+    throw new CannotRun("taskset is missing; install util-linux (Debian: apt-get install util-linux)");
+  if (findProgram("cc") === undefined)
+    throw new CannotRun(
+      "no C compiler: the mock upstream and the clients are C; Debian: apt-get install gcc libc6-dev",
+    );
 }

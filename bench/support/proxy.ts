@@ -20,7 +20,6 @@ export interface Proxy {
   stop(): Promise<void>;
 }
 
-
 /** A folder for one proxy's files, readable by the other user that nginx's worker may run as. */
 export function proxyFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), "lair-bench-"));
@@ -29,7 +28,12 @@ export function proxyFolder(): string {
 }
 
 /** Wraps a started program as a proxy, once it accepts connections. Throws with its log's place when it does not. */
-export async function proxyOf(child: ChildProcess, folder: string, log: string, facts: Omit<Proxy, "pids" | "cutLog" | "stop">): Promise<Proxy> {
+export async function proxyOf(
+  child: ChildProcess,
+  folder: string,
+  log: string,
+  facts: Omit<Proxy, "pids" | "cutLog" | "stop">,
+): Promise<Proxy> {
   await until(`${facts.name} ready (its log: ${log})`, 20, () => {
     if (child.exitCode !== null) throw new Error(`${facts.name} ended with status ${child.exitCode}; its log: ${log}`);
     return answers(facts.port);

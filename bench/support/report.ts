@@ -25,14 +25,22 @@ export function verdictTable(verdicts: readonly Verdict[]): string {
   const rows = verdicts.map(({ title, value, range, better, must, aim, unit, result }) => {
     const sign = better === "higher" ? "≥" : "≤";
     const spread = range === null || range[0] === range[1] ? "" : ` (${round(range[0])}–${round(range[1])})`;
-    return [title, value === null ? "-" : `${round(value)}${unit}${spread}`, `${sign} ${must}${unit}`, `${sign} ${aim}${unit}`, result];
+    return [
+      title,
+      value === null ? "-" : `${round(value)}${unit}${spread}`,
+      `${sign} ${must}${unit}`,
+      `${sign} ${aim}${unit}`,
+      result,
+    ];
   });
   return toTable(["goal", "reached", "must", "aim", "result"], rows);
 }
 
 function cell(values: readonly number[], decimals: number): string {
   if (values.length === 0) return "-";
-  const [low, middle, high] = [Math.min(...values), median(values), Math.max(...values)].map((value) => format(value, decimals));
+  const [low, middle, high] = [Math.min(...values), median(values), Math.max(...values)].map((value) =>
+    format(value, decimals),
+  );
   return low === high ? `${middle}` : `${middle} (${low}–${high})`;
 }
 
@@ -52,6 +60,7 @@ function format(value: number, decimals: number): string {
 function toTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [head, ...rows];
   const widths = head.map((_, column) => Math.max(3, ...all.map((row) => row[column]?.length ?? 0)));
-  const line = (cells: readonly string[]) => `| ${cells.map((text, column) => text.padEnd(widths[column]!)).join(" | ")} |`;
+  const line = (cells: readonly string[]) =>
+    `| ${cells.map((text, column) => text.padEnd(widths[column]!)).join(" | ")} |`;
   return [line(head), `|${widths.map((width) => "-".repeat(width + 2)).join("|")}|`, ...rows.map(line)].join("\n");
 }
