@@ -37,7 +37,7 @@ export async function answer(call: Call, provider: string, options: LiftOptions,
   if (call.signal.aborted) leave();
   call.signal.addEventListener("abort", leave);
   const sources = work.sources(controller.signal).map((source) => withProvider(source, provider));
-  const events = fanOut(sources, stop);
+  const events = fanOut(sources);
   if (work.stream) return streamReply(events, streamOptions(call, options, work, stop));
   try {
     return jsonReply(200, await whileHere(work.encodeReply(events), call.signal));

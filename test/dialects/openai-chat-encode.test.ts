@@ -118,6 +118,7 @@ test.each([
   [{}, true],
   [{ stream_options: { include_usage: true } }, true],
   [{ stream_options: null }, true],
+  [{ stream_options: {} }, true],
   [{ stream_options: { include_usage: false } }, false],
 ])("usage comes unless it is declined: %j", async (body, wanted) => {
   const { items } = await stream(asChoice([text("Hi"), finish()]), body);
