@@ -82,7 +82,7 @@ async function closeAll(providers: readonly Provider[]): Promise<void> {
 function buildProviders(config: Config, log: Log, env: NonNullable<RuntimeOptions["env"]>): Provider[] {
   const engine = new LlamaEngine("llama_cpp", { ...config.llama, demo: demoModel(config) }, log);
   const upstreams = Object.entries(config.providers).map(([name, entry]) => createProvider(name, toSettings(entry, config, env), { log }));
-  return [fromEngine(engine, { heartbeat: config.timeouts.heartbeat }), ...upstreams];
+  return [fromEngine(engine, { log }), ...upstreams];
 }
 
 function toSettings(entry: ProviderConfig, config: Config, env: NonNullable<RuntimeOptions["env"]>): ProviderSettings {

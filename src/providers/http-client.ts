@@ -1,16 +1,21 @@
-import { type Dispatcher, Pool, ProxyAgent } from "undici";
-import { type ByteSink, type ByteStream, collect } from "../core/bytes.ts";
+import type { ByteSink, ByteStream } from "../core/bytes.ts";
+import { collect } from "../core/bytes.ts";
 import type { Headers } from "../core/call.ts";
+import { HttpResponse, type ResponseHandler } from "../wire/http-response.ts";
+import { connect, type Connected, type Origin, toOrigin } from "./http-connect.ts";
 
 /** Why a request has no reply: `refused` nothing was sent, `broken` the connection ended, `timeout` ours ran out, `aborted` the caller left. */
 export type Failure = "refused" | "broken" | "timeout" | "aborted";
 
 export class HttpFailure extends Error {
   readonly failure: Failure;
-  constructor(failure: Failure, message: string, cause?: unknown) {
-    super(message, { cause });
+  /** The server had closed a kept connection before it could see the request: nothing is risked by another try. */
+  readonly stale: boolean;
+  constructor(failure: Failure, message: string, options: { cause?: unknown; stale?: boolean } = {}) {
+    super(message, { cause: options.cause });
     this.name = "HttpFailure";
     this.failure = failure;
+    this.stale = options.stale ?? false;
   }
 }
 
@@ -18,6 +23,7 @@ export interface HttpRequest {
   readonly method: "GET" | "POST" | "DELETE";
   /** Path with query. */
   readonly path: string;
+  /** Names in lower case; neither names nor values may hold line breaks. */
   readonly headers: Headers;
   readonly body: Buffer | string | null;
   readonly signal: AbortSignal;
@@ -36,64 +42,203 @@ export interface HttpReply {
 }
 
 export interface HttpClientOptions {
+  /** Scheme, host and port. */
   readonly origin: string;
-  /** Milliseconds for TCP and TLS. */
+  /** Milliseconds for TCP, a proxy's CONNECT and TLS together. */
   readonly connectTimeout: number;
-  /** URL of an HTTP proxy, CONNECT is used. */
+  /** URL of an HTTP proxy; user and password in it are sent to it. */
   readonly proxy?: string;
 }
 
-/**
- * Connections to one origin. The only door to undici.
- *
- * undici's own header and body timeouts (300 s each) are off: a slow model sends nothing while it reads a long prompt.
- * Idle connections are kept 4 s, for uvicorn closes its own after 5.
- */
+/** Idle connections are kept this long at most: uvicorn (vLLM, LMDeploy) closes its own after 5 s. */
+const longestIdle = 4000;
+const mostIdle = 256;
+
+/** Connections to one origin, HTTP/1.1, one request at a time on each. */
 export class HttpClient {
-  readonly #dispatcher: Dispatcher;
-  readonly #origin: string;
+  readonly #origin: Origin;
+  readonly #options: HttpClientOptions;
+  readonly #idle: Connection[] = [];
+  readonly #busy = new Set<Connection>();
 
   constructor(options: HttpClientOptions) {
-    const common = { headersTimeout: 0, bodyTimeout: 0, keepAliveTimeout: 4000, pipelining: 1, allowH2: false };
-    const connect = { timeout: options.connectTimeout };
-    this.#origin = options.origin;
-    this.#dispatcher =
-      options.proxy === undefined
-        ? new Pool(options.origin, { ...common, connect })
-        : new ProxyAgent({ ...common, uri: options.proxy, requestTls: connect, proxyTls: connect });
+    this.#options = options;
+    this.#origin = toOrigin(options.origin);
   }
 
   /** Resolves with the reply's head, whatever its status; throws `HttpFailure`. */
   send(request: HttpRequest): Promise<HttpReply> {
     return new Promise((resolve, reject) => {
       const exchange = new Exchange(request, resolve, reject);
-      if (request.signal.aborted) return exchange.cancel();
-      const { method, path, headers, body } = request;
-      this.#dispatcher.dispatch({ origin: this.#origin, method, path, headers, body }, exchange);
+      if (request.signal.aborted) return exchange.leave();
+      const kept = this.#takeIdle();
+      if (kept !== undefined) kept.run(exchange, this.#encode(request));
+      else this.#open(exchange, request);
     });
   }
 
-  async close(): Promise<void> {
-    await this.#dispatcher.destroy();
+  /** Cuts every connection. */
+  close(): Promise<void> {
+    for (const connection of [...this.#idle, ...this.#busy]) connection.destroy();
+    return Promise.resolve();
+  }
+
+  #open(exchange: Exchange, request: HttpRequest): void {
+    const connecting = connect(this.#origin, this.#options);
+    exchange.giveUp = () => connecting.cancel();
+    connecting.ready.then(
+      (connected) => {
+        if (exchange.over) return connected.socket.destroy();
+        const connection = new Connection(connected, (ended) => this.#put(ended), (gone) => this.#drop(gone));
+        this.#busy.add(connection);
+        connection.run(exchange, this.#encode(request));
+      },
+      (error: NodeJS.ErrnoException) => exchange.fail(new HttpFailure("refused", error.code ?? error.message, { cause: error })),
+    );
+  }
+
+  #takeIdle(): Connection | undefined {
+    for (let kept = this.#idle.pop(); kept !== undefined; kept = this.#idle.pop()) {
+      if (performance.now() - kept.idleSince < longestIdle) {
+        this.#busy.add(kept);
+        return kept;
+      }
+      kept.destroy();
+    }
+    return undefined;
+  }
+
+  #put(connection: Connection): void {
+    this.#busy.delete(connection);
+    this.#idle.push(connection);
+    if (this.#idle.length > mostIdle) this.#idle.shift()?.destroy();
+  }
+
+  #drop(connection: Connection): void {
+    this.#busy.delete(connection);
+    const at = this.#idle.indexOf(connection);
+    if (at !== -1) this.#idle.splice(at, 1);
+  }
+
+  /** Head and body. A short request is one string, which node writes without another buffer. */
+  #encode({ method, path, headers, body }: HttpRequest): { head: string; body: Buffer | null } {
+    let head = `${method} ${path} HTTP/1.1\r\nhost: ${this.#origin.host}\r\n`;
+    for (const name in headers) head += `${name}: ${headers[name]}\r\n`;
+    const bytes = typeof body === "string" ? Buffer.from(body) : body;
+    if (bytes !== null) head += `content-length: ${bytes.length}\r\n`;
+    else if (method === "POST") head += "content-length: 0\r\n";
+    head += "\r\n";
+    if (bytes === null || bytes.length > shortBody) return { head, body: bytes };
+    return { head: head + bytes.toString("latin1"), body: null };
   }
 }
 
-/** One request and its reply: undici's handler and the reply's body in one object, for an object more costs more here. */
-class Exchange implements HttpReply, ByteStream, Dispatcher.DispatchHandler {
+const shortBody = 8192;
+
+/** One connection, for one exchange after another. */
+class Connection implements ResponseHandler {
+  idleSince = 0;
+  readonly #connected: Connected;
+  readonly #onIdle: (connection: Connection) => void;
+  readonly #onGone: (connection: Connection) => void;
+  #exchange: Exchange | undefined;
+  #response: HttpResponse | undefined;
+  #used = false;
+
+  constructor(connected: Connected, onIdle: (connection: Connection) => void, onGone: (connection: Connection) => void) {
+    this.#connected = connected;
+    this.#onIdle = onIdle;
+    this.#onGone = onGone;
+    connected.onBytes = (bytes) => this.#take(bytes);
+    connected.socket.on("error", (error) => this.#ended(error));
+    connected.socket.on("end", () => this.#ended(undefined));
+    connected.socket.on("close", () => this.#ended(undefined));
+  }
+
+  run(exchange: Exchange, request: { head: string; body: Buffer | null }): void {
+    const { socket } = this.#connected;
+    this.#exchange = exchange;
+    this.#response = new HttpResponse(this);
+    exchange.giveUp = () => this.destroy();
+    exchange.flow = socket;
+    if (request.body === null) socket.write(request.head, "latin1");
+    else {
+      socket.cork();
+      socket.write(request.head, "latin1");
+      socket.write(request.body);
+      socket.uncork();
+    }
+  }
+
+  destroy(): void {
+    this.#exchange = undefined;
+    this.#connected.socket.destroy();
+    this.#onGone(this);
+  }
+
+  onHead(status: number, headers: Headers): void {
+    this.#exchange?.begin(status, headers);
+  }
+
+  onBody(piece: Buffer): void {
+    this.#exchange?.take(piece);
+  }
+
+  onEnd(reusable: boolean): void {
+    const exchange = this.#exchange;
+    this.#exchange = undefined;
+    this.#response = undefined;
+    const { socket } = this.#connected;
+    if (reusable && !socket.destroyed && exchange !== undefined && socket.writableLength === 0) {
+      this.#used = true;
+      this.idleSince = performance.now();
+      // A paused socket would hang the next request.
+      socket.resume();
+      this.#onIdle(this);
+    } else this.destroy();
+    exchange?.end();
+  }
+
+  onBroken(message: string): void {
+    const exchange = this.#exchange;
+    this.destroy();
+    exchange?.fail(new HttpFailure("broken", `this is no valid HTTP response: ${message}`));
+  }
+
+  #take(bytes: Buffer): void {
+    if (this.#response === undefined) this.destroy();
+    else this.#response.push(bytes);
+  }
+
+  #ended(error: NodeJS.ErrnoException | undefined): void {
+    const exchange = this.#exchange;
+    const response = this.#response;
+    if (exchange === undefined || response === undefined) return this.destroy();
+    if (error === undefined && !response.untouched) return response.close();
+    const stale = this.#used && response.untouched;
+    this.destroy();
+    exchange.fail(new HttpFailure("broken", error?.code ?? "closed without an answer", { cause: error, stale }));
+  }
+}
+
+/** One request and its reply: head, body and its reader in one object, for on the proxy path every object counts. */
+class Exchange implements HttpReply, ByteStream {
   status = 0;
   headers: Headers = {};
+  over = false;
+  /** Ends the connection, or the attempt at one. */
+  giveUp: () => void = () => undefined;
+  /** What to pause while the reader is full. */
+  flow: { pause(): unknown; resume(): unknown } | undefined;
   readonly #request: HttpRequest;
   readonly #resolve: (reply: HttpReply) => void;
   readonly #reject: (error: HttpFailure) => void;
-  #controller: Dispatcher.DispatchController | undefined;
-  #timer: NodeJS.Timeout | undefined;
   #sink: ByteSink | undefined;
   /** What came before `start`. */
   #early: Buffer[] = [];
-  #ended = false;
   #failed: HttpFailure | undefined;
-  #settled = false;
-  readonly #leave = (): void => this.#break(new HttpFailure("aborted", "the caller left"));
+  #timer: NodeJS.Timeout | undefined;
+  readonly #leave = (): void => this.leave();
 
   constructor(request: HttpRequest, resolve: (reply: HttpReply) => void, reject: (error: HttpFailure) => void) {
     this.#request = request;
@@ -107,105 +252,79 @@ class Exchange implements HttpReply, ByteStream, Dispatcher.DispatchHandler {
     return this;
   }
 
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    this.#controller = controller;
-    if (this.#failed !== undefined) controller.abort(this.#failed);
-  }
-
-  onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: Record<string, string | string[] | undefined>): void {
-    if (status < 200) return;
+  begin(status: number, headers: Headers): void {
     this.status = status;
-    for (const name in headers) {
-      const value = headers[name];
-      if (value !== undefined) this.headers[name] = typeof value === "string" ? value : value.join(", ");
-    }
-    clearTimeout(this.#timer);
+    this.headers = headers;
     this.#arm(this.#request.idleTimeout, "nothing more");
-    this.#settled = true;
     this.#resolve(this);
   }
 
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+  take(piece: Buffer): void {
     this.#timer?.refresh();
     if (this.#sink === undefined) {
-      // A small reply is whole before anybody can have started it; pausing at once would cost it a turn of the loop.
-      if (this.#early.push(chunk) >= 4) controller.pause();
-    } else if (!this.#sink.write(chunk)) controller.pause();
+      // Whoever asked has the head and will start soon; more than a few reads are not kept for one who does not.
+      if (this.#early.push(piece) >= 4) this.flow?.pause();
+    } else if (!this.#sink.write(piece)) this.flow?.pause();
   }
 
-  onResponseEnd(): void {
-    this.#ended = true;
+  end(): void {
+    if (this.over) return;
     this.#release();
     this.#sink?.end();
   }
 
-  onResponseError(_controller: Dispatcher.DispatchController | null, error: Error): void {
-    this.#fail(this.#failed ?? toFailure(error));
+  fail(failure: HttpFailure): void {
+    if (this.over) return;
+    this.#failed = failure;
+    this.#release();
+    if (this.status === 0) this.#reject(failure);
+    else this.#sink?.fail(failure);
+  }
+
+  leave(): void {
+    this.#abort(new HttpFailure("aborted", "the caller left"));
   }
 
   start(sink: ByteSink): void {
     this.#sink = sink;
-    for (const chunk of this.#early) sink.write(chunk);
+    for (const piece of this.#early) sink.write(piece);
     this.#early = [];
-    if (this.#ended) sink.end();
-    else if (this.#failed !== undefined) sink.fail(this.#failed);
-    else this.#controller?.resume();
+    if (this.#failed !== undefined) sink.fail(this.#failed);
+    else if (this.over) sink.end();
+    else this.flow?.resume();
   }
 
   resume(): void {
-    if (!this.#ended) this.#controller?.resume();
+    if (!this.over) this.flow?.resume();
   }
 
   cancel(): void {
-    // The sink asked for it, so it is told nothing more.
+    // The reader asked for it, so it is told nothing more.
     this.#sink = undefined;
-    this.#break(new HttpFailure("aborted", "the request was given up"));
+    this.#abort(new HttpFailure("aborted", "the request was given up"));
   }
 
   bytes(limit: number): Promise<Buffer> {
-    if (this.#ended && this.#early.length === 1) return Promise.resolve(this.#early[0] as Buffer);
+    if (this.over && this.#failed === undefined && this.#early.length === 1) return Promise.resolve(this.#early[0] as Buffer);
     return collect(this, limit, () => new HttpFailure("broken", `the reply is longer than ${limit} bytes`));
   }
 
   #arm(milliseconds: number, what: string): void {
-    if (milliseconds <= 0) {
-      this.#timer = undefined;
-      return;
-    }
-    this.#timer = setTimeout(() => {
-      this.#break(new HttpFailure("timeout", `${what} within ${milliseconds / 1000} s`));
-    }, milliseconds);
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (milliseconds <= 0) return;
+    this.#timer = setTimeout(() => this.#abort(new HttpFailure("timeout", `${what} within ${milliseconds / 1000} s`)), milliseconds);
   }
 
-  /** Ends the connection ourselves. */
-  #break(failure: HttpFailure): void {
-    if (this.#ended || this.#failed !== undefined) return;
-    this.#fail(failure);
-    this.#controller?.abort(failure);
-  }
-
-  #fail(failure: HttpFailure): void {
-    if (this.#ended || this.#failed !== undefined) return;
-    this.#failed = failure;
-    this.#release();
-    if (this.#settled) this.#sink?.fail(failure);
-    else this.#reject(failure);
+  #abort(failure: HttpFailure): void {
+    if (this.over) return;
+    this.fail(failure);
+    this.giveUp();
   }
 
   #release(): void {
+    this.over = true;
     clearTimeout(this.#timer);
     this.#request.signal.removeEventListener("abort", this.#leave);
   }
-}
-
-/** Codes with which not a byte of the request can have been taken. */
-const refusals = new Set([
-  "ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH", "UND_ERR_CONNECT_TIMEOUT", "ETIMEDOUT",
-  "CERT_HAS_EXPIRED", "DEPTH_ZERO_SELF_SIGNED_CERT", "SELF_SIGNED_CERT_IN_CHAIN", "UNABLE_TO_VERIFY_LEAF_SIGNATURE", "ERR_TLS_CERT_ALTNAME_INVALID",
-]);
-
-function toFailure(error: Error): HttpFailure {
-  const code = "code" in error && typeof error.code === "string" ? error.code : undefined;
-  const failure = code !== undefined && refusals.has(code) ? "refused" : "broken";
-  return new HttpFailure(failure, code === undefined ? error.message : `${code}`, error);
 }

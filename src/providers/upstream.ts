@@ -91,7 +91,7 @@ export class Upstream {
 
   async send(request: UpstreamRequest): Promise<UpstreamReply> {
     const untried = new Set(this.#hosts);
-    let replayed = false;
+    let stale = 0;
     for (;;) {
       const host = choose(untried);
       untried.delete(host);
@@ -103,10 +103,9 @@ export class Upstream {
       } catch (error) {
         if (!(error instanceof HttpFailure)) throw error;
         if (error.failure === "aborted" || error.failure === "timeout") throw this.#toApiError(error, host);
-        // A kept connection that the server has closed meanwhile: nothing came back, so once more on a fresh one.
-        if (error.failure === "broken" && untried.size === 0 && !replayed) untried.add(host);
+        // A kept connection that the server has closed meanwhile: it never saw the request. All kept ones may be such.
+        if (error.stale && stale++ < 10) untried.add(host);
         if (untried.size === 0) throw this.#toApiError(error, host);
-        replayed = true;
       }
     }
   }

@@ -112,20 +112,14 @@ export class ChatStream implements ByteStream, ByteSink {
       text = text.replace(emptyFinish, '"finish_reason":null');
       this.#finished = finishField.test(text);
     }
-    if (this.#finished) {
-      this.#counted ||= usageField.test(text);
-      const done = text.indexOf("data: [DONE]");
-      if (done !== -1) {
-        this.#events--;
-        this.#send(text.slice(0, done));
-        this.#complete();
-        return true;
-      }
-    } else if (text.includes("data: [DONE]")) {
-      this.#giveUp(`${this.#rules.provider} ended its stream without a finish reason`);
-      return true;
-    }
-    return this.#send(text);
+    if (this.#finished) this.#counted ||= usageField.test(text);
+    const done = text.indexOf("data: [DONE]");
+    if (done === -1) return this.#send(text);
+    this.#events--;
+    this.#send(text.slice(0, done));
+    if (this.#finished) this.#complete();
+    else this.#giveUp(`${this.#rules.provider} ended its stream without a finish reason`);
+    return true;
   }
 
   #rename(events: string): string {

@@ -100,6 +100,7 @@ describe("ChatStream", () => {
       const { line } = open();
       line.to.write(Buffer.from(chunk({ content: "half" }) + chunk({ content: " an answer" }, "") + last));
       line.to.end();
+      expect(events(line.text)[1]?.choices?.[0]?.delta.content).toBe(" an answer");
       expect(events(line.text).at(-1)?.error?.code).toBe("upstream_error");
       expect(line.text).not.toContain('"finish_reason":"');
     }
