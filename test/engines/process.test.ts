@@ -54,7 +54,7 @@ describe("the process of a model", () => {
 
   test("breaks off a prompt that nobody waits for, and keeps what it had read", async () => {
     const model = writeModel("slow.gguf", randomDecoder({ architecture: "llama", width: 256, contextLength: 8192 }));
-    const engine = startEngine({ model, maxSessions: 1, contextLength: 8192, ubatchSize: 32 });
+    const engine = startEngine({ model, maxSessions: 1, contextLength: 8192, ubatchSize: 64 });
     const leaving = new AbortController();
     const long = chatRequest("slow", "quick brown foxes ".repeat(300), { maxTokens: 1 });
     const stream = engine.chat(long, leaving.signal)[Symbol.asyncIterator]();

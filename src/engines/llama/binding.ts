@@ -467,7 +467,7 @@ export interface LlamaLibrary {
   allocate(bytes: number): NativeMemory;
   /** `length` floats at an address; valid until the next decode. */
   floats(address: bigint, length: number): Float32Array;
-  /** Address of shared memory, which neither V8 nor a garbage collection ever moves. */
+  /** Address of shared memory, which V8 never moves, and frees when nothing refers to the array's buffer any more. */
   addressOf(shared: Uint8Array<SharedArrayBuffer>): bigint;
   /** Address of a C function `bool(void *)` that says whether the byte at its argument is not 0; null if there is none. */
   readonly byteIsSet: bigint | null;

@@ -1,0 +1,70 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { GgufError, readGguf } from "../../src/engines/llama/gguf.ts";
+import { writeGguf } from "../../src/engines/llama/gguf-writer.ts";
+import { writeDemoModel } from "../../scripts/make-demo.ts";
+import { randomBert, randomDecoder } from "../support/gguf.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "lair-gguf-"));
+const path = join(folder, "model.gguf");
+let bytes: Buffer;
+
+beforeAll(() => {
+  writeGguf(path, randomDecoder({ architecture: "qwen2", contextLength: 2048, template: "{{ messages }}", vocabulary: 600 }));
+  bytes = readFileSync(path);
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe("the header of a GGUF file", () => {
+  test("tells what the model is", async () => {
+    expect(await readGguf(path)).toEqual({
+      architecture: "qwen2",
+      name: "qwen2-random",
+      contextLength: 2048,
+      template: "{{ messages }}",
+      pooling: null,
+      // 600 × 128 embeddings, a norm, and two layers of 2 norms, 4 attention matrices with biases, 3 of feed-forward.
+      parameters: 600 * 128 + 128 + 2 * (2 * 128 + 128 * (128 + 64 + 64 + 128) + 256 + 3 * 128 * 256),
+      shards: 1,
+    });
+    writeGguf(join(folder, "rank.gguf"), randomBert({ rank: true }));
+    expect(await readGguf(join(folder, "rank.gguf"))).toMatchObject({ architecture: "bert", pooling: 4, contextLength: 512 });
+  });
+
+  test("is refused with a reason wherever the file is cut off", async () => {
+    const cut = join(folder, "cut.gguf");
+    for (let length = 0; length < bytes.length; length += Math.ceil(bytes.length / 60)) {
+      writeFileSync(cut, bytes.subarray(0, length));
+      await expect(readGguf(cut), `${length} bytes`).rejects.toThrow(GgufError);
+    }
+  });
+
+  test("never takes the program down, whatever bytes it has", async () => {
+    const hostile = join(folder, "hostile.gguf");
+    let state = 42;
+    const random = (below: number): number => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      return state % below;
+    };
+    for (let round = 0; round < 150; round++) {
+      const damaged = Buffer.from(bytes);
+      const at = random(20_000);
+      // Lengths and counts are what hurts: eight bytes of 0xff somewhere in the header, or single flips.
+      if (round % 2 === 0) damaged.fill(0xff, at, at + 8);
+      else damaged[at] = random(256);
+      writeFileSync(hostile, damaged);
+      const outcome = await readGguf(hostile).catch((error: unknown) => error);
+      if (outcome instanceof Error) expect(outcome, `byte ${at}`).toBeInstanceOf(GgufError);
+    }
+  });
+});
+
+test("the demo model is small and comes out the same every time", () => {
+  const [first, second] = [join(folder, "demo1.gguf"), join(folder, "demo2.gguf")];
+  writeDemoModel(first);
+  writeDemoModel(second);
+  expect(readFileSync(first).equals(readFileSync(second))).toBe(true);
+  expect(readFileSync(first).length).toBeLessThan(1_000_000);
+});
