@@ -71,6 +71,14 @@ test("a completion keeps its stop strings too", async () => {
   expect(json.choices).toMatchObject([{ text: "one", finish_reason: "stop" }]);
 });
 
+test("a completion that ends without saying why is no complete answer", async () => {
+  const { provider } = await over({ reply: [{ text: "one" }] });
+  await expect(post(provider, "/v1/completions", { model, prompt: "x" })).rejects.toMatchObject({
+    status: 502,
+    code: "upstream_error",
+  });
+});
+
 test.each<[string | undefined, JsonObject]>([
   ["none", { reasoning_effort: undefined, chat_template_kwargs: { enable_thinking: false } }],
   ["minimal", { reasoning_effort: "low" }],

@@ -27,9 +27,7 @@ afterEach(async () => {
   await Promise.all(open.splice(0).map((close) => close()));
 });
 
-async function over(
-  options: FakeMnnOptions = {},
-): Promise<{
+async function over(options: FakeMnnOptions = {}): Promise<{
   server: FakeMnn;
   provider: Provider;
   chat: (body?: JsonObject, signal?: AbortSignal) => ReturnType<typeof post>;
@@ -127,7 +125,7 @@ test("stop strings and max_tokens are kept, and the answer is over at once for t
 
 test("one call at a time: the next one waits until the server is done, also with an answer that nobody reads", async () => {
   const { opened, open: letOn } = gate();
-  const { server, chat } = await over({
+  const { server, provider, chat } = await over({
     reply: (_, turn) =>
       turn === 0
         ? [{ text: "first" }, { wait: opened }, { text: " more" }, { finish: "stop" }]
@@ -139,6 +137,9 @@ test("one call at a time: the next one waits until the server is done, also with
   client.abort();
   await frames.return(undefined);
   const waiting = chat();
+  // Two round trips: a request that does not wait has arrived by then.
+  await provider.health();
+  await provider.health();
   expect(server.to("/v1/chat/completions")).toHaveLength(1);
   letOn();
   expect((await jsonOf(await waiting)).choices).toMatchObject([{ message: { content: "second" } }]);

@@ -6,6 +6,9 @@ import { patternTest } from "../../src/providers/offered-models.ts";
 import { StopScanner, stopAt } from "../../src/providers/stop-strings.ts";
 import { TagScanner } from "../../src/providers/tag-scanner.ts";
 
+import { waitFor } from "../../src/providers/wait.ts";
+import { gate } from "../support/fake-server.ts";
+
 describe("tool parameters for Ollama", () => {
   test("keep what its type knows, and tell the rest to the model", () => {
     const schema = {
@@ -130,23 +133,34 @@ test("patterns of model names: a star is any text, all else is itself", () => {
   expect(["qwen3:8b", "org/embed-?.v1", "org/embed-xav1", "my-qwen"].map(matches)).toEqual([true, true, false, false]);
 });
 
+test("who leaves stops waiting for what others still wait for", async () => {
+  const leaves = new AbortController();
+  const { opened, open } = gate();
+  const work = opened.then(() => "done");
+  const both = [waitFor(work, leaves.signal), waitFor(work, new AbortController().signal)];
+  leaves.abort();
+  await expect(both[0]).rejects.toMatchObject({ code: "client_closed_request" });
+  open();
+  expect(await both[1]).toBe("done");
+});
+
 test("a gate lets the waiting in by their order, and forgets who left", async () => {
-  const gate = new Gate(1);
+  const entry = new Gate(1);
   const never = new AbortController();
   const leaves = new AbortController();
   const order: string[] = [];
-  const first = await gate.enter(never.signal);
-  const second = gate.enter(leaves.signal);
-  const third = gate.enter(never.signal).then((leave) => {
+  const first = await entry.enter(never.signal);
+  const second = entry.enter(leaves.signal);
+  const third = entry.enter(never.signal).then((leave) => {
     order.push("third");
     leave();
   });
-  const fourth = gate.enter(never.signal).then(() => order.push("fourth"));
+  const fourth = entry.enter(never.signal).then(() => order.push("fourth"));
   leaves.abort();
   await expect(second).rejects.toMatchObject({ code: "client_closed_request" });
   first();
   first();
   await Promise.all([third, fourth]);
   expect(order).toEqual(["third", "fourth"]);
-  expect(gate.full).toBe(true);
+  expect(entry.full).toBe(true);
 });
