@@ -86,6 +86,16 @@ describe("the context length", () => {
     expect(server.loads).toEqual([{ model: "qwen3:8b", numCtx: 32768 }]);
   });
 
+  test("does not follow another client who loads the model with more", async () => {
+    const options = model({ trained: 262144 });
+    const { server, provider, chat } = await over(options);
+    await jsonOf(await chat());
+    for (const one of options.models ?? []) one.loaded = 65536;
+    await provider.models();
+    await jsonOf(await chat());
+    expect(server.to("/api/chat").map(({ body }) => numCtx(body))).toEqual([32768, 32768]);
+  });
+
   test("is asked for with overflow as an error, not as a silent loss", async () => {
     expect(await sentOf({}, {})).toMatchObject({ truncate: false, shift: false, stream: true });
   });
