@@ -88,6 +88,16 @@ function toolResults(body: JsonObject): number {
   return messagesOf(body).filter(({ role }) => role === "tool").length;
 }
 
+interface Setup {
+  /** As the runtime names it. */
+  readonly model: string;
+  /** Variables that configure the runtime. */
+  readonly env: Record<string, string>;
+  /** Models that the example does not name, as opencode is told of them. */
+  readonly models?: JsonObject;
+  readonly signal: AbortSignal;
+}
+
 interface Finished extends OpencodeRun {
   /** Every request that the runtime answered. */
   readonly requests: readonly { status: number; model?: string; end: string }[];
@@ -95,16 +105,8 @@ interface Finished extends OpencodeRun {
   readonly warnings: readonly string[];
 }
 
-/** Lets opencode do the task with a model of a runtime that is configured by these variables. */
-async function finish(
-  task: Task,
-  {
-    model,
-    env,
-    signal,
-    config = {},
-  }: { model: string; env: Record<string, string>; signal: AbortSignal; config?: JsonObject },
-): Promise<Finished> {
+/** Starts a runtime and lets opencode do the task with one of its models. */
+async function finish(task: Task, { model, env, models = {}, signal }: Setup): Promise<Finished> {
   const requests: { status: number; model?: string; end: string }[] = [];
   const warnings: string[] = [];
   const looping = new AbortController();
@@ -116,12 +118,12 @@ async function finish(
   };
   const log: Log = { debug() {}, info, warn, error: warn };
   const runtime = await startHere(task, env, log);
-  const provider: JsonObject = { options: { baseURL: `${runtime.url}/v1` }, ...config };
+  const local: JsonObject = { options: { baseURL: `${runtime.url}/v1` }, models };
   const run = await runOpencode({
     ...task,
     program: program as string,
     model: `local/${model}`,
-    config: { small_model: `local/${model}`, provider: { local: provider } },
+    config: { small_model: `local/${model}`, provider: { local } },
     env: { LOCAL_API_KEY: key },
     signal: AbortSignal.any([signal, looping.signal]),
   });
@@ -150,7 +152,6 @@ function expectDone(task: Task, run: Finished, complaints: unknown[] = []): void
   expect(run.texts.at(-1)).toBe(`DONE ${task.token}`);
   expect(run.code).toBe(0);
   expect(run.steps.map(({ reason }) => reason)).toEqual(["tool-calls", "tool-calls", "stop"]);
-  expect(run.warnings).toEqual([]);
 }
 
 describe("the real opencode reads a file and writes another", () => {
@@ -163,6 +164,7 @@ describe("the real opencode reads a file and writes another", () => {
     const run = await finish(task, { model: "ollama:qwen3:8b", env: { OLLAMA_HOST: ollama.url }, signal });
 
     expectDone(task, run);
+    expect(run.warnings).toEqual([]);
     expect(run.requests).toHaveLength(4);
     expect(
       run.requests.every(
@@ -215,7 +217,7 @@ describe("the real opencode reads a file and writes another", () => {
 
       expectDone(task, run, [expect.stringMatching(/stream error.*broke the connection/)]);
       const asked = vllm.to("/v1/chat/completions").map(({ body }) => body);
-      // The first tells that it is to be asked again; one more is the repetition.
+      // The title, three turns and one repetition.
       expect(asked).toHaveLength(5);
       expect(asked.every(({ model }) => model === "Qwen/Qwen3-8B")).toBe(true);
     },
@@ -235,15 +237,21 @@ describe("the real opencode reads a file and writes another", () => {
     });
     const id = "llama_cpp:copyist";
     // Its vocabulary has little more than single bytes: opencode's prompt of 31 kB is 31,000 tokens.
-    const limits: JsonObject = { models: { [id]: { tool_call: true, limit: { context: 65536, output: 4096 } } } };
+    const models: JsonObject = { [id]: { tool_call: true, limit: { context: 65536, output: 4096 } } };
+    // So small a model gains nothing by a GPU, and a second thread where cores are scarce costs it more than it gives.
+    const env = {
+      LLAMA_CPP_MODEL: file,
+      LLAMA_CPP_N_CTX: "65536",
+      LLAMA_CPP_N_GPU_LAYERS: "0",
+      LLAMA_CPP_N_THREADS: "1",
+    };
 
-    // A GPU would only make so small a model slower.
-    const env = { LLAMA_CPP_MODEL: file, LLAMA_CPP_N_CTX: "65536", LLAMA_CPP_N_GPU_LAYERS: "0" };
-
-    const run = await finish(task, { model: id, env, signal, config: limits });
+    const run = await finish(task, { model: id, env, models, signal });
 
     expectDone(task, run);
-    expect(run.requests).toHaveLength(4);
+    expect(run.warnings).toEqual([]);
+    // opencode does not wait for the title.
+    expect(run.requests.length).toBeLessThanOrEqual(4);
     // Each turn computes what is new in it, not the 31,000 tokens before.
     for (const { promptTokens, cachedTokens } of run.steps.slice(1))
       expect(promptTokens - cachedTokens).toBeLessThan(1000);
