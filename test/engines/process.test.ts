@@ -69,6 +69,24 @@ describe("the process of a model", () => {
     expect(cachedTokens).toBeLessThan(promptTokens - 1);
   });
 
+  test("goes on with one stream as if nothing were, while another's prompt is broken off", async () => {
+    const model = writeModel("pair.gguf", randomDecoder({ architecture: "llama", width: 256, contextLength: 8192 }));
+    const engine = startEngine({ model, maxSessions: 2, contextLength: 8192 });
+    const request = chatRequest("pair", "Tell me a story", { ...neverEnds, maxTokens: 120 });
+    const alone = await readAnswer(engine.chat(request, never));
+    const beside = readAnswer(engine.chat(request, never));
+    for (let round = 0; round < 4; round++) {
+      const leaving = new AbortController();
+      const other = engine.chat(chatRequest("pair", `${round} quick brown foxes `.repeat(300)), leaving.signal)[Symbol.asyncIterator]();
+      await upTo(other, "progress");
+      leaving.abort();
+      await expect(upTo(other, "finish")).rejects.toMatchObject({ code: "client_closed_request" });
+    }
+    const { text, usage } = await beside;
+    expect(text).toBe(alone.text);
+    expect(usage?.completionTokens).toBe(120);
+  });
+
   test("does not come up on a corrupt file; the message names the file and the cause, and the program lives on", async () => {
     const good = writeModel("good.gguf", scriptedModel({ scripts: [{ after: "\n", say: "Fine." }] }));
     const cases: [name: string, path: string, cause: RegExp][] = [];

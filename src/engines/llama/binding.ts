@@ -102,27 +102,17 @@ export interface LlamaFunctions {
   llama_model_n_ctx_train(model: ModelHandle): number;
   llama_model_n_embd_out(model: ModelHandle): number;
   llama_model_n_cls_out(model: ModelHandle): number;
-  llama_model_n_layer(model: ModelHandle): number;
-  llama_model_n_params(model: ModelHandle): number | bigint;
-  llama_model_size(model: ModelHandle): number | bigint;
   llama_model_desc(model: ModelHandle, buffer: Uint8Array, size: number): number;
   llama_model_meta_val_str(model: ModelHandle, key: string, buffer: Uint8Array, size: number): number;
   llama_model_has_decoder(model: ModelHandle): boolean;
-  llama_model_is_recurrent(model: ModelHandle): boolean;
-  llama_model_is_hybrid(model: ModelHandle): boolean;
-  llama_model_n_swa(model: ModelHandle): number;
   llama_model_chat_template(model: ModelHandle, name: string | null): string | null;
   llama_init_from_model(model: ModelHandle, params: ContextParams): ContextHandle | null;
   llama_free(context: ContextHandle): void;
   llama_n_ctx_seq(context: ContextHandle): number;
   llama_n_batch(context: ContextHandle): number;
-  llama_n_ubatch(context: ContextHandle): number;
-  llama_pooling_type(context: ContextHandle): number;
   llama_get_memory(context: ContextHandle): MemoryHandle | null;
   llama_memory_clear(memory: MemoryHandle, data: boolean): void;
   llama_memory_seq_rm(memory: MemoryHandle, sequence: number, from: number, to: number): boolean;
-  llama_memory_seq_cp(memory: MemoryHandle, source: number, target: number, from: number, to: number): void;
-  llama_memory_seq_pos_min(memory: MemoryHandle, sequence: number): number;
   llama_memory_seq_pos_max(memory: MemoryHandle, sequence: number): number;
   llama_decode(context: ContextHandle, batch: BatchStruct): number;
   llama_get_logits_ith(context: ContextHandle, index: number): bigint | null;
@@ -211,33 +201,20 @@ const prototypes: Record<keyof LlamaFunctions, readonly [Library, string]> = {
   llama_model_n_ctx_train: ["llama", "int32_t llama_model_n_ctx_train(void *model)"],
   llama_model_n_embd_out: ["llama", "int32_t llama_model_n_embd_out(void *model)"],
   llama_model_n_cls_out: ["llama", "uint32_t llama_model_n_cls_out(void *model)"],
-  llama_model_n_layer: ["llama", "int32_t llama_model_n_layer(void *model)"],
-  llama_model_n_params: ["llama", "uint64_t llama_model_n_params(void *model)"],
-  llama_model_size: ["llama", "uint64_t llama_model_size(void *model)"],
   llama_model_desc: ["llama", "int32_t llama_model_desc(void *model, uint8_t *buf, size_t buf_size)"],
   llama_model_meta_val_str: [
     "llama",
     "int32_t llama_model_meta_val_str(void *model, const char *key, uint8_t *buf, size_t buf_size)",
   ],
   llama_model_has_decoder: ["llama", "bool llama_model_has_decoder(void *model)"],
-  llama_model_is_recurrent: ["llama", "bool llama_model_is_recurrent(void *model)"],
-  llama_model_is_hybrid: ["llama", "bool llama_model_is_hybrid(void *model)"],
-  llama_model_n_swa: ["llama", "int32_t llama_model_n_swa(void *model)"],
   llama_model_chat_template: ["llama", "const char *llama_model_chat_template(void *model, const char *name)"],
   llama_init_from_model: ["llama", "void *llama_init_from_model(void *model, llama_context_params params)"],
   llama_free: ["llama", "void llama_free(void *ctx)"],
   llama_n_ctx_seq: ["llama", "uint32_t llama_n_ctx_seq(void *ctx)"],
   llama_n_batch: ["llama", "uint32_t llama_n_batch(void *ctx)"],
-  llama_n_ubatch: ["llama", "uint32_t llama_n_ubatch(void *ctx)"],
-  llama_pooling_type: ["llama", "int llama_pooling_type(void *ctx)"],
   llama_get_memory: ["llama", "void *llama_get_memory(void *ctx)"],
   llama_memory_clear: ["llama", "void llama_memory_clear(void *mem, bool data)"],
   llama_memory_seq_rm: ["llama", "bool llama_memory_seq_rm(void *mem, int32_t seq_id, int32_t p0, int32_t p1)"],
-  llama_memory_seq_cp: [
-    "llama",
-    "void llama_memory_seq_cp(void *mem, int32_t seq_id_src, int32_t seq_id_dst, int32_t p0, int32_t p1)",
-  ],
-  llama_memory_seq_pos_min: ["llama", "int32_t llama_memory_seq_pos_min(void *mem, int32_t seq_id)"],
   llama_memory_seq_pos_max: ["llama", "int32_t llama_memory_seq_pos_max(void *mem, int32_t seq_id)"],
   llama_decode: ["llama", "int32_t llama_decode(void *ctx, llama_batch batch)"],
   llama_get_logits_ith: ["llama", "void *llama_get_logits_ith(void *ctx, int32_t i)"],

@@ -198,5 +198,7 @@ function send(message: ChildMessage): void {
 
 const model = new ModelProcess();
 process.on("message", (message) => model.receive(message as ParentMessage));
+// A signal to the whole group (Ctrl-C, systemd) is for the parent, which lets running answers end.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined);
 // Without a parent nobody is left to answer. The worker may sit in a call that does not return for seconds.
 process.on("disconnect", () => process.kill(process.pid, "SIGKILL"));

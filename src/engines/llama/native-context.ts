@@ -15,7 +15,7 @@ export interface Row {
 
 /**
  * A context of llama.cpp behind checks: whatever `ffi.md` found to end the process (a batch too large, a row without
- * logits, a token or sequence out of range, a copy of part of a sequence) throws here instead.
+ * logits, a token or sequence out of range, a freed context) throws here instead.
  */
 export class NativeContext {
   readonly model: NativeModel;
@@ -103,14 +103,6 @@ export class NativeContext {
     if (functions.llama_memory_seq_rm(this.#memory, sequence, length, -1)) return true;
     functions.llama_memory_seq_rm(this.#memory, sequence, -1, -1);
     return false;
-  }
-
-  /** Copies a whole sequence over another; a part of one would end the process. */
-  copySequence(source: number, target: number): void {
-    if (this.#memory === null || source === target) return;
-    const { functions } = this.model.library;
-    functions.llama_memory_seq_rm(this.#memory, target, -1, -1);
-    functions.llama_memory_seq_cp(this.#memory, source, target, -1, -1);
   }
 
   /** Tokens of a sequence that the memory holds. */

@@ -74,12 +74,6 @@ export class NativeModel {
     return this.library.functions.llama_model_has_decoder(this.handle);
   }
 
-  /** Whether a part of a sequence can be taken back; recurrent, hybrid and sliding-window memories cannot. */
-  get rewinds(): boolean {
-    const { functions } = this.library;
-    return !functions.llama_model_is_recurrent(this.handle) && !functions.llama_model_is_hybrid(this.handle);
-  }
-
   get chatTemplate(): string | null {
     return this.library.functions.llama_model_chat_template(this.handle, null);
   }

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { ChatRequest, Tool } from "../../core/chat.ts";
 import { ApiError } from "../../core/errors.ts";
-import { GrammarBuilder } from "../grammar/json-schema.ts";
+import { GrammarBuilder, type GrammarOptions } from "../grammar/json-schema.ts";
 import { addToolCalls } from "../grammar/tool-calls.ts";
 import { type Family, detectFamily } from "../parsers/families.ts";
 import { textParser } from "../parsers/parser.ts";
@@ -42,7 +42,7 @@ export class Prompts {
     const tools = request.toolChoice === "none" ? [] : [...request.tools];
     const prompt = this.#render(request, tools);
     const opened = /<think>\s*$/.test(prompt);
-    const builder = new GrammarBuilder({ strict: isStrict(request), param: "response_format" });
+    const builder = new GrammarBuilder(grammarOptions(request));
     const grammar = this.#grammar(request, { tools, opened, builder });
     const newId = (): string => `call_${randomBytes(12).toString("hex")}`;
     const inner = tools.length === 0 ? textParser() : this.#family.createParser({ tools, newId });
@@ -99,8 +99,10 @@ export class Prompts {
   }
 }
 
-function isStrict(request: ChatRequest): boolean {
-  return request.responseFormat.type === "json-schema" && request.responseFormat.strict === true;
+function grammarOptions(request: ChatRequest): GrammarOptions {
+  const format = request.responseFormat;
+  if (format.type === "json-schema") return { strict: format.strict === true, param: "response_format" };
+  return { strict: request.tools.some((tool) => tool.strict === true), param: "tools" };
 }
 
 /** The tools of which one must be called; null when the model may choose not to. */

@@ -263,6 +263,7 @@ export class Supervisor {
     if (failed?.reason === "library") return new ApiError("unsupported_capability", failed.message);
     if (failed?.reason === "memory") return new ApiError("insufficient_memory", `${failed.message} for ${file}${because}; set a smaller context length`);
     if (failed !== null) return new ApiError("invalid_model_file", `cannot load the model file ${file}${because}`);
+    if (end.code === 70) return new ApiError("engine_crashed", `the process of ${file} failed${because}`);
     const how = end.signal === null ? `with exit code ${end.code}` : `by ${end.signal}`;
     if (before === "starting") {
       // The kernel kills what takes too much; llama.cpp aborts on a file that it does not survive.

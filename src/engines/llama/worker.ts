@@ -44,14 +44,18 @@ async function open(start: WorkerStart, send: (event: WorkerEvent) => void): Pro
   const { settings } = start;
   const library = await (settings.library === null ? loadLibrary() : loadLibrary(settings.library));
   warnOfDevices(library, settings, send);
-  let last = -1;
+  let last = -10;
   const model = NativeModel.load(library, settings, (fraction) => {
     const permille = Math.floor(fraction * 1000);
-    if (permille === last) return;
+    if (permille < last + 10 && permille < 1000) return;
     last = permille;
     send({ type: "loading", permille });
   });
   const contextLength = effectiveContextLength(settings.contextLength, model.trainedContext);
+  if (settings.contextLength !== null && settings.contextLength > contextLength) {
+    const message = `the context length is ${contextLength}, not ${settings.contextLength}: the model was trained for no more`;
+    send({ type: "warning", message });
+  }
   const use = readUse(model);
   const about = describe(model, { contextLength, use });
   if (use !== "chat") {
@@ -81,13 +85,15 @@ function openContext(model: NativeModel, start: WorkerStart, contextLength: numb
     params.abort_callback_data = library.addressOf(new Uint8Array(start.interrupt));
   }
   const context = new NativeContext(model, params);
+  if (context.sequenceLength < contextLength) throw new ModelError("memory", `llama.cpp gave a context of ${context.sequenceLength} tokens only`);
   const pool = library.createThreadPool(Math.max(settings.threads, settings.threadsBatch));
   if (pool !== null) library.functions.llama_attach_threadpool(context.handle, pool, pool);
   return context;
 }
 
 function warnOfDevices(library: LlamaLibrary, settings: WorkerSettings, send: (event: WorkerEvent) => void): void {
-  const wantsGpu = settings.gpuLayers === "all" || (typeof settings.gpuLayers === "number" && settings.gpuLayers > 0);
+  // "all" is what everybody has who did not choose; a number was meant.
+  const wantsGpu = typeof settings.gpuLayers === "number" && settings.gpuLayers > 0;
   if (wantsGpu && !library.functions.llama_supports_gpu_offload()) {
     const message = `gpuLayers is ${settings.gpuLayers}, but llama.cpp found no GPU: the model runs on the CPU`;
     send({ type: "warning", message });
