@@ -5,24 +5,29 @@ import { type FakeServer, gate, type Script } from "../support/fake-server.ts";
 import { expectValid } from "../support/openai-spec.ts";
 import { chunksOf, framesOf, jsonOf, post, readChat, requestedName } from "./calls.ts";
 
-/** What the suite needs to know of a kind of provider. */
-export interface ContractSetup {
-  /** A model that the server has. */
+/** A provider whose model answers "Hello" to everything. */
+export interface ProviderSetup {
   readonly model: string;
+  /** Called for each test; the suite closes what it gives. */
+  start(): Promise<{ provider: Provider; close?: () => Promise<unknown> }>;
+  /** Whatever model is named is served (MNN, llama-server). */
+  readonly servesAnyModel?: boolean;
+  /** A prompt that is too long for the model; absent where the server does not tell. */
+  readonly tooLong?: string;
+}
+
+/** What the suite needs to know of a kind of upstream and its fake. */
+export interface UpstreamSetup extends Omit<ProviderSetup, "start"> {
   /** Path of chats at the server. */
   readonly chatPath: string;
   startServer(reply?: Script): Promise<FakeServer>;
   provider(urls: string[]): Provider;
-  /** The server serves whatever model is named (MNN, llama-server). */
-  readonly servesAnyModel?: boolean;
   /** The server cannot be told to stop: it stays busy until it is done (MNN). */
   readonly cannotAbort?: boolean;
   /** At its length limit the server ends the stream and says nothing (MNN). */
   readonly silentLimit?: boolean;
   /** What makes the model write a tool call, in the server's own way. */
   readonly callSteps: (name: string, args: JsonObject) => Script;
-  /** The prompt that is too long for the model; absent where the server does not tell. */
-  readonly tooLong?: string;
 }
 
 const tools = ["weather", "time"].map((name) => ({
@@ -34,9 +39,123 @@ const tools = ["weather", "time"].map((name) => ({
   },
 }));
 
-/** What every kind of provider keeps, whatever its server does. */
-export function providerContract(name: string, setup: ContractSetup): void {
+/** What every kind of provider keeps, embedded or not. */
+export function providerContract(name: string, setup: ProviderSetup): void {
   describe(`${name} keeps the contract of providers:`, () => {
+    const open: (() => Promise<unknown>)[] = [];
+    afterEach(async () => {
+      await Promise.all(open.splice(0).map((close) => close()));
+    });
+
+    const begin = async (): Promise<{ provider: Provider; ask: (body?: JsonObject) => ReturnType<typeof post> }> => {
+      const { provider, close } = await setup.start();
+      open.push(() => provider.close());
+      if (close !== undefined) open.push(close);
+      const base = { model: setup.model, messages: [{ role: "user", content: "Hi" }] };
+      return { provider, ask: (body = {}) => post(provider, "/v1/chat/completions", { ...base, ...body }) };
+    };
+
+    test("a chat is answered as OpenAI's JSON, under the name that the client used", async () => {
+      const { provider, ask } = await begin();
+      const reply = await ask();
+      const json = (await jsonOf(reply)) as JsonObject & {
+        choices: { message: JsonObject; finish_reason: string }[];
+        usage: JsonObject;
+      };
+      expect(reply.status).toBe(200);
+      expectValid("CreateChatCompletionResponse", json);
+      expect(json.model).toBe(requestedName(provider, setup.model));
+      expect(json.choices[0]?.message.content).toBe("Hello");
+      expect(json.choices[0]?.finish_reason).toBe("stop");
+      expect(json.usage.prompt_tokens).toBeGreaterThan(0);
+      expect(json.usage.completion_tokens).toBeGreaterThan(0);
+    });
+
+    test("a chat is streamed as OpenAI's chunks, with a finish reason, usage and [DONE]", async () => {
+      const { provider, ask } = await begin();
+      const said = await readChat(await ask({ stream: true }));
+      for (const chunk of said.chunks) expectValid("CreateChatCompletionStreamResponse", chunk);
+      expect([said.text, said.finish, said.error, said.done]).toEqual(["Hello", "stop", undefined, true]);
+      expect(said.usage?.prompt_tokens).toBeGreaterThan(0);
+      expect([...said.models]).toEqual([requestedName(provider, setup.model)]);
+    });
+
+    test("unknown fields of a request do no harm", async () => {
+      const { ask } = await begin();
+      const reply = await ask({
+        store: false,
+        metadata: { a: "b" },
+        prompt_cache_key: "x",
+        verbosity: "low",
+        service_tier: "auto",
+      });
+      expect(reply.status).toBe(200);
+    });
+
+    test.each<[string, JsonObject]>([
+      ["without messages", { messages: undefined }],
+      [
+        "with an image that is none",
+        {
+          messages: [
+            { role: "user", content: [{ type: "image_url", image_url: { url: "data:image/png;base64,!!!" } }] },
+          ],
+        },
+      ],
+    ])("a request %s is the client's fault", async (_, body) => {
+      const { ask } = await begin();
+      expect(await refusal(ask(body))).toMatchObject({ status: 400 });
+    });
+
+    test("the server's models are listed", async () => {
+      const { provider } = await begin();
+      expect((await provider.models()).map((model) => model.id)).toContain(setup.model);
+      expect(await provider.health()).toMatchObject({ ok: true });
+    });
+
+    test.runIf(setup.servesAnyModel !== true)("a model that the server does not have is not found", async () => {
+      const { ask } = await begin();
+      expect(await refusal(ask({ model: "no/such:model" }))).toMatchObject({
+        status: 404,
+        code: "model_not_found",
+        provider: name,
+      });
+    });
+
+    test.runIf(setup.tooLong !== undefined)(
+      "a prompt that is too long is refused before the stream, in the words that clients know",
+      async () => {
+        const { ask } = await begin();
+        const error = (await refusal(
+          ask({ stream: true, messages: [{ role: "user", content: setup.tooLong ?? "" }] }),
+        )) as Error;
+        expect(error).toMatchObject({ status: 400, code: "context_length_exceeded", param: "messages" });
+        expect(error.message).toMatch(
+          /^This model's maximum context length is \d+ tokens\. However, your messages resulted in \d+ tokens\.$/,
+        );
+      },
+    );
+  });
+}
+
+/** The failure of a call that must fail. */
+async function refusal(reply: Promise<unknown>): Promise<unknown> {
+  return reply.then(
+    () => "no failure",
+    (error: unknown) => error,
+  );
+}
+
+/** What every kind of upstream keeps besides, whatever its server does. */
+export function upstreamContract(name: string, setup: UpstreamSetup): void {
+  providerContract(name, {
+    ...setup,
+    start: async () => {
+      const server = await setup.startServer();
+      return { provider: setup.provider([server.url]), close: () => server.close() };
+    },
+  });
+  describe(`${name} keeps the contract of upstreams:`, () => {
     const open: (() => Promise<unknown>)[] = [];
     afterEach(async () => {
       await Promise.all(open.splice(0).map((close) => close()));
@@ -64,36 +183,6 @@ export function providerContract(name: string, setup: ContractSetup): void {
         );
       return { provider, server, ask };
     };
-    const refusal = async (reply: Promise<unknown>): Promise<unknown> =>
-      reply.then(
-        () => "no failure",
-        (error: unknown) => error,
-      );
-
-    test("a chat is answered as OpenAI's JSON, under the name that the client used", async () => {
-      const { provider, ask } = await over();
-      const reply = await ask();
-      const json = (await jsonOf(reply)) as JsonObject & {
-        choices: { message: JsonObject; finish_reason: string }[];
-        usage: JsonObject;
-      };
-      expect(reply.status).toBe(200);
-      expectValid("CreateChatCompletionResponse", json);
-      expect(json.model).toBe(requestedName(provider, setup.model));
-      expect(json.choices[0]?.message.content).toBe("Hello");
-      expect(json.choices[0]?.finish_reason).toBe("stop");
-      expect(json.usage.prompt_tokens).toBeGreaterThan(0);
-      expect(json.usage.completion_tokens).toBeGreaterThan(0);
-    });
-
-    test("a chat is streamed as OpenAI's chunks, with a finish reason, usage and [DONE]", async () => {
-      const { provider, ask } = await over();
-      const said = await readChat(await ask({ stream: true }));
-      for (const chunk of said.chunks) expectValid("CreateChatCompletionStreamResponse", chunk);
-      expect([said.text, said.finish, said.error, said.done]).toEqual(["Hello", "stop", undefined, true]);
-      expect(said.usage?.prompt_tokens).toBeGreaterThan(0);
-      expect([...said.models]).toEqual([requestedName(provider, setup.model)]);
-    });
 
     test("a stream comes as it is generated", async () => {
       const { opened, open: letOn } = gate();
@@ -122,33 +211,6 @@ export function providerContract(name: string, setup: ContractSetup): void {
       expect(delta).toMatchObject({ reasoning_content: "hmm", reasoning: "hmm" });
     });
 
-    test("unknown fields of a request do no harm", async () => {
-      const { ask } = await over();
-      const reply = await ask({
-        store: false,
-        metadata: { a: "b" },
-        prompt_cache_key: "x",
-        verbosity: "low",
-        service_tier: "auto",
-      });
-      expect(reply.status).toBe(200);
-    });
-
-    test.each<[string, JsonObject]>([
-      ["without messages", { messages: undefined }],
-      [
-        "with an image that is none",
-        {
-          messages: [
-            { role: "user", content: [{ type: "image_url", image_url: { url: "data:image/png;base64,!!!" } }] },
-          ],
-        },
-      ],
-    ])("a request %s is the client's fault", async (_, body) => {
-      const { ask } = await over();
-      expect(await refusal(ask(body))).toMatchObject({ status: 400 });
-    });
-
     test("a prompt that is read for six minutes is waited for, and the client's stream kept alive", async () => {
       const { opened, open: letOn } = gate();
       const { server, ask } = await over([{ wait: opened }, { text: "at last" }, { finish: "stop" }]);
@@ -170,35 +232,6 @@ export function providerContract(name: string, setup: ContractSetup): void {
         vi.useRealTimers();
       }
     });
-
-    test("the server's models are listed", async () => {
-      const { provider } = await over();
-      expect((await provider.models()).map((model) => model.id)).toContain(setup.model);
-      expect(await provider.health()).toMatchObject({ ok: true });
-    });
-
-    test.runIf(setup.servesAnyModel !== true)("a model that the server does not have is not found", async () => {
-      const { ask } = await over();
-      expect(await refusal(ask({ model: "no/such:model" }))).toMatchObject({
-        status: 404,
-        code: "model_not_found",
-        provider: name,
-      });
-    });
-
-    test.runIf(setup.tooLong !== undefined)(
-      "a prompt that is too long is refused before the stream, in the words that clients know",
-      async () => {
-        const { ask } = await over();
-        const error = (await refusal(
-          ask({ stream: true, messages: [{ role: "user", content: setup.tooLong ?? "" }] }),
-        )) as Error;
-        expect(error).toMatchObject({ status: 400, code: "context_length_exceeded", param: "messages" });
-        expect(error.message).toMatch(
-          /^This model's maximum context length is \d+ tokens\. However, your messages resulted in \d+ tokens\.$/,
-        );
-      },
-    );
 
     test("a failure before the first token is a status, also of a stream", async () => {
       const { ask } = await over([{ status: 500, body: { error: "CUDA error: device lost" } }]);

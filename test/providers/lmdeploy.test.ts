@@ -4,11 +4,11 @@ import type { Provider } from "../../src/core/provider.ts";
 import { type FakeLmDeployOptions, startFakeLmDeploy } from "../support/fake-lmdeploy.ts";
 import { type FakeServer, gate } from "../support/fake-server.ts";
 import { jsonOf, post, providerOf, readChat } from "./calls.ts";
-import { providerContract } from "./contract.ts";
+import { upstreamContract } from "./contract.ts";
 
 const model = "internlm/internlm3-8b";
 
-providerContract("lmdeploy", {
+upstreamContract("lmdeploy", {
   model,
   chatPath: "/v1/chat/completions",
   startServer: (reply) => startFakeLmDeploy(reply === undefined ? {} : { reply }),

@@ -4,9 +4,9 @@ import type { Provider } from "../../src/core/provider.ts";
 import { type FakeMnn, type FakeMnnOptions, startFakeMnn } from "../support/fake-mnn.ts";
 import { gate } from "../support/fake-server.ts";
 import { framesOf, jsonOf, post, providerOf, readChat } from "./calls.ts";
-import { providerContract } from "./contract.ts";
+import { upstreamContract } from "./contract.ts";
 
-providerContract("mnn", {
+upstreamContract("mnn", {
   model: "default",
   chatPath: "/v1/chat/completions",
   startServer: (reply) => startFakeMnn(reply === undefined ? {} : { reply }),

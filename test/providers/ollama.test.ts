@@ -4,9 +4,9 @@ import type { Provider } from "../../src/core/provider.ts";
 import type { ProviderSettings } from "../../src/providers/settings.ts";
 import { type FakeOllama, type FakeOllamaOptions, startFakeOllama } from "../support/fake-ollama.ts";
 import { jsonOf, post, providerOf, readChat } from "./calls.ts";
-import { providerContract } from "./contract.ts";
+import { upstreamContract } from "./contract.ts";
 
-providerContract("ollama", {
+upstreamContract("ollama", {
   model: "qwen3:8b",
   chatPath: "/api/chat",
   startServer: (reply) => startFakeOllama(reply === undefined ? {} : { reply }),

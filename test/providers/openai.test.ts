@@ -5,11 +5,11 @@ import type { ProviderSettings } from "../../src/providers/settings.ts";
 import { type FakeOpenAiOptions, startFakeOpenAi } from "../support/fake-openai.ts";
 import { type FakeServer, gate } from "../support/fake-server.ts";
 import { jsonOf, post, providerOf, readChat } from "./calls.ts";
-import { providerContract } from "./contract.ts";
+import { upstreamContract } from "./contract.ts";
 
 const model = "gemma-3-4b";
 
-providerContract("openai", {
+upstreamContract("openai", {
   model,
   chatPath: "/v1/chat/completions",
   startServer: (reply) => startFakeOpenAi(reply === undefined ? {} : { reply }),

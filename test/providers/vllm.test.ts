@@ -4,11 +4,11 @@ import type { Provider } from "../../src/core/provider.ts";
 import { type FakeServer, gate } from "../support/fake-server.ts";
 import { type FakeVllmOptions, startFakeVllm } from "../support/fake-vllm.ts";
 import { jsonOf, post, providerOf, readChat } from "./calls.ts";
-import { providerContract } from "./contract.ts";
+import { upstreamContract } from "./contract.ts";
 
 const model = "Qwen/Qwen3-8B";
 
-providerContract("vllm", {
+upstreamContract("vllm", {
   model,
   chatPath: "/v1/chat/completions",
   startServer: (reply) => startFakeVllm(reply === undefined ? {} : { reply }),
