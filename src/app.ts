@@ -81,8 +81,11 @@ async function closeAll(providers: readonly Provider[]): Promise<void> {
 /** The embedded engine first, then the upstreams in the configuration's order. */
 function buildProviders(config: Config, log: Log, env: NonNullable<RuntimeOptions["env"]>): Provider[] {
   const engine = new LlamaEngine("llama_cpp", { ...config.llama, demo: demoModel(config) }, log);
-  const upstreams = Object.entries(config.providers).map(([name, entry]) => createProvider(name, toSettings(entry, config, env), { log }));
-  return [fromEngine(engine, { log }), ...upstreams];
+  const { heartbeat } = config.timeouts;
+  const upstreams = Object.entries(config.providers).map(([name, entry]) =>
+    createProvider(name, toSettings(entry, config, env), { log, heartbeat }),
+  );
+  return [fromEngine(engine, { log, heartbeatInterval: heartbeat }), ...upstreams];
 }
 
 function toSettings(entry: ProviderConfig, config: Config, env: NonNullable<RuntimeOptions["env"]>): ProviderSettings {

@@ -2,7 +2,8 @@
 export interface ByteSink {
   /** Returns false when the producer should pause until it is resumed. */
   write(chunk: Uint8Array | string): boolean;
-  end(): void;
+  /** `problem`: the bytes are all there, and tell of this failure in their own format. */
+  end(problem?: Error): void;
   /** The bytes broke off: a reader must be able to tell this from `end`. */
   fail(error: Error): void;
 }

@@ -195,7 +195,7 @@ class FrameStream implements ByteStream {
     this.#options.onFailure(error);
     // Nobody reads any more: what was said must not look complete.
     if (error.code === "client_closed_request") sink.fail(error);
-    else sink.end();
+    else sink.end(error);
   }
 
   #write(sink: ByteSink, frame: string): void {

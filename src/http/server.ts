@@ -9,8 +9,10 @@ import type { Log } from "../core/log.ts";
 /** How one exchange ended, for the access log. */
 export interface Outcome {
   readonly status: number;
-  /** `left`: the client was gone first. `failed`: the reply broke off. */
+  /** `left`: the client was gone first. `failed`: the reply broke off, or told of a failure after its head was sent. */
   readonly end: "complete" | "left" | "failed";
+  /** What failed after the head was sent. */
+  readonly problem?: string;
   /** Milliseconds until the reply's head and until its end. */
   readonly firstByte: number;
   readonly duration: number;
@@ -90,7 +92,7 @@ class Exchange implements ByteSink {
   #body: ByteStream | undefined;
   #firstByte = 0;
   #bytes = 0;
-  #failed = false;
+  #problem: Error | undefined;
   #stall: NodeJS.Timeout | undefined;
 
   constructor(request: IncomingMessage, response: ServerResponse, options: ServerOptions, exchanges: Set<Exchange>) {
@@ -127,13 +129,14 @@ class Exchange implements ByteSink {
     return false;
   }
 
-  end(): void {
+  end(problem?: Error): void {
+    this.#problem = problem;
     this.#response.end();
   }
 
   /** Cut, not ended: the client must not take what it has for the whole. */
-  fail(_error: Error): void {
-    this.#failed = true;
+  fail(error: Error): void {
+    this.#problem = error;
     this.#response.destroy();
   }
 
@@ -173,13 +176,16 @@ class Exchange implements ByteSink {
     clearTimeout(this.#stall);
     this.#exchanges.delete(this);
     const left = !this.#response.writableFinished;
+    // What breaks from here on breaks because the client is gone.
+    const problem = this.#problem;
     if (left) {
       this.#controller.abort();
       this.#body?.cancel();
     }
     this.#options.onOutcome?.(this.#call, {
       status: this.#firstByte === 0 && left ? 499 : this.#response.statusCode,
-      end: this.#failed ? "failed" : left ? "left" : "complete",
+      end: problem !== undefined ? "failed" : left ? "left" : "complete",
+      ...(problem === undefined ? {} : { problem: problem.message }),
       firstByte: this.#firstByte,
       duration: performance.now() - this.#began,
       bytes: this.#bytes,

@@ -8,13 +8,16 @@ interface Outcome {
   readonly firstByte: number;
   readonly duration: number;
   readonly bytes: number;
+  readonly problem?: string;
 }
 
 /** One line for every exchange, when it is over. The query is left out, for people put keys there. */
 export function accessLog(log: Log): (call: Call, outcome: Outcome) => void {
   return (call, outcome) => {
-    const { status, end, firstByte, duration, bytes } = outcome;
-    log.info(
+    const { status, end, firstByte, duration, bytes, problem } = outcome;
+    // A failure after the head has no status to show it.
+    const write = problem === undefined ? log.info.bind(log) : log.warn.bind(log);
+    write(
       {
         id: call.id,
         method: call.method,
@@ -27,6 +30,7 @@ export function accessLog(log: Log): (call: Call, outcome: Outcome) => void {
         duration: Math.round(duration * 10) / 10,
         bytes,
         end,
+        problem,
       },
       "request",
     );

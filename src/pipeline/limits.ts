@@ -41,9 +41,9 @@ class Watched implements ByteStream {
   start(sink: ByteSink): void {
     this.#stream.start({
       write: (chunk) => sink.write(chunk),
-      end: () => {
+      end: (problem) => {
         this.#tell();
-        sink.end();
+        sink.end(problem);
       },
       fail: (error) => {
         this.#tell();

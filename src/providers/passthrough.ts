@@ -237,8 +237,9 @@ class LateStream implements ByteStream {
       (error: unknown) => {
         clearInterval(this.#timer);
         if (this.#cancelled) return;
-        sink.write(encodeErrorEvents(toApiError(error)));
-        sink.end();
+        const told = toApiError(error);
+        sink.write(encodeErrorEvents(told));
+        sink.end(told);
       },
     );
   }

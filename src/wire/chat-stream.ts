@@ -181,7 +181,7 @@ export class ChatStream implements ByteStream, ByteSink {
     this.#stop();
     this.#source.cancel();
     sink?.write(encodeErrorEvents(error));
-    sink?.end();
+    sink?.end(error);
   }
 
   #stop(): void {

@@ -187,7 +187,7 @@ test("silence is filled with heartbeats, speech is not", async () => {
         if (frames.filter((frame) => frame === ": ping\n\n").length === 3) engine.say(finish());
         return true;
       },
-      end: resolve,
+      end: () => resolve(),
       fail: () => resolve(),
     });
   });

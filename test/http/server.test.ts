@@ -93,6 +93,26 @@ describe("listen", () => {
     expect((await reader.read()).done).toBe(true);
   });
 
+  test("tells of a stream that ended well, that ended in a failure it told of, and that broke", async () => {
+    const outcomes: Outcome[] = [];
+    let tap = new Tap();
+    const { url } = await serve(() => Promise.resolve({ status: 200, headers: {}, body: tap }), { onOutcome: (_call, outcome) => outcomes.push(outcome) });
+    for (const act of [(sink: ByteSink) => sink.end(), (sink: ByteSink) => sink.end(new Error("told")), (sink: ByteSink) => sink.fail(new Error("broke"))]) {
+      tap = new Tap();
+      const reply = await fetch(url);
+      const sink = await tap.opened;
+      sink.write("x");
+      act(sink);
+      await reply.text().catch(() => undefined);
+    }
+    while (outcomes.length < 3) await new Promise((resolve) => setImmediate(resolve));
+    expect(outcomes.map(({ end, problem }) => [end, problem])).toEqual([
+      ["complete", undefined],
+      ["failed", "told"],
+      ["failed", "broke"],
+    ]);
+  });
+
   test("cuts the connection of a reply that failed, so that nobody takes it for whole", async () => {
     const tap = new Tap();
     const { url } = await serve(() => Promise.resolve({ status: 200, headers: {}, body: tap }));

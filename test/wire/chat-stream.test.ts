@@ -25,8 +25,8 @@ class Line implements ByteStream, ByteSink {
     this.text += Buffer.from(chunk as Uint8Array).toString();
     return this.room;
   }
-  end(): void {
-    this.outcome = "ended";
+  end(problem?: Error): void {
+    this.outcome = problem ?? "ended";
   }
   fail(error: Error): void {
     this.outcome = error;
