@@ -22,7 +22,11 @@ describe("a chat with the embedded llama.cpp", () => {
   test("says what the model says, piece by piece, and counts its tokens", async () => {
     const engine = play("talker", { scripts: [{ after: "\n", say: ["Hello", " to", " you."] }] });
     const answer = await readAnswer(engine.chat(chatRequest("talker", "Hi"), never));
-    expect(answer.events.filter((event) => event.type === "text").map((event) => event.text)).toEqual(["Hello", " to", " you."]);
+    expect(answer.events.filter((event) => event.type === "text").map((event) => event.text)).toEqual([
+      "Hello",
+      " to",
+      " you.",
+    ]);
     expect(answer.reason).toBe("stop");
     // "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n": 3 control tokens and a token for each of 18 characters; 3 pieces and the end.
     expect(answer.usage).toEqual({ promptTokens: 21, completionTokens: 4, cachedTokens: 0 });
@@ -40,11 +44,19 @@ describe("a chat with the embedded llama.cpp", () => {
       specials: ["<|plain|>", "<|system|>", "<|quick|>", "<|kind|>"],
       scripts: ["plain", "system", "quick", "kind"].map(say),
     });
-    const text = async (more: Parameters<typeof chatRequest>[2]) => (await readAnswer(engine.chat(chatRequest("template", "Hi", more), never))).text;
+    const text = async (more: Parameters<typeof chatRequest>[2]) =>
+      (await readAnswer(engine.chat(chatRequest("template", "Hi", more), never))).text;
     const system = { role: "system", content: [{ type: "text", text: "Be brief." }] } as const;
     const user = { role: "user", content: [{ type: "text", text: "Hi" }] } as const;
     expect(await text({})).toBe("This is the plain script.");
-    expect(await text({ messages: [{ ...system, content: [...system.content] }, { ...user, content: [...user.content] }] })).toBe("This is the system script.");
+    expect(
+      await text({
+        messages: [
+          { ...system, content: [...system.content] },
+          { ...user, content: [...user.content] },
+        ],
+      }),
+    ).toBe("This is the system script.");
     expect(await text({ reasoningEffort: "none" })).toBe("This is the quick script.");
     expect(await text({ templateVariables: { mood: "kind" } })).toBe("This is the kind script.");
   });
@@ -55,13 +67,24 @@ describe("a chat with the embedded llama.cpp", () => {
       scripts: [{ after: "\n", say: "never said" }],
     });
     const asked = readAnswer(engine.chat(chatRequest("strict", "Hi"), never));
-    await expect(asked).rejects.toMatchObject({ code: "invalid_request", message: expect.stringContaining("roles must alternate") });
+    await expect(asked).rejects.toMatchObject({
+      code: "invalid_request",
+      message: expect.stringContaining("roles must alternate"),
+    });
   });
 
   test("without a template writes ChatML and says so in the log", async () => {
     const warnings: string[] = [];
-    const log = { debug() {}, info() {}, error() {}, warn: (_fields: object, message: string) => void warnings.push(message) };
-    const model = writeModel("bare.gguf", scriptedModel({ template: null, scripts: [{ after: "\n", say: "Still here." }] }));
+    const log = {
+      debug() {},
+      info() {},
+      error() {},
+      warn: (_fields: object, message: string) => void warnings.push(message),
+    };
+    const model = writeModel(
+      "bare.gguf",
+      scriptedModel({ template: null, scripts: [{ after: "\n", say: "Still here." }] }),
+    );
     const engine = startEngine({ model }, log);
     expect((await readAnswer(engine.chat(chatRequest("bare", "Hi"), never))).text).toBe("Still here.");
     expect(warnings).toEqual([expect.stringContaining("ChatML")]);
@@ -89,7 +112,10 @@ describe("a chat with the embedded llama.cpp", () => {
 
   test("leaves a broken tool call as the text it is", async () => {
     const broken = '<tool_call>\n{"name": "get_weather", "arguments": {"city": }\n</tool_call>';
-    const engine = play("broken", { template: `{#- tools, <tool_call> -#}${chatmlTemplate}`, scripts: [{ after: "\n", say: broken }] });
+    const engine = play("broken", {
+      template: `{#- tools, <tool_call> -#}${chatmlTemplate}`,
+      scripts: [{ after: "\n", say: broken }],
+    });
     const answer = await readAnswer(engine.chat(chatRequest("broken", "Weather?", { tools: [weather] }), never));
     expect(answer.text).toBe(broken);
     expect(answer.calls).toEqual([]);
@@ -97,7 +123,9 @@ describe("a chat with the embedded llama.cpp", () => {
   });
 
   test("keeps reasoning apart from the answer and counts its tokens", async () => {
-    const engine = play("thinker", { scripts: [{ after: "\n", say: ["<think>", "\nfirst,", " a thought\n", "</think>", "\n\nThe", " answer."] }] });
+    const engine = play("thinker", {
+      scripts: [{ after: "\n", say: ["<think>", "\nfirst,", " a thought\n", "</think>", "\n\nThe", " answer."] }],
+    });
     const answer = await readAnswer(engine.chat(chatRequest("thinker", "Why?"), never));
     expect(answer.reasoning).toBe("first, a thought");
     expect(answer.text).toBe("The answer.");
@@ -122,7 +150,9 @@ describe("a chat with the embedded llama.cpp", () => {
 
   test("says what was held back when no stop string came of it", async () => {
     const engine = play("almost", { scripts: [{ after: "\n", say: ["one ", "EN", "ough EN"] }] });
-    expect((await readAnswer(engine.chat(chatRequest("almost", "Count", { stop: ["END"] }), never))).text).toBe("one ENough EN");
+    expect((await readAnswer(engine.chat(chatRequest("almost", "Count", { stop: ["END"] }), never))).text).toBe(
+      "one ENough EN",
+    );
   });
 
   test("puts characters together that tokens cut in half", async () => {
@@ -135,7 +165,8 @@ describe("a chat with the embedded llama.cpp", () => {
 
   test("plays a task of many steps, one script for each number of tool results", async () => {
     const template = `{#- tools, <tool_call> -#}${chatmlTemplate}<|step{{ messages | selectattr('role', 'equalto', 'tool') | list | length }}|>`;
-    const call = (city: string): string => `<tool_call>\n{"name": "get_weather", "arguments": {"city": "${city}"}}\n</tool_call>`;
+    const call = (city: string): string =>
+      `<tool_call>\n{"name": "get_weather", "arguments": {"city": "${city}"}}\n</tool_call>`;
     const engine = play("steps", {
       template,
       specials: ["<|step0|>", "<|step1|>", "<|step2|>"],
@@ -148,10 +179,13 @@ describe("a chat with the embedded llama.cpp", () => {
     const messages = [...chatRequest("steps", "Weather?").messages];
     const said: string[] = [];
     for (let step = 0; step < 3; step++) {
-      const answer = await readAnswer(engine.chat(chatRequest("steps", "", { messages: [...messages], tools: [weather] }), never));
+      const answer = await readAnswer(
+        engine.chat(chatRequest("steps", "", { messages: [...messages], tools: [weather] }), never),
+      );
       said.push(answer.text + answer.calls.map((made) => made.arguments).join());
       messages.push({ role: "assistant", content: [], toolCalls: answer.calls });
-      for (const made of answer.calls) messages.push({ role: "tool", toolCallId: made.id, content: [{ type: "text", text: "sunny" }] });
+      for (const made of answer.calls)
+        messages.push({ role: "tool", toolCallId: made.id, content: [{ type: "text", text: "sunny" }] });
     }
     expect(said).toEqual(['{"city":"Paris"}', '{"city":"Lyon"}', "Both are sunny."]);
   });
@@ -160,9 +194,13 @@ describe("a chat with the embedded llama.cpp", () => {
 describe("a model of random weights", () => {
   let engine: ReturnType<typeof startEngine>;
   beforeAll(() => {
-    engine = startEngine({ model: writeModel("random.gguf", randomDecoder({ architecture: "qwen2" })), contextLength: 256 });
+    engine = startEngine({
+      model: writeModel("random.gguf", randomDecoder({ architecture: "qwen2" })),
+      contextLength: 256,
+    });
   });
-  const ask = (more: Parameters<typeof chatRequest>[2], text = "Tell me") => readAnswer(engine.chat(chatRequest("random", text, more), never));
+  const ask = (more: Parameters<typeof chatRequest>[2], text = "Tell me") =>
+    readAnswer(engine.chat(chatRequest("random", text, more), never));
 
   test("answers the same for the same seed, and otherwise for another", async () => {
     const options = { temperature: 1.5, maxTokens: 16, topP: 1, topK: 0 };
@@ -181,7 +219,10 @@ describe("a model of random weights", () => {
     expect(warm.text).toBe(cold.text);
     const changed = await ask({ maxTokens: 12 }, `${long}now`);
     expect(changed.usage?.cachedTokens).toBeGreaterThan(80);
-    const fresh = startEngine({ model: writeModel("random2.gguf", randomDecoder({ architecture: "qwen2" })), contextLength: 256 });
+    const fresh = startEngine({
+      model: writeModel("random2.gguf", randomDecoder({ architecture: "qwen2" })),
+      contextLength: 256,
+    });
     const alone = await readAnswer(fresh.chat(chatRequest("random2", `${long}now`, { maxTokens: 12 }), never));
     expect(alone.usage?.cachedTokens).toBe(0);
     expect(changed.text).toBe(alone.text);
@@ -223,8 +264,11 @@ describe("a model of random weights", () => {
   test("answers many at the same time as it answers each alone", async () => {
     const texts = Array.from({ length: 6 }, (_, index) => `Question number ${index}`);
     const together = await Promise.all(texts.map((text) => ask({ maxTokens: 8 }, text)));
-    for (const [index, text] of texts.entries()) expect((await ask({ maxTokens: 8 }, text)).text).toBe(together[index]?.text);
-    expect(together.some((answer) => answer.events.some((event) => event.type === "progress" && event.phase === "queued"))).toBe(true);
+    for (const [index, text] of texts.entries())
+      expect((await ask({ maxTokens: 8 }, text)).text).toBe(together[index]?.text);
+    expect(
+      together.some((answer) => answer.events.some((event) => event.type === "progress" && event.phase === "queued")),
+    ).toBe(true);
   });
 
   test("completes raw prompts, text and token ids alike", async () => {

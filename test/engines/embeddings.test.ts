@@ -5,7 +5,8 @@ import { readAnswer, startEngine, writeModel } from "../support/llama.ts";
 
 const never = new AbortController().signal;
 const norm = (vector: number[] | undefined): number => Math.hypot(...(vector ?? []));
-const cosine = (a: number[] = [], b: number[] = []): number => a.reduce((sum, value, index) => sum + value * (b[index] ?? 0), 0);
+const cosine = (a: number[] = [], b: number[] = []): number =>
+  a.reduce((sum, value, index) => sum + value * (b[index] ?? 0), 0);
 
 describe("embeddings", () => {
   test("have length 1, are the same alone and in company, and differ for other texts", async () => {
@@ -47,7 +48,9 @@ describe("embeddings", () => {
   });
 
   test("come from decoders that pool the last token, too; such a model does not chat", async () => {
-    const engine = startEngine({ model: writeModel("last.gguf", randomDecoder({ architecture: "qwen2", pooling: 3 })) });
+    const engine = startEngine({
+      model: writeModel("last.gguf", randomDecoder({ architecture: "qwen2", pooling: 3 })),
+    });
     const { vectors } = await engine.embed({ model: "last", input: ["one", "two"] }, never);
     expect(vectors.map((vector) => Math.round(norm(vector) * 1e5) / 1e5)).toEqual([1, 1]);
     const chat = readAnswer(engine.chat(chatRequest("last", "Hi"), never));

@@ -12,7 +12,10 @@ const path = join(folder, "model.gguf");
 let bytes: Buffer;
 
 beforeAll(() => {
-  writeGguf(path, randomDecoder({ architecture: "qwen2", contextLength: 2048, template: "{{ messages }}", vocabulary: 600 }));
+  writeGguf(
+    path,
+    randomDecoder({ architecture: "qwen2", contextLength: 2048, template: "{{ messages }}", vocabulary: 600 }),
+  );
   bytes = readFileSync(path);
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -30,7 +33,11 @@ describe("the header of a GGUF file", () => {
       shards: 1,
     });
     writeGguf(join(folder, "rank.gguf"), randomBert({ rank: true }));
-    expect(await readGguf(join(folder, "rank.gguf"))).toMatchObject({ architecture: "bert", pooling: 4, contextLength: 512 });
+    expect(await readGguf(join(folder, "rank.gguf"))).toMatchObject({
+      architecture: "bert",
+      pooling: 4,
+      contextLength: 512,
+    });
   });
 
   test("is refused with a reason wherever the file is cut off", async () => {

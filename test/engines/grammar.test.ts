@@ -19,18 +19,39 @@ const schemas: Record<string, JsonObject> = {
     required: ["b", "d"],
     additionalProperties: false,
   },
-  "only optional properties": { type: "object", properties: { a: { type: "boolean" }, b: { type: "boolean" } }, additionalProperties: false },
-  "enum and const": { type: "object", properties: { kind: { const: "a \"b\"\n" }, size: { enum: ["small", 7, null, { deep: [true] }] } }, required: ["kind", "size"] },
+  "only optional properties": {
+    type: "object",
+    properties: { a: { type: "boolean" }, b: { type: "boolean" } },
+    additionalProperties: false,
+  },
+  "enum and const": {
+    type: "object",
+    properties: { kind: { const: 'a "b"\n' }, size: { enum: ["small", 7, null, { deep: [true] }] } },
+    required: ["kind", "size"],
+  },
   "lists of bounded length": { type: "array", items: { enum: ["x", "y"] }, minItems: 2, maxItems: 4 },
   "a tuple": { type: "array", prefixItems: [{ type: "boolean" }, { enum: [1, 2] }], items: false },
   "string lengths": { type: "string", minLength: 3, maxLength: 5 },
   "anyOf and type unions": {
     type: "object",
-    properties: { v: { anyOf: [{ type: "boolean" }, { type: "object", properties: { n: { type: ["null", "boolean"] } }, required: ["n"] }] } },
+    properties: {
+      v: {
+        anyOf: [
+          { type: "boolean" },
+          { type: "object", properties: { n: { type: ["null", "boolean"] } }, required: ["n"] },
+        ],
+      },
+    },
     required: ["v"],
   },
   "references that recur": {
-    $defs: { node: { type: "object", properties: { on: { type: "boolean" }, next: { anyOf: [{ type: "null" }, { $ref: "#/$defs/node" }] } }, required: ["on", "next"] } },
+    $defs: {
+      node: {
+        type: "object",
+        properties: { on: { type: "boolean" }, next: { anyOf: [{ type: "null" }, { $ref: "#/$defs/node" }] } },
+        required: ["on", "next"],
+      },
+    },
     $ref: "#/$defs/node",
   },
   "allOf of objects": {
@@ -39,7 +60,12 @@ const schemas: Record<string, JsonObject> = {
       { properties: { b: { enum: ["q"] } }, required: ["b"] },
     ],
   },
-  "further properties of a type": { type: "object", properties: { id: { enum: [1] } }, required: ["id"], additionalProperties: { type: "boolean" } },
+  "further properties of a type": {
+    type: "object",
+    properties: { id: { enum: [1] } },
+    required: ["id"],
+    additionalProperties: { type: "boolean" },
+  },
 };
 
 // Random weights put single bytes together that are no UTF-8; llama.cpp's grammars let those pass as some character.
@@ -48,16 +74,24 @@ const logitBias = Object.fromEntries(Array.from({ length: 128 }, (_, index) => [
 describe("a model of random weights held to a JSON schema", () => {
   let engine: ReturnType<typeof startEngine>;
   beforeAll(() => {
-    engine = startEngine({ model: writeModel("free.gguf", randomDecoder({ architecture: "qwen2" })), contextLength: 1024 });
+    engine = startEngine({
+      model: writeModel("free.gguf", randomDecoder({ architecture: "qwen2" })),
+      contextLength: 1024,
+    });
   });
-  const ask = async (more: Partial<ChatRequest>) => readAnswer(engine.chat(chatRequest("free", "Go", { temperature: 0.9, logitBias, ...more }), never));
+  const ask = async (more: Partial<ChatRequest>) =>
+    readAnswer(engine.chat(chatRequest("free", "Go", { temperature: 0.9, logitBias, ...more }), never));
 
   for (const [name, schema] of Object.entries(schemas)) {
     test(`gives valid JSON: ${name}`, async () => {
       const validate = ajv.compile(schema);
       let ended = 0;
       for (let seed = 0; seed < 4; seed++) {
-        const answer = await ask({ seed, maxTokens: 600, responseFormat: { type: "json-schema", name: "answer", schema, strict: true } });
+        const answer = await ask({
+          seed,
+          maxTokens: 600,
+          responseFormat: { type: "json-schema", name: "answer", schema, strict: true },
+        });
         // A recursive schema need not come to an end; what is cut off can only be a beginning of something valid.
         if (answer.reason === "length") continue;
         ended += 1;
@@ -76,14 +110,20 @@ describe("a model of random weights held to a JSON schema", () => {
 
   test("calls the tool that it must call, with valid arguments", async () => {
     const parameters = { type: "object", properties: { city: { enum: ["Paris", "Lyon"] } }, required: ["city"] };
-    const tools: Tool[] = [{ name: "get_weather", parameters }, { name: "get_time", parameters }];
+    const tools: Tool[] = [
+      { name: "get_weather", parameters },
+      { name: "get_time", parameters },
+    ];
     const answer = await ask({ seed: 1, tools, toolChoice: { name: "get_time" }, parallelToolCalls: false });
     expect(answer.calls.map((call) => call.name)).toEqual(["get_time"]);
     expect(["Paris", "Lyon"]).toContain((JSON.parse(answer.calls[0]?.arguments ?? "{}") as JsonObject)["city"]);
     expect([answer.text, answer.reason]).toEqual(["", "tool-calls"]);
     const required = await ask({ seed: 2, tools, toolChoice: "required", parallelToolCalls: false });
     expect(required.calls).toHaveLength(1);
-    await expect(ask({ tools, toolChoice: { name: "fly" } })).rejects.toMatchObject({ code: "invalid_value", param: "tool_choice" });
+    await expect(ask({ tools, toolChoice: { name: "fly" } })).rejects.toMatchObject({
+      code: "invalid_value",
+      param: "tool_choice",
+    });
   });
 });
 
@@ -96,13 +136,17 @@ describe("what a grammar cannot express", () => {
 
   test("is refused where the schema is strict, and named where it is not", () => {
     const schema = { type: "object", properties: { n: { type: "string", pattern: "^a+$" } } };
-    expect(() => build(schema, true)).toThrow(expect.objectContaining({ code: "unsupported_parameter", message: expect.stringContaining("pattern") }));
+    expect(() => build(schema, true)).toThrow(
+      expect.objectContaining({ code: "unsupported_parameter", message: expect.stringContaining("pattern") }),
+    );
     expect([...build(schema, false).loosened]).toEqual(["pattern"]);
   });
 
   test("is refused either way where nothing valid could be made", () => {
     expect(() => build({ allOf: [{ type: "string" }, { type: "object" }] }, false)).toThrow(/disagree on type/);
-    expect(() => build({ type: "object", properties: { a: { $ref: "#/$defs/none" } } }, false)).toThrow(/#\/\$defs\/none/);
+    expect(() => build({ type: "object", properties: { a: { $ref: "#/$defs/none" } } }, false)).toThrow(
+      /#\/\$defs\/none/,
+    );
     expect(() => build({ $ref: "https://example.com/schema.json" }, false)).toThrow(/another document/);
   });
 });

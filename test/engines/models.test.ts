@@ -35,16 +35,29 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 describe("a folder of models", () => {
   test("is listed by file names, shards as one, broken ones with the reason", async () => {
     const models = await startEngine({ model: folder, contextLength: 4096 }).models();
-    expect(models.map((model) => model.id)).toEqual(["alpha", "beta Q4_0", "big", "broken", "nested/alpha", "gamma", "vectors"].toSorted());
-    expect(models.find((model) => model.id === "broken")).toMatchObject({ state: "failed", problem: expect.stringContaining("no GGUF") });
+    expect(models.map((model) => model.id)).toEqual(
+      ["alpha", "beta Q4_0", "big", "broken", "nested/alpha", "gamma", "vectors"].toSorted(),
+    );
+    expect(models.find((model) => model.id === "broken")).toMatchObject({
+      state: "failed",
+      problem: expect.stringContaining("no GGUF"),
+    });
     // What is in force: not more than the model was trained for.
-    expect(models.find((model) => model.id === "alpha")).toMatchObject({ state: "unloaded", contextLength: 2048, capabilities: { chat: true } });
-    expect(models.find((model) => model.id === "vectors")?.capabilities).toMatchObject({ chat: false, embeddings: true });
+    expect(models.find((model) => model.id === "alpha")).toMatchObject({
+      state: "unloaded",
+      contextLength: 2048,
+      capabilities: { chat: true },
+    });
+    expect(models.find((model) => model.id === "vectors")?.capabilities).toMatchObject({
+      chat: false,
+      embeddings: true,
+    });
   });
 
   test("answers with each, one in memory at a time, and lists what was added meanwhile", async () => {
     const engine = startEngine({ model: folder });
-    const say = async (model: string): Promise<string> => (await readAnswer(engine.chat(chatRequest(model, "Who?"), never))).text;
+    const say = async (model: string): Promise<string> =>
+      (await readAnswer(engine.chat(chatRequest(model, "Who?"), never))).text;
     const answers = await Promise.all(["alpha", "gamma", "nested/alpha"].map(say));
     expect(answers).toEqual(["I am alpha.", "I am gamma.", "I am the other alpha."]);
     expect(engine.processes()).toHaveLength(1);
@@ -56,8 +69,14 @@ describe("a folder of models", () => {
 
   test("keeps as many in memory as it may, and gives up the one unused for longest", async () => {
     const engine = startEngine({ model: folder, maxLoaded: 2 });
-    for (const model of ["alpha", "gamma", "alpha", "beta Q4_0"]) await readAnswer(engine.chat(chatRequest(model, "Who?"), never));
-    expect(engine.processes().map((process) => process.model).toSorted()).toEqual(["alpha", "beta Q4_0"]);
+    for (const model of ["alpha", "gamma", "alpha", "beta Q4_0"])
+      await readAnswer(engine.chat(chatRequest(model, "Who?"), never));
+    expect(
+      engine
+        .processes()
+        .map((process) => process.model)
+        .toSorted(),
+    ).toEqual(["alpha", "beta Q4_0"]);
   });
 
   test("gives the memory back after each chat where that is asked for", async () => {
@@ -88,6 +107,9 @@ describe("without a model", () => {
   test("a folder without llama.cpp is named in a clear error", async () => {
     const engine = startEngine({ model: folder, library: folder });
     const asked = readAnswer(engine.chat(chatRequest("alpha", "Hi"), never));
-    await expect(asked).rejects.toMatchObject({ code: "unsupported_capability", message: expect.stringContaining("no library") });
+    await expect(asked).rejects.toMatchObject({
+      code: "unsupported_capability",
+      message: expect.stringContaining("no library"),
+    });
   });
 });

@@ -18,7 +18,8 @@ interface Read {
 function collect(events: ParsedEvent[]): Read {
   const read: Read = { text: "", reasoning: "", calls: [] };
   for (const event of events) {
-    if (event.type === "tool-call") read.calls[event.index] = (read.calls[event.index] ?? event.name ?? "") + event.arguments;
+    if (event.type === "tool-call")
+      read.calls[event.index] = (read.calls[event.index] ?? event.name ?? "") + event.arguments;
     else read[event.type] += event.text;
   }
   return read;
@@ -40,19 +41,47 @@ function readAnyhow(output: string, create: () => OutputParser): Read {
 describe("output parsers, however the output is cut", () => {
   const cases: [family: keyof typeof templates, output: string, expected: Partial<Read>][] = [
     ["hermes", "just text < with <tool tags>", { text: "just text < with <tool tags>", calls: [] }],
-    ["hermes", 'Hm.\n\n<tool_call>{"name":"write","arguments":{"a":1}}</tool_call>', { text: "Hm.", calls: ['write{"a":1}'] }],
-    ["hermes", '<tool_call>{"name":"write","arguments":{"a":"</tool_call>"}}</tool_call> end', { text: " end", calls: ['write{"a":"</tool_call>"}'] }],
+    [
+      "hermes",
+      'Hm.\n\n<tool_call>{"name":"write","arguments":{"a":1}}</tool_call>',
+      { text: "Hm.", calls: ['write{"a":1}'] },
+    ],
+    [
+      "hermes",
+      '<tool_call>{"name":"write","arguments":{"a":"</tool_call>"}}</tool_call> end',
+      { text: " end", calls: ['write{"a":"</tool_call>"}'] },
+    ],
     ["hermes", '<tool_call>{"name":"write","arguments":{}}', { text: "", calls: ["write{}"] }],
     ["hermes", '<tool_call>{"name":"write","arguments":"{\\"a\\":2}"}</tool_call>', { calls: ['write{"a":2}'] }],
-    ["hermes", '<tool_call>{"name": oops</tool_call><tool_call>{"name":"write"}</tool_call>', { text: '<tool_call>{"name": oops</tool_call>', calls: ["write{}"] }],
+    [
+      "hermes",
+      '<tool_call>{"name": oops</tool_call><tool_call>{"name":"write"}</tool_call>',
+      { text: '<tool_call>{"name": oops</tool_call>', calls: ["write{}"] },
+    ],
     ["hermes", "<tool_call>never ends", { text: "<tool_call>never ends", calls: [] }],
-    ["mistral", '[TOOL_CALLS][{"name":"write","arguments":{"a":1}},{"name":"write","arguments":{"b":2}}]', { text: "", calls: ['write{"a":1}', 'write{"b":2}'] }],
-    ["mistral", 'Ok. [TOOL_CALLS]write[ARGS]{"a":1}[TOOL_CALLS]write[CALL_ID]x1[ARGS]{"b":2}', { text: "Ok. ", calls: ['write{"a":1}', 'write{"b":2}'] }],
+    [
+      "mistral",
+      '[TOOL_CALLS][{"name":"write","arguments":{"a":1}},{"name":"write","arguments":{"b":2}}]',
+      { text: "", calls: ['write{"a":1}', 'write{"b":2}'] },
+    ],
+    [
+      "mistral",
+      'Ok. [TOOL_CALLS]write[ARGS]{"a":1}[TOOL_CALLS]write[CALL_ID]x1[ARGS]{"b":2}',
+      { text: "Ok. ", calls: ['write{"a":1}', 'write{"b":2}'] },
+    ],
     ["mistral", "[TOOL_CALLS] broken", { text: "[TOOL_CALLS] broken", calls: [] }],
     ["llama3", '{"name": "write", "parameters": {"a": 1}}', { text: "", calls: ['write{"a":1}'] }],
-    ["llama3", '<|python_tag|>{"type":"function","name":"write","parameters":{}}; {"name":"write","parameters":{"b":2}}', { calls: ["write{}", 'write{"b":2}'] }],
+    [
+      "llama3",
+      '<|python_tag|>{"type":"function","name":"write","parameters":{}}; {"name":"write","parameters":{"b":2}}',
+      { calls: ["write{}", 'write{"b":2}'] },
+    ],
     ["llama3", '{"answer": 42}', { text: '{"answer": 42}', calls: [] }],
-    ["llama3", '{"name": "no such tool", "parameters": {}}', { text: '{"name": "no such tool", "parameters": {}}', calls: [] }],
+    [
+      "llama3",
+      '{"name": "no such tool", "parameters": {}}',
+      { text: '{"name": "no such tool", "parameters": {}}', calls: [] },
+    ],
     ["llama3", "Plain words.", { text: "Plain words.", calls: [] }],
   ];
   for (const [family, output, expected] of cases) {
@@ -65,11 +94,20 @@ describe("output parsers, however the output is cut", () => {
     });
   }
 
-  const reasoning = (opened: boolean) => (): OutputParser => new ReasoningParser(textParser(), { tags: thinkTags, opened });
+  const reasoning = (opened: boolean) => (): OutputParser =>
+    new ReasoningParser(textParser(), { tags: thinkTags, opened });
 
   test("reasoning is what stands between the tags at the beginning", () => {
-    expect(readAnyhow("<think>\nso < far\n</think>\n\nAnswer <think>", reasoning(false))).toEqual({ text: "Answer <think>", reasoning: "so < far", calls: [] });
-    expect(readAnyhow("so far</think>Answer", reasoning(true))).toEqual({ text: "Answer", reasoning: "so far", calls: [] });
+    expect(readAnyhow("<think>\nso < far\n</think>\n\nAnswer <think>", reasoning(false))).toEqual({
+      text: "Answer <think>",
+      reasoning: "so < far",
+      calls: [],
+    });
+    expect(readAnyhow("so far</think>Answer", reasoning(true))).toEqual({
+      text: "Answer",
+      reasoning: "so far",
+      calls: [],
+    });
     expect(readAnyhow("<thin ice", reasoning(false))).toEqual({ text: "<thin ice", reasoning: "", calls: [] });
     expect(readAnyhow("<think>never done", reasoning(false))).toEqual({ text: "", reasoning: "never done", calls: [] });
     expect(readAnyhow("<think>\n\n</think>\n\nHi", reasoning(false))).toEqual({ text: "Hi", reasoning: "", calls: [] });

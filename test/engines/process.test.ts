@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { copyFileSync, truncateSync, writeFileSync } from "node:fs";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import type { ChatEvent } from "../../src/core/chat.ts";
 import { type GgufContent, writeGguf } from "../../src/engines/llama/gguf-writer.ts";
@@ -41,7 +42,11 @@ describe("the process of a model", () => {
   });
 
   test("frees the slot of a client that leaves while it generates", async () => {
-    const engine = startEngine({ model: writeModel("leaver.gguf", randomDecoder({ architecture: "llama" })), maxSessions: 1, contextLength: 4096 });
+    const engine = startEngine({
+      model: writeModel("leaver.gguf", randomDecoder({ architecture: "llama" })),
+      maxSessions: 1,
+      contextLength: 4096,
+    });
     const leaving = new AbortController();
     const stream = engine.chat(chatRequest("leaver", "Hi", neverEnds), leaving.signal)[Symbol.asyncIterator]();
     await upTo(stream, "text");
@@ -77,7 +82,9 @@ describe("the process of a model", () => {
     const beside = readAnswer(engine.chat(request, never));
     for (let round = 0; round < 4; round++) {
       const leaving = new AbortController();
-      const other = engine.chat(chatRequest("pair", `${round} quick brown foxes `.repeat(300)), leaving.signal)[Symbol.asyncIterator]();
+      const other = engine
+        .chat(chatRequest("pair", `${round} quick brown foxes `.repeat(300)), leaving.signal)
+        [Symbol.asyncIterator]();
       await upTo(other, "progress");
       leaving.abort();
       await expect(upTo(other, "finish")).rejects.toMatchObject({ code: "client_closed_request" });
@@ -110,7 +117,11 @@ describe("the process of a model", () => {
     for (const [name, path, cause] of cases) {
       const engine = startEngine({ model: path });
       const error = await readAnswer(engine.chat(chatRequest(name, "Hi"), never)).catch((thrown: unknown) => thrown);
-      expect(error, name).toMatchObject({ code: "invalid_model_file", status: 400, message: expect.stringContaining(`${name}.gguf`) });
+      expect(error, name).toMatchObject({
+        code: "invalid_model_file",
+        status: 400,
+        message: expect.stringContaining(`${name}.gguf`),
+      });
       expect((error as Error).message).toMatch(cause);
       expect((error as Error).message).not.toContain(path);
     }
@@ -120,7 +131,13 @@ describe("the process of a model", () => {
 
   test("ends when the program that started it is killed", async () => {
     const model = writeModel("orphan.gguf", scriptedModel({ scripts: [{ after: "\n", say: "Alive." }] }));
-    const parent = spawn(process.execPath, ["--import", "tsx", "test/support/llama-parent.ts", model], { stdio: ["ignore", "pipe", "inherit"] });
+    const parent = spawn(
+      process.execPath,
+      ["--import", "tsx", fileURLToPath(new URL("../support/llama-parent.ts", import.meta.url)), model],
+      {
+        stdio: ["ignore", "pipe", "inherit"],
+      },
+    );
     const lines = createInterface({ input: parent.stdout });
     const [line] = (await once(lines, "line")) as [string];
     const child = Number(line);

@@ -1,4 +1,10 @@
-import { type GgufContent, type GgufValue, type Tensor, type TensorType, tensorBytes } from "../../src/engines/llama/gguf-writer.ts";
+import {
+  type GgufContent,
+  type GgufValue,
+  type Tensor,
+  type TensorType,
+  tensorBytes,
+} from "../../src/engines/llama/gguf-writer.ts";
 import { baseSpecials, byteCharacters, chatmlTemplate } from "../../src/engines/llama/scripted-model.ts";
 
 /** A small decoder of random weights: real arithmetic, meaningless words. */
@@ -48,10 +54,14 @@ export function randomDecoder(options: RandomDecoder): GgufContent {
   ]);
   const template = options.template === undefined ? chatmlTemplate : options.template;
   if (template !== null) metadata.set("tokenizer.chat_template", { type: "string", value: template });
-  const tensors: Tensor[] = [random.tensor("token_embd.weight", type, [width, tokens.all.length], 0.5), ones("output_norm.weight", width)];
+  const tensors: Tensor[] = [
+    random.tensor("token_embd.weight", type, [width, tokens.all.length], 0.5),
+    ones("output_norm.weight", width),
+  ];
   for (let layer = 0; layer < layers; layer++) {
     const name = (part: string): string => `blk.${layer}.${part}`;
-    const matrix = (part: string, input: number, output: number): Tensor => random.tensor(name(part), type, [input, output], 0.12);
+    const matrix = (part: string, input: number, output: number): Tensor =>
+      random.tensor(name(part), type, [input, output], 0.12);
     tensors.push(
       ones(name("attn_norm.weight"), width),
       matrix("attn_q.weight", width, width),
@@ -65,7 +75,10 @@ export function randomDecoder(options: RandomDecoder): GgufContent {
     );
     if (architecture === "qwen2") {
       tensors.push(random.tensor(name("attn_q.bias"), "f32", [width], 0.1));
-      tensors.push(random.tensor(name("attn_k.bias"), "f32", [width / 2], 0.1), random.tensor(name("attn_v.bias"), "f32", [width / 2], 0.1));
+      tensors.push(
+        random.tensor(name("attn_k.bias"), "f32", [width / 2], 0.1),
+        random.tensor(name("attn_v.bias"), "f32", [width / 2], 0.1),
+      );
     }
   }
   return { metadata, tensors };
@@ -116,7 +129,8 @@ export function randomBert(options: RandomBert = {}): GgufContent {
     ...norm("token_embd_norm"),
   ];
   for (let layer = 0; layer < 2; layer++) {
-    for (const part of ["attn_q", "attn_k", "attn_v", "attn_output"]) tensors.push(...linear(`blk.${layer}.${part}`, width, width));
+    for (const part of ["attn_q", "attn_k", "attn_v", "attn_output"])
+      tensors.push(...linear(`blk.${layer}.${part}`, width, width));
     tensors.push(...norm(`blk.${layer}.attn_output_norm`), ...linear(`blk.${layer}.ffn_up`, width, width * 2));
     tensors.push(...linear(`blk.${layer}.ffn_down`, width * 2, width), ...norm(`blk.${layer}.layer_output_norm`));
   }
@@ -156,7 +170,10 @@ function bpeMetadata({ all, merges }: BpeTokens): [string, GgufValue][] {
     ["tokenizer.ggml.model", { type: "string", value: "gpt2" }],
     ["tokenizer.ggml.pre", { type: "string", value: "qwen2" }],
     ["tokenizer.ggml.tokens", { type: "strings", value: all }],
-    ["tokenizer.ggml.token_type", { type: "i32s", value: all.map((_, id) => (id >= all.length - baseSpecials.length ? 3 : 1)) }],
+    [
+      "tokenizer.ggml.token_type",
+      { type: "i32s", value: all.map((_, id) => (id >= all.length - baseSpecials.length ? 3 : 1)) },
+    ],
     ["tokenizer.ggml.merges", { type: "strings", value: merges }],
     ...numbers("tokenizer.ggml", { bos_token_id: special("<|endoftext|>"), eos_token_id: special("<|im_end|>") }),
     ["tokenizer.ggml.add_bos_token", { type: "bool", value: false }],
@@ -186,7 +203,13 @@ class Random {
   }
 
   tensor(name: string, type: TensorType, shape: readonly number[], spread: number): Tensor {
-    return { name, type, shape, fill: (bytes) => (type === "f32" || type === "f16" ? this.#floats(type, bytes, spread) : this.#blocks(type, bytes, spread)) };
+    return {
+      name,
+      type,
+      shape,
+      fill: (bytes) =>
+        type === "f32" || type === "f16" ? this.#floats(type, bytes, spread) : this.#blocks(type, bytes, spread),
+    };
   }
 
   #floats(type: "f32" | "f16", bytes: number, spread: number): Uint8Array {

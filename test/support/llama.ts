@@ -52,6 +52,14 @@ export async function readAnswer(stream: AsyncIterable<ChatEvent>): Promise<Answ
     call.arguments += event.arguments;
   }
   const finish = events.find((event) => event.type === "finish");
-  const join = (type: "text" | "reasoning"): string => events.map((event) => (event.type === type ? event.text : "")).join("");
-  return { events, text: join("text"), reasoning: join("reasoning"), calls, reason: finish?.reason, usage: finish?.usage };
+  const join = (type: "text" | "reasoning"): string =>
+    events.map((event) => (event.type === type ? event.text : "")).join("");
+  return {
+    events,
+    text: join("text"),
+    reasoning: join("reasoning"),
+    calls,
+    reason: finish?.reason,
+    usage: finish?.usage,
+  };
 }

@@ -1,5 +1,6 @@
 import { ApiError } from "../../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../../core/json.ts";
+import { classCharacter, literal, literalText, primitives } from "./gbnf.ts";
 
 /** How faithful a grammar must be to its schema. */
 export interface GrammarOptions {
@@ -30,20 +31,6 @@ const inexpressible = [
   "unevaluatedProperties",
 ] as const;
 
-// Rules shared by all grammars. White space is bounded: without a bound a model may produce it forever.
-const primitives: Record<string, string> = {
-  ws: `| " " | "\\n" [ \\t]{0,20}`,
-  char: `[^"\\\\\\x7F\\x00-\\x1F] | "\\\\" (["\\\\/bfnrt] | "u" [0-9a-fA-F]{4})`,
-  string: `"\\"" char* "\\""`,
-  integer: `"-"? ("0" | [1-9] [0-9]{0,15})`,
-  number: `integer ("." [0-9]{1,16})? ([eE] [-+]? [0-9]{1,3})?`,
-  boolean: `"true" | "false"`,
-  null: `"null"`,
-  value: `object | array | string | number | boolean | null`,
-  object: `"{" ws (string ws ":" ws value ws ("," ws string ws ":" ws value ws)*)? "}"`,
-  array: `"[" ws (value ws ("," ws value ws)*)? "]"`,
-};
-
 /** llama.cpp copies a repeated rule as often as the bound says, and refuses some thousands. */
 const largestRepetition = 1000;
 const deepestNesting = 64;
@@ -69,7 +56,8 @@ export class GrammarBuilder {
   /** Adds a rule as it is written; returns its name. */
   rule(name: string, body: string): string {
     let unique = name.replace(/[^a-zA-Z0-9-]/g, "-");
-    for (let number = 2; this.#rules.has(unique) || unique in primitives; number++) unique = `${name.replace(/[^a-zA-Z0-9-]/g, "-")}-${number}`;
+    for (let number = 2; this.#rules.has(unique) || unique in primitives; number++)
+      unique = `${name.replace(/[^a-zA-Z0-9-]/g, "-")}-${number}`;
     this.#rules.set(unique, body);
     return unique;
   }
@@ -84,7 +72,11 @@ export class GrammarBuilder {
   /** The grammar, which starts at the rule `root`. */
   text(root: string): string {
     const rules = [...this.#rules].map(([name, body]) => `${name} ::= ${body}`);
-    return [`root ::= ${root}`, ...rules, ...Object.entries(primitives).map(([name, body]) => `${name} ::= ${body}`)].join("\n");
+    return [
+      `root ::= ${root}`,
+      ...rules,
+      ...Object.entries(primitives).map(([name, body]) => `${name} ::= ${body}`),
+    ].join("\n");
   }
 
   #visit(schema: Json, name: string): string {
@@ -111,9 +103,19 @@ export class GrammarBuilder {
 
   #union(alternatives: Json[], schema: JsonObject, name: string): string {
     // Siblings of anyOf hold for every branch.
-    const { anyOf: _anyOf, oneOf: _oneOf, title: _title, description: _description, $defs: _defs, definitions: _definitions, default: _default, ...rest } = schema;
+    const {
+      anyOf: _anyOf,
+      oneOf: _oneOf,
+      title: _title,
+      description: _description,
+      $defs: _defs,
+      definitions: _definitions,
+      default: _default,
+      ...rest
+    } = schema;
     const branches = alternatives.map((branch, index) => {
-      const whole = Object.keys(rest).length === 0 || !isObject(branch) ? branch : this.#merge({ allOf: [rest, branch] });
+      const whole =
+        Object.keys(rest).length === 0 || !isObject(branch) ? branch : this.#merge({ allOf: [rest, branch] });
       return this.#visit(whole, `${name}-${index}`);
     });
     return this.rule(name, branches.join(" | "));
@@ -163,7 +165,11 @@ export class GrammarBuilder {
   }
 
   #array(schema: JsonObject, name: string): string {
-    const fixed = Array.isArray(schema["prefixItems"]) ? schema["prefixItems"] : Array.isArray(schema["items"]) ? schema["items"] : null;
+    const fixed = Array.isArray(schema["prefixItems"])
+      ? schema["prefixItems"]
+      : Array.isArray(schema["items"])
+        ? schema["items"]
+        : null;
     if (fixed !== null) {
       const items = fixed.map((item, index) => this.#visit(item, `${name}-${index}`)).join(` ws "," ws `);
       return this.rule(name, `"[" ws ${items} ws "]"`);
@@ -184,13 +190,22 @@ export class GrammarBuilder {
       if (typeof key === "string" && !properties.some(([known]) => known === key)) properties.push([key, true]);
     }
     const members = properties.map(([key, value]) => ({
-      rule: this.rule(`${name}-${key}-kv`, `${literal(key)} ws ":" ws ${this.#visit(value ?? true, `${name}-${key}`)} ws`),
+      rule: this.rule(
+        `${name}-${key}-kv`,
+        `${literal(key)} ws ":" ws ${this.#visit(value ?? true, `${name}-${key}`)} ws`,
+      ),
       required: required.has(key),
     }));
     const others = schema["additionalProperties"] ?? properties.length === 0;
     if (others !== false && schema["patternProperties"] === undefined) {
       const value = this.#visit(others, `${name}-other`);
-      const key = properties.length === 0 ? "string" : this.#otherKey(properties.map(([known]) => known), name);
+      const key =
+        properties.length === 0
+          ? "string"
+          : this.#otherKey(
+              properties.map(([known]) => known),
+              name,
+            );
       const member = this.rule(`${name}-other-kv`, `${key} ws ":" ws ${value} ws`);
       members.push({ rule: this.rule(`${name}-others`, `${member} ("," ws ${member})*`), required: false });
     }
@@ -235,12 +250,17 @@ export class GrammarBuilder {
     if (known !== undefined) return known;
     if (!pointer.startsWith("#")) throw this.#refusal(`the reference ${pointer} to another document`);
     let target: Json | undefined = this.#document;
-    for (const part of pointer.slice(1).split("/").filter((step) => step !== "")) {
+    for (const part of pointer
+      .slice(1)
+      .split("/")
+      .filter((step) => step !== "")) {
       const key = decodeURIComponent(part).replaceAll("~1", "/").replaceAll("~0", "~");
       target = Array.isArray(target) ? target[Number(key)] : isObject(target) ? target[key] : undefined;
     }
     if (target === undefined) {
-      throw new ApiError("invalid_value", `the schema refers to ${pointer}, which it does not hold`, { param: this.#options.param });
+      throw new ApiError("invalid_value", `the schema refers to ${pointer}, which it does not hold`, {
+        param: this.#options.param,
+      });
     }
     // Named before it is visited: a schema may refer to itself.
     const name = this.rule(`ref${pointer.replaceAll("/", "-")}`, "");
@@ -260,7 +280,10 @@ export class GrammarBuilder {
     if (!isObject(part)) throw this.#refusal("allOf with a part that is no object");
     if (typeof part["$ref"] === "string") {
       const steps = part["$ref"].split("/").slice(1);
-      const target = steps.reduce<Json | undefined>((at, step) => (isObject(at) ? at[step] : undefined), this.#document);
+      const target = steps.reduce<Json | undefined>(
+        (at, step) => (isObject(at) ? at[step] : undefined),
+        this.#document,
+      );
       if (isObject(target)) return this.#merge(target);
     }
     return this.#merge(part);
@@ -272,7 +295,8 @@ export class GrammarBuilder {
       const mine = merged[key];
       if (mine === undefined || JSON.stringify(mine) === JSON.stringify(value)) merged[key] = value;
       else if (key === "properties" && isObject(mine) && isObject(value)) merged[key] = { ...mine, ...value };
-      else if (key === "required" && Array.isArray(mine) && Array.isArray(value)) merged[key] = [...new Set([...mine, ...value])];
+      else if (key === "required" && Array.isArray(mine) && Array.isArray(value))
+        merged[key] = [...new Set([...mine, ...value])];
       else if (key === "additionalProperties") merged[key] = false;
       else if (!["title", "description", "$comment", "examples", "default"].includes(key)) {
         throw this.#refusal(`allOf (or anyOf beside other keywords) whose parts disagree on ${key}`);
@@ -287,33 +311,24 @@ export class GrammarBuilder {
   }
 
   #refusal(what: string): ApiError {
-    return new ApiError("unsupported_parameter", `the embedded llama.cpp cannot hold a model to ${what}; leave it out of the schema`, {
-      param: this.#options.param,
-    });
+    return new ApiError(
+      "unsupported_parameter",
+      `the embedded llama.cpp cannot hold a model to ${what}; leave it out of the schema`,
+      {
+        param: this.#options.param,
+      },
+    );
   }
 }
 
 function impliedType(schema: JsonObject): Json {
-  if (schema["properties"] !== undefined || schema["required"] !== undefined || schema["additionalProperties"] !== undefined) return "object";
+  if (
+    schema["properties"] !== undefined ||
+    schema["required"] !== undefined ||
+    schema["additionalProperties"] !== undefined
+  )
+    return "object";
   if (schema["items"] !== undefined || schema["prefixItems"] !== undefined) return "array";
   if (schema["minLength"] !== undefined || schema["maxLength"] !== undefined) return "string";
   return null;
-}
-
-/** A GBNF literal of a value's JSON text. */
-export function literal(value: Json): string {
-  return literalText(JSON.stringify(value));
-}
-
-/** A GBNF literal of a text. */
-export function literalText(text: string): string {
-  const escaped = text.replace(/[\\"\n\r\t]/g, (character) => {
-    const names: Record<string, string> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
-    return names[character] ?? `\\${character}`;
-  });
-  return `"${escaped}"`;
-}
-
-function classCharacter(character: string): string {
-  return /[\]\\^-]/.test(character) ? `\\x${character.charCodeAt(0).toString(16).padStart(2, "0").toUpperCase()}` : character;
 }

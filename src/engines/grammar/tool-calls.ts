@@ -1,5 +1,6 @@
 import type { Tool } from "../../core/chat.ts";
-import { type GrammarBuilder, literal, literalText } from "./json-schema.ts";
+import { literal, literalText } from "./gbnf.ts";
+import type { GrammarBuilder } from "./json-schema.ts";
 
 /** How a family of models writes calls, for a grammar that forces them. */
 export interface ToolSyntax {
@@ -13,7 +14,11 @@ export interface ToolSyntax {
 }
 
 /** Adds rules for one call of one of the tools, or for any number of calls; returns the rule's name. */
-export function addToolCalls(builder: GrammarBuilder, tools: readonly Tool[], options: { syntax: ToolSyntax; parallel: boolean }): string {
+export function addToolCalls(
+  builder: GrammarBuilder,
+  tools: readonly Tool[],
+  options: { syntax: ToolSyntax; parallel: boolean },
+): string {
   const { syntax, parallel } = options;
   const ways = tools.map((tool, index) => {
     const parameters = builder.schema(tool.parameters, `tool-${index}`);

@@ -195,7 +195,10 @@ const prototypes: Record<keyof LlamaFunctions, readonly [Library, string]> = {
   llama_model_default_params: ["llama", "llama_model_params llama_model_default_params()"],
   llama_context_default_params: ["llama", "llama_context_params llama_context_default_params()"],
   llama_supports_gpu_offload: ["llama", "bool llama_supports_gpu_offload()"],
-  llama_model_load_from_file: ["llama", "void *llama_model_load_from_file(const char *path, llama_model_params params)"],
+  llama_model_load_from_file: [
+    "llama",
+    "void *llama_model_load_from_file(const char *path, llama_model_params params)",
+  ],
   llama_model_free: ["llama", "void llama_model_free(void *model)"],
   llama_model_get_vocab: ["llama", "void *llama_model_get_vocab(void *model)"],
   llama_model_n_ctx_train: ["llama", "int32_t llama_model_n_ctx_train(void *model)"],
@@ -472,13 +475,19 @@ export async function loadLibrary(folder = findLibraryFolder()): Promise<LlamaLi
   koffi.struct("llama_batch", batchLayout);
   koffi.struct("llama_sampler_chain_params", { no_perf: "bool" });
   const functions = {} as Record<keyof LlamaFunctions, unknown>;
-  for (const [name, [library, prototype]] of Object.entries(prototypes) as [keyof LlamaFunctions, readonly [Library, string]][]) {
+  for (const [name, [library, prototype]] of Object.entries(prototypes) as [
+    keyof LlamaFunctions,
+    readonly [Library, string],
+  ][]) {
     try {
       functions[name] = loaded[library].func(prototype);
     } catch (error) {
-      throw new LibraryError(`llama.cpp in ${folder} has no function ${name}: it is a release unknown to this runtime`, {
-        cause: error,
-      });
+      throw new LibraryError(
+        `llama.cpp in ${folder} has no function ${name}: it is a release unknown to this runtime`,
+        {
+          cause: error,
+        },
+      );
     }
   }
   const api = functions as unknown as LlamaFunctions;
@@ -522,7 +531,9 @@ function load(koffi: typeof Koffi, path: string): ReturnType<typeof Koffi.load> 
   try {
     return koffi.load(path);
   } catch (error) {
-    throw new LibraryError(`llama.cpp cannot be loaded from ${path}: ${error instanceof Error ? error.message : String(error)}`);
+    throw new LibraryError(
+      `llama.cpp cannot be loaded from ${path}: ${error instanceof Error ? error.message : String(error)}`,
+    );
   }
 }
 
@@ -557,7 +568,8 @@ function verifyRelease(functions: LlamaFunctions, folder: string): string {
 
 function verifyLayout(koffi: typeof Koffi, functions: LlamaFunctions, release: string): void {
   const wrong: string[] = [];
-  for (const [name, size] of Object.entries(structSizes)) if (koffi.sizeof(name) !== size) wrong.push(`size of ${name}`);
+  for (const [name, size] of Object.entries(structSizes))
+    if (koffi.sizeof(name) !== size) wrong.push(`size of ${name}`);
   const compare = (found: object, expected: object): void => {
     for (const [field, value] of Object.entries(expected)) {
       const actual = (found as Record<string, unknown>)[field];
@@ -641,7 +653,11 @@ function createThreadPool(koffi: typeof Koffi, functions: LlamaFunctions, thread
     const params = Buffer.alloc(threadPoolParamsBytes);
     functions.ggml_threadpool_params_init(params, threads);
     if (params.readInt32LE(512) !== threads) return null;
-    return koffi.call(create, koffi.proto("void *ggml_threadpool_new(uint8_t *params)"), params) as ThreadPoolHandle | null;
+    return koffi.call(
+      create,
+      koffi.proto("void *ggml_threadpool_new(uint8_t *params)"),
+      params,
+    ) as ThreadPoolHandle | null;
   }
   return null;
 }

@@ -3,7 +3,17 @@ import { Worker } from "node:worker_threads";
 import type { ChatEvent, FinishReason } from "../../core/chat.ts";
 import { ApiError, toApiError } from "../../core/errors.ts";
 import type { OutputParser, ParsedEvent } from "../parsers/parser.ts";
-import type { ChildMessage, Failure, GenerateJob, Output, ParentMessage, WorkerEvent, WorkerMessage, WorkerStart } from "./messages.ts";
+import type {
+  ChildMessage,
+  Failure,
+  GenerateJob,
+  Output,
+  ParentMessage,
+  WorkerEvent,
+  WorkerMessage,
+  WorkerStart,
+} from "./messages.ts";
+import { ownFailure } from "./process-failure.ts";
 import { Prompts } from "./prompts.ts";
 import { type LlamaSettings, toSampling } from "./settings.ts";
 
@@ -61,7 +71,7 @@ class ModelProcess {
     worker.on("message", (event: WorkerEvent) => this.#onWorker(event));
     worker.on("error", (error) => {
       process.stderr.write(`${error.stack ?? error.message}\n`);
-      process.exit(70);
+      process.exit(ownFailure);
     });
     this.#worker = worker;
   }
@@ -76,7 +86,8 @@ class ModelProcess {
         break;
       case "ready":
         this.#prompts = new Prompts(event.model, this.#defaults);
-        if (this.#prompts.warning !== null && event.model.use === "chat") send({ type: "warning", message: this.#prompts.warning });
+        if (this.#prompts.warning !== null && event.model.use === "chat")
+          send({ type: "warning", message: this.#prompts.warning });
         send(event);
         break;
       case "load-failed":
@@ -99,7 +110,11 @@ class ModelProcess {
 
   #complete({ id, request }: ParentMessage & { type: "complete" }): void {
     if (request.suffix !== undefined && request.suffix !== "") {
-      throw new ApiError("unsupported_parameter", "the embedded llama.cpp does not fill in before a suffix yet; leave it out", { param: "suffix" });
+      throw new ApiError(
+        "unsupported_parameter",
+        "the embedded llama.cpp does not fill in before a suffix yet; leave it out",
+        { param: "suffix" },
+      );
     }
     const job: GenerateJob = {
       type: "generate",
@@ -147,8 +162,13 @@ class ModelProcess {
       work();
     } catch (error) {
       const failure = toApiError(error);
-      if (failure.code === "internal_error") process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
-      this.#fail(id, { code: failure.code, message: failure.message, ...(failure.param === null ? {} : { param: failure.param }) });
+      if (failure.code === "internal_error")
+        process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+      this.#fail(id, {
+        code: failure.code,
+        message: failure.message,
+        ...(failure.param === null ? {} : { param: failure.param }),
+      });
     }
   }
 
@@ -169,7 +189,9 @@ class ModelProcess {
 function startWorker(workerData: WorkerStart): Worker {
   const entry = new URL(`./worker${extname(import.meta.url)}`, import.meta.url);
   if (!entry.pathname.endsWith(".ts")) return new Worker(entry, { workerData });
-  const [tsx, source, here] = [import.meta.resolve("tsx/esm/api"), entry.href, import.meta.url].map((url) => JSON.stringify(url));
+  const [tsx, source, here] = [import.meta.resolve("tsx/esm/api"), entry.href, import.meta.url].map((url) =>
+    JSON.stringify(url),
+  );
   return new Worker(`import(${tsx}).then(({ tsImport }) => tsImport(${source}, ${here}))`, { eval: true, workerData });
 }
 
@@ -178,7 +200,8 @@ function readOutput(active: Active, output: Output & { type: "text" | "progress"
   if (output.type === "finish") {
     const rest = count(active, active.parser.end());
     const reason: FinishReason = output.reason === "stop" && active.toolCalls > 0 ? "tool-calls" : output.reason;
-    const usage = active.reasoningTokens > 0 ? { ...output.usage, reasoningTokens: active.reasoningTokens } : output.usage;
+    const usage =
+      active.reasoningTokens > 0 ? { ...output.usage, reasoningTokens: active.reasoningTokens } : output.usage;
     return [...rest, { type: "finish", reason, usage }];
   }
   const said: ChatEvent[] = output.text === "" ? [] : count(active, active.parser.push(output.text));

@@ -66,13 +66,16 @@ export class Embedder {
     });
     const classes = Math.max(1, this.#model.classCount);
     // One class is a bare logit; several are probabilities already, the first of them "yes".
-    const scores = this.#pool(inputs, classes).map((output) => (classes === 1 ? sigmoid(output[0] ?? 0) : (output[0] ?? 0)));
+    const scores = this.#pool(inputs, classes).map((output) =>
+      classes === 1 ? sigmoid(output[0] ?? 0) : (output[0] ?? 0),
+    );
     return { scores, promptTokens: countTokens(inputs) };
   }
 
   #tokens(input: string | number[], param: string): number[] {
     const { vocabulary } = this.#model;
-    const tokens = typeof input === "string" ? vocabulary.tokenize(input, { addSpecial: true, parseSpecial: true }) : input;
+    const tokens =
+      typeof input === "string" ? vocabulary.tokenize(input, { addSpecial: true, parseSpecial: true }) : input;
     return this.#checked(tokens, param);
   }
 
@@ -112,7 +115,11 @@ export class Embedder {
       tokens.map((token, position) => ({ token, position, sequence, output: true })),
     );
     const result = this.#context.decode(rows);
-    if (result !== "done") throw new RequestFailure({ code: "insufficient_memory", message: `llama.cpp broke off the embedding (${result})` });
+    if (result !== "done")
+      throw new RequestFailure({
+        code: "insufficient_memory",
+        message: `llama.cpp broke off the embedding (${result})`,
+      });
     const vectors = group.map((_, sequence) => this.#context.embedding(sequence, length));
     this.#context.clear();
     return vectors;

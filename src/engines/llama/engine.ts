@@ -74,8 +74,10 @@ export class LlamaEngine implements Engine {
       if (this.#settings.library === undefined) findLibraryFolder();
       const files = await this.#files.list();
       const [broken] = files.filter((file) => file.problem !== null);
-      if (files.length === 0) return { ok: false, detail: "no model: set LLAMA_CPP_MODEL to a GGUF file or a folder of them" };
-      if (files.every((file) => file.problem !== null)) return { ok: false, detail: `no model can be loaded; ${broken?.id}: ${broken?.problem}` };
+      if (files.length === 0)
+        return { ok: false, detail: "no model: set LLAMA_CPP_MODEL to a GGUF file or a folder of them" };
+      if (files.every((file) => file.problem !== null))
+        return { ok: false, detail: `no model can be loaded; ${broken?.id}: ${broken?.problem}` };
       return { ok: true };
     } catch (error) {
       if (!(error instanceof LibraryError)) return { ok: false, detail: "the models cannot be listed" };
@@ -103,7 +105,11 @@ export class LlamaEngine implements Engine {
     }
   }
 
-  async #with<Result>(model: string, signal: AbortSignal, work: (supervisor: Supervisor) => Promise<Result>): Promise<Result> {
+  async #with<Result>(
+    model: string,
+    signal: AbortSignal,
+    work: (supervisor: Supervisor) => Promise<Result>,
+  ): Promise<Result> {
     const { supervisor, release } = await this.#acquire(model, signal);
     try {
       return await work(supervisor);
@@ -133,9 +139,14 @@ export class LlamaEngine implements Engine {
     const file = files.find((candidate) => candidate.id === id);
     if (file === undefined) {
       const names = files.map((candidate) => candidate.id).join(", ");
-      throw new ApiError("model_not_found", `the embedded llama.cpp has no model ${id}${names === "" ? "" : `; it has ${names}`}`, { param: "model" });
+      throw new ApiError(
+        "model_not_found",
+        `the embedded llama.cpp has no model ${id}${names === "" ? "" : `; it has ${names}`}`,
+        { param: "model" },
+      );
     }
-    if (file.problem !== null) throw new ApiError("invalid_model_file", `the model file ${file.id}.gguf cannot be loaded: ${file.problem}`);
+    if (file.problem !== null)
+      throw new ApiError("invalid_model_file", `the model file ${file.id}.gguf cannot be loaded: ${file.problem}`);
     const known = this.#supervisors.get(id);
     if (known !== undefined) return known;
     const supervisor = new Supervisor({
@@ -187,8 +198,14 @@ export class LlamaEngine implements Engine {
     const supervisor = this.#supervisors.get(file.id);
     const states = { ready: "loaded", starting: "loading", stopping: "unloaded", stopped: "unloaded" } as const;
     const { maxNewTokens, contextLength } = this.#settings;
-    const about = { id: file.id, created: file.modified, ownedBy: "llama.cpp", capabilities: readCapabilities(file.header) };
-    if (file.problem !== null || file.header === null) return { ...about, state: "failed", problem: file.problem ?? "unreadable" };
+    const about = {
+      id: file.id,
+      created: file.modified,
+      ownedBy: "llama.cpp",
+      capabilities: readCapabilities(file.header),
+    };
+    if (file.problem !== null || file.header === null)
+      return { ...about, state: "failed", problem: file.problem ?? "unreadable" };
     return {
       ...about,
       contextLength: effectiveContextLength(contextLength, file.header.contextLength ?? undefined),
@@ -203,7 +220,14 @@ function readCapabilities(header: GgufHeader | null): Capabilities {
   const embeddings = header !== null && header.pooling !== null && !rerank;
   const chat = header !== null && !rerank && !embeddings;
   const template = header?.template ?? "";
-  return { chat, tools: chat, vision: false, reasoning: chat && /<think>|enable_thinking|reasoning_content/.test(template), embeddings, rerank };
+  return {
+    chat,
+    tools: chat,
+    vision: false,
+    reasoning: chat && /<think>|enable_thinking|reasoning_content/.test(template),
+    embeddings,
+    rerank,
+  };
 }
 
 /** Hyper-threads do not help matrices, and Node counts only logical cores: on x64 larger machines mostly have two for each. */

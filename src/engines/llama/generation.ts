@@ -41,7 +41,10 @@ export class Generation {
     this.#limit = Math.min(job.maxTokens ?? room, room);
     this.#stops = new StopFilter(job.stop);
     this.#preserved = preservedTokens(ground.model.vocabulary, job.preserved);
-    this.#sampler = new Sampler(ground.model, ground.candidates, { ...job.sampling, contextLength: ground.contextLength });
+    this.#sampler = new Sampler(ground.model, ground.candidates, {
+      ...job.sampling,
+      contextLength: ground.contextLength,
+    });
     const window = job.sampling.penaltyLastN < 0 ? ground.contextLength : job.sampling.penaltyLastN;
     if (penalises(job.sampling) && window > 0) this.#sampler.remember(prompt.slice(-window));
     this.#constraint = job.grammar === null ? null : new Constraint(job.grammar, this.#sampler);

@@ -82,7 +82,7 @@ function padding(size: number): number {
 }
 
 function writeFully(file: number, bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done, Math.min(bytes.length - done, 1 << 26));
+  for (let done = 0; done < bytes.length;) done += writeSync(file, bytes, done, Math.min(bytes.length - done, 1 << 26));
 }
 
 class ByteWriter {

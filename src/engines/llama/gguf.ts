@@ -35,7 +35,13 @@ const typeString = 8;
 const typeArray = 9;
 
 /** Block sizes (weights, bytes) of the tensor types that can be checked; others are taken as they are. */
-const tensorBlocks: Record<number, readonly [number, number]> = { 0: [1, 4], 1: [1, 2], 2: [32, 18], 8: [32, 34], 30: [1, 2] };
+const tensorBlocks: Record<number, readonly [number, number]> = {
+  0: [1, 4],
+  1: [1, 2],
+  2: [32, 18],
+  8: [32, 34],
+  30: [1, 2],
+};
 
 /** Reads the header. Throws `GgufError` for what is no GGUF, is cut off, or goes beyond all reason. */
 export async function readGguf(path: string): Promise<GgufHeader> {
@@ -44,7 +50,9 @@ export async function readGguf(path: string): Promise<GgufHeader> {
     file = await open(path, "r");
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
-    throw new GgufError(code === "ENOENT" ? "the file does not exist" : `the file cannot be opened (${code ?? "unknown"})`);
+    throw new GgufError(
+      code === "ENOENT" ? "the file does not exist" : `the file cannot be opened (${code ?? "unknown"})`,
+    );
   }
   try {
     const { size } = await file.stat();
@@ -71,7 +79,8 @@ class HeaderReader {
 
   async read(): Promise<GgufHeader> {
     await this.#need(24);
-    if (this.#buffer.toString("latin1", 0, 4) !== "GGUF") throw new GgufError("the file is no GGUF (its first bytes are not GGUF)");
+    if (this.#buffer.toString("latin1", 0, 4) !== "GGUF")
+      throw new GgufError("the file is no GGUF (its first bytes are not GGUF)");
     this.#at = 4;
     const version = this.#u32();
     if (version < 2 || version > 3) throw new GgufError(`the GGUF version is ${version}; 2 and 3 can be read`);
@@ -100,7 +109,8 @@ class HeaderReader {
       for (let dimension = 0; dimension < dimensions; dimension++) weights *= this.#u64();
       const block = tensorBlocks[this.#u32()];
       const offset = this.#u64();
-      if (!Number.isSafeInteger(weights) || !Number.isSafeInteger(offset)) throw new GgufError(`the tensor ${name} has an impossible size`);
+      if (!Number.isSafeInteger(weights) || !Number.isSafeInteger(offset))
+        throw new GgufError(`the tensor ${name} has an impossible size`);
       parameters += weights;
       end = Math.max(end, offset + (block === undefined ? 0 : (weights / block[0]) * block[1]));
     }

@@ -101,7 +101,13 @@ export type WorkerMessage =
 /** What one step brought for one request. */
 export type Output =
   | { readonly id: number; readonly type: "progress"; readonly event: ChatEvent & { type: "progress" } }
-  | { readonly id: number; readonly type: "text"; readonly text: string; readonly tokens: number; readonly logprobs?: TokenLogprob[] }
+  | {
+      readonly id: number;
+      readonly type: "text";
+      readonly text: string;
+      readonly tokens: number;
+      readonly logprobs?: TokenLogprob[];
+    }
   | { readonly id: number; readonly type: "finish"; readonly reason: FinishReason; readonly usage: Usage }
   | { readonly id: number; readonly type: "answer"; readonly answer: Answers[keyof Answers] }
   | { readonly id: number; readonly type: "failed"; readonly failure: Failure };

@@ -99,7 +99,8 @@ async function walk(folder: string, depth: number): Promise<string[]> {
   for (const entry of entries.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
     if (paths.length >= mostFiles) break;
     const path = join(folder, entry.name);
-    if (entry.isDirectory() && depth < deepest && !entry.name.startsWith(".")) paths.push(...(await walk(path, depth + 1)));
+    if (entry.isDirectory() && depth < deepest && !entry.name.startsWith("."))
+      paths.push(...(await walk(path, depth + 1)));
     else if (!entry.isDirectory() && entry.name.toLowerCase().endsWith(".gguf")) paths.push(path);
   }
   return paths;

@@ -107,7 +107,9 @@ export class NativeContext {
 
   /** Tokens of a sequence that the memory holds. */
   lengthOf(sequence: number): number {
-    return this.#memory === null ? 0 : this.model.library.functions.llama_memory_seq_pos_max(this.#memory, sequence) + 1;
+    return this.#memory === null
+      ? 0
+      : this.model.library.functions.llama_memory_seq_pos_max(this.#memory, sequence) + 1;
   }
 
   clear(): void {

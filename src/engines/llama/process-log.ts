@@ -19,7 +19,9 @@ export class ProcessLog {
 
   /** What tells best why the process ended: the first of the last lines that speak of an error. */
   cause(): string {
-    const telling = this.last(keptLines).filter((line) => /error|fail|assert|invalid|unknown|corrupt|terminate|exceed/i.test(line));
+    const telling = this.last(keptLines).filter((line) =>
+      /error|fail|assert|invalid|unknown|corrupt|terminate|exceed/i.test(line),
+    );
     const lines = telling.filter((line) => !/failed to load model|error loading model from file/i.test(line));
     return (lines.length > 0 ? lines : telling).slice(-2).map(withoutPaths).join("; ");
   }

@@ -112,7 +112,9 @@ function forcedTools(request: ChatRequest, tools: Tool[]): Tool[] | null {
   if (toolChoice === "required") return tools;
   const named = tools.filter((tool) => tool.name === toolChoice.name);
   if (named.length === 0) {
-    throw new ApiError("invalid_value", `tool_choice names ${toolChoice.name}, which is not among the tools`, { param: "tool_choice" });
+    throw new ApiError("invalid_value", `tool_choice names ${toolChoice.name}, which is not among the tools`, {
+      param: "tool_choice",
+    });
   }
   return named;
 }
@@ -125,6 +127,9 @@ function openTemplate(model: LoadedModel): { template: ChatTemplate | null; warn
     return { template: new ChatTemplate(model.template), warning: null };
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    return { template: null, warning: `the model's chat template cannot be read (${reason}): its prompts are written as ChatML` };
+    return {
+      template: null,
+      warning: `the model's chat template cannot be read (${reason}): its prompts are written as ChatML`,
+    };
   }
 }

@@ -102,7 +102,9 @@ export class Scheduler {
   #promptTokens(job: GenerateJob): number[] | null {
     const { vocabulary } = this.#ground.model;
     const prompt =
-      typeof job.prompt === "string" ? vocabulary.tokenize(job.prompt, { addSpecial: true, parseSpecial: true }) : job.prompt;
+      typeof job.prompt === "string"
+        ? vocabulary.tokenize(job.prompt, { addSpecial: true, parseSpecial: true })
+        : job.prompt;
     const unknown = prompt.find((token) => !vocabulary.has(token));
     if (unknown !== undefined) {
       const message = `the prompt holds token ${unknown}; this model's tokens are 0 … ${vocabulary.size - 1}`;
@@ -178,7 +180,12 @@ export class Scheduler {
     if (generation === null) return;
     slot.computed(share.count);
     if (share.outputRow === null) {
-      const event = { type: "progress", phase: "prefill", done: slot.tokens.length, total: generation.promptLength } as const;
+      const event = {
+        type: "progress",
+        phase: "prefill",
+        done: slot.tokens.length,
+        total: generation.promptLength,
+      } as const;
       this.#outputs.push({ id: generation.job.id, type: "progress", event });
       return;
     }
@@ -232,4 +239,3 @@ function addRows(rows: Row[], slot: Slot, count: number): Share {
   }
   return { slot, count, outputRow: count === slot.pending ? rows.length - 1 : null };
 }
-

@@ -134,7 +134,8 @@ class ScriptVocabulary {
   }
 
   #add(token: string): number {
-    if (this.#ids.has(token)) throw new Error(`the piece ${JSON.stringify(token)} occurs twice; a scripted model needs unique pieces`);
+    if (this.#ids.has(token))
+      throw new Error(`the piece ${JSON.stringify(token)} occurs twice; a scripted model needs unique pieces`);
     const id = this.tokens.length;
     this.tokens.push(token);
     this.types.push(1);
@@ -178,7 +179,12 @@ function oneHotDecoder(model: ScriptedModel, vocabulary: ScriptVocabulary, next:
   const template = model.template === undefined ? chatmlTemplate : model.template;
   if (template !== null) metadata.set("tokenizer.chat_template", string(template));
   const identity = new Map(vocabulary.tokens.map((_, id) => [id, id]));
-  const zero = (name: string, ...shape: number[]): Tensor => ({ name, type: "f16", shape, fill: (bytes) => Buffer.alloc(bytes) });
+  const zero = (name: string, ...shape: number[]): Tensor => ({
+    name,
+    type: "f16",
+    shape,
+    fill: (bytes) => Buffer.alloc(bytes),
+  });
   return {
     metadata,
     tensors: [

@@ -85,7 +85,7 @@ export interface Sampling {
 }
 
 /** What a chat asks for of context where nobody says: the KV cache of longer ones would take gigabytes. */
-export const defaultContextLength = 16384;
+const defaultContextLength = 16384;
 
 /** The context that is in force: what the settings ask for, never more than the model was trained for. */
 export function effectiveContextLength(asked: number | null | undefined, trained: number | undefined): number {

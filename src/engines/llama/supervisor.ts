@@ -6,10 +6,9 @@ import { ApiError } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
 import { EventQueue } from "./event-queue.ts";
 import type { Answers, ChildMessage, LoadedModel, ParentMessage, Query } from "./messages.ts";
+import { type ProcessState, toFailure } from "./process-failure.ts";
 import { ProcessLog } from "./process-log.ts";
 import type { LlamaSettings, WorkerSettings } from "./settings.ts";
-
-export type ProcessState = "stopped" | "starting" | "ready" | "stopping";
 
 export interface SupervisorOptions {
   readonly id: string;
@@ -20,7 +19,9 @@ export interface SupervisorOptions {
   readonly onIdle: () => void;
 }
 
-type Ask = { readonly type: "chat"; readonly request: ChatRequest } | { readonly type: "complete"; readonly request: CompletionRequest };
+type Ask =
+  | { readonly type: "chat"; readonly request: ChatRequest }
+  | { readonly type: "complete"; readonly request: CompletionRequest };
 
 /** How long a child may take to end by itself before it is killed. */
 const stopGraceMs = 3000;
@@ -35,7 +36,10 @@ export class Supervisor {
   lastUsed = 0;
   readonly #options: SupervisorOptions;
   readonly #requests = new Map<number, EventQueue<ChatEvent>>();
-  readonly #queries = new Map<number, { resolve: (answer: Answers[keyof Answers]) => void; reject: (error: Error) => void }>();
+  readonly #queries = new Map<
+    number,
+    { resolve: (answer: Answers[keyof Answers]) => void; reject: (error: Error) => void }
+  >();
   readonly #loadListeners = new Set<(permille: number) => void>();
   #state: ProcessState = "stopped";
   #child: ChildProcess | null = null;
@@ -86,7 +90,8 @@ export class Supervisor {
   async *generate(ask: Ask, signal: AbortSignal): AsyncGenerator<ChatEvent> {
     const queue = new EventQueue<ChatEvent>();
     const id = this.#nextId++;
-    const onLoad = (permille: number): void => queue.push({ type: "progress", phase: "loading", done: permille, total: 1000 });
+    const onLoad = (permille: number): void =>
+      queue.push({ type: "progress", phase: "loading", done: permille, total: 1000 });
     const onAbort = (): void => queue.end(clientLeft());
     signal.addEventListener("abort", onAbort, { once: true });
     this.#loadListeners.add(onLoad);
@@ -177,7 +182,9 @@ export class Supervisor {
     child.stderr?.setEncoding("utf8").on("data", (text: string) => this.#stderr.add(text));
     child.on("message", (message) => this.#receive(message as ChildMessage));
     // A message to a child that has just died; its end is reported by "close".
-    child.on("error", (error) => this.#options.log.debug({ model: this.id, err: error }, "the model's process reported an error"));
+    child.on("error", (error) =>
+      this.#options.log.debug({ model: this.id, err: error }, "the model's process reported an error"),
+    );
     this.#closed = new Promise((resolve) => {
       child.once("close", (code, signal) => {
         this.#onClose(code, signal);
@@ -209,7 +216,14 @@ export class Supervisor {
         this.#queries.delete(message.id);
         break;
       case "failed":
-        this.#fail(message.id, new ApiError(message.failure.code, message.failure.message, message.failure.param === undefined ? {} : { param: message.failure.param }));
+        this.#fail(
+          message.id,
+          new ApiError(
+            message.failure.code,
+            message.failure.message,
+            message.failure.param === undefined ? {} : { param: message.failure.param },
+          ),
+        );
     }
   }
 
@@ -242,7 +256,17 @@ export class Supervisor {
     this.#state = "stopped";
     this.#child = null;
     this.#ready = null;
-    const failure = before === "stopping" ? unloaded(this.id) : this.#explain(before, { code, signal });
+    const failure =
+      before === "stopping"
+        ? unloaded(this.id)
+        : toFailure({
+            file: basename(this.#options.settings.path),
+            state: before,
+            code,
+            signal,
+            cause: this.#stderr.cause(),
+            loadFailure: this.#loadFailure,
+          });
     if (before !== "stopping") {
       this.#failures += 1;
       this.#lastFailure = failure;
@@ -253,25 +277,6 @@ export class Supervisor {
     this.#settle?.reject(failure);
     this.#settle = null;
     for (const id of [...this.#requests.keys(), ...this.#queries.keys()]) this.#fail(id, failure);
-  }
-
-  #explain(before: ProcessState, end: { code: number | null; signal: NodeJS.Signals | null }): ApiError {
-    const file = basename(this.#options.settings.path);
-    const cause = this.#stderr.cause();
-    const because = cause === "" ? "" : `: ${cause}`;
-    const failed = this.#loadFailure;
-    if (failed?.reason === "library") return new ApiError("unsupported_capability", failed.message);
-    if (failed?.reason === "memory") return new ApiError("insufficient_memory", `${failed.message} for ${file}${because}; set a smaller context length`);
-    if (failed !== null) return new ApiError("invalid_model_file", `cannot load the model file ${file}${because}`);
-    if (end.code === 70) return new ApiError("engine_crashed", `the process of ${file} failed${because}`);
-    const how = end.signal === null ? `with exit code ${end.code}` : `by ${end.signal}`;
-    if (before === "starting") {
-      // The kernel kills what takes too much; llama.cpp aborts on a file that it does not survive.
-      return end.signal === "SIGKILL"
-        ? new ApiError("insufficient_memory", `llama.cpp was killed while it loaded ${file}, most likely for want of memory`)
-        : new ApiError("invalid_model_file", `llama.cpp ended ${how} while it loaded the model file ${file}${because}`);
-    }
-    return new ApiError("engine_crashed", `llama.cpp ended ${how} while it ran ${file}${because}; the next request loads it anew`);
   }
 
   #send(message: ParentMessage): void {

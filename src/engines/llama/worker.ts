@@ -85,7 +85,8 @@ function openContext(model: NativeModel, start: WorkerStart, contextLength: numb
     params.abort_callback_data = library.addressOf(new Uint8Array(start.interrupt));
   }
   const context = new NativeContext(model, params);
-  if (context.sequenceLength < contextLength) throw new ModelError("memory", `llama.cpp gave a context of ${context.sequenceLength} tokens only`);
+  if (context.sequenceLength < contextLength)
+    throw new ModelError("memory", `llama.cpp gave a context of ${context.sequenceLength} tokens only`);
   const pool = library.createThreadPool(Math.max(settings.threads, settings.threadsBatch));
   if (pool !== null) library.functions.llama_attach_threadpool(context.handle, pool, pool);
   return context;

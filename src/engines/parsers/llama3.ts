@@ -21,7 +21,11 @@ export function llama3Parser(options: ParserOptions): OutputParser {
     end() {
       if (plain) return [];
       const body = held.trim();
-      return readSeveral(body.startsWith(tag) ? body.slice(tag.length) : body, options.tools)?.map((call) => numbers.toEvent(call)) ?? say(held);
+      return (
+        readSeveral(body.startsWith(tag) ? body.slice(tag.length) : body, options.tools)?.map((call) =>
+          numbers.toEvent(call),
+        ) ?? say(held)
+      );
     },
   };
 }

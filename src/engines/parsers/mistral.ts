@@ -32,7 +32,10 @@ function readTagged(text: string): WrittenCall[] | null {
   const calls: WrittenCall[] = [];
   for (const part of text.split(tag).slice(1)) {
     const named = /^\s*([\w.-]+)\s*(?:\[CALL_ID\][^[{]*)?(?:\[ARGS\])?\s*(\{[\s\S]*\})\s*$/.exec(part);
-    const found = named === null ? readCalls(part.trim()) : readCalls(`{"name":${JSON.stringify(named[1])},"arguments":${named[2]}}`);
+    const found =
+      named === null
+        ? readCalls(part.trim())
+        : readCalls(`{"name":${JSON.stringify(named[1])},"arguments":${named[2]}}`);
     if (found === null) return null;
     calls.push(...found);
   }

@@ -77,7 +77,7 @@ export function renderChatml(messages: readonly Message[]): string {
 }
 
 /** Text parts of a message, one under the other. Throws `unsupported_capability` on an image. */
-export function joinText(parts: readonly Part[]): string {
+function joinText(parts: readonly Part[]): string {
   const texts = parts.map((part) => {
     if (part.type === "text") return part.text;
     throw new ApiError("unsupported_capability", "the embedded llama.cpp reads text only; the messages hold an image", {

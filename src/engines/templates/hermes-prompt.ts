@@ -16,7 +16,7 @@ export function withToolPrompt(messages: readonly Message[], tools: readonly Too
 }
 
 /** The part of the system prompt that describes the tools. */
-export function toolPrompt(tools: readonly Tool[]): string {
+function toolPrompt(tools: readonly Tool[]): string {
   const signatures = tools.map((tool) =>
     JSON.stringify({
       type: "function",
