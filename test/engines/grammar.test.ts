@@ -147,6 +147,8 @@ describe("what a grammar cannot express", () => {
     expect(() => build({ type: "object", properties: { a: { $ref: "#/$defs/none" } } }, false)).toThrow(
       /#\/\$defs\/none/,
     );
+    const endless = { $defs: { a: { allOf: [{ $ref: "#/$defs/a" }] } }, $ref: "#/$defs/a" };
+    expect(() => build(endless, false)).toThrow(/nested deeper/);
     expect(() => build({ $ref: "https://example.com/schema.json" }, false)).toThrow(/another document/);
   });
 });

@@ -34,6 +34,7 @@ const inexpressible = [
 /** llama.cpp copies a repeated rule as often as the bound says, and refuses some thousands. */
 const largestRepetition = 1000;
 const deepestNesting = 64;
+const mostRules = 20_000;
 
 /**
  * Collects GBNF rules. Objects are written with their properties in the order of the schema and, where the schema names
@@ -58,6 +59,7 @@ export class GrammarBuilder {
     let unique = name.replace(/[^a-zA-Z0-9-]/g, "-");
     for (let number = 2; this.#rules.has(unique) || unique in primitives; number++)
       unique = `${name.replace(/[^a-zA-Z0-9-]/g, "-")}-${number}`;
+    if (this.#rules.size >= mostRules) throw this.#refusal("a schema as large as this one");
     this.#rules.set(unique, body);
     return unique;
   }
@@ -254,7 +256,10 @@ export class GrammarBuilder {
       .slice(1)
       .split("/")
       .filter((step) => step !== "")) {
-      const key = decodeURIComponent(part).replaceAll("~1", "/").replaceAll("~0", "~");
+      const key = part
+        .replace(/%([0-9a-f]{2})/gi, (_, hex: string) => String.fromCharCode(parseInt(hex, 16)))
+        .replaceAll("~1", "/")
+        .replaceAll("~0", "~");
       target = Array.isArray(target) ? target[Number(key)] : isObject(target) ? target[key] : undefined;
     }
     if (target === undefined) {
@@ -277,6 +282,15 @@ export class GrammarBuilder {
   }
 
   #resolved(part: Json): JsonObject {
+    if (++this.#depth > deepestNesting) throw this.#refusal(`a schema nested deeper than ${deepestNesting} levels`);
+    try {
+      return this.#resolve(part);
+    } finally {
+      this.#depth--;
+    }
+  }
+
+  #resolve(part: Json): JsonObject {
     if (!isObject(part)) throw this.#refusal("allOf with a part that is no object");
     if (typeof part["$ref"] === "string") {
       const steps = part["$ref"].split("/").slice(1);
@@ -297,6 +311,9 @@ export class GrammarBuilder {
       else if (key === "properties" && isObject(mine) && isObject(value)) merged[key] = { ...mine, ...value };
       else if (key === "required" && Array.isArray(mine) && Array.isArray(value))
         merged[key] = [...new Set([...mine, ...value])];
+      else if (typeof mine === "number" && typeof value === "number" && /^(min|max)(Length|Items)$/.test(key)) {
+        merged[key] = key.startsWith("min") ? Math.max(mine, value) : Math.min(mine, value);
+      } else if ((inexpressible as readonly string[]).includes(key)) this.#loosen(key);
       else if (key === "additionalProperties") merged[key] = false;
       else if (!["title", "description", "$comment", "examples", "default"].includes(key)) {
         throw this.#refusal(`allOf (or anyOf beside other keywords) whose parts disagree on ${key}`);

@@ -174,8 +174,7 @@ export class Supervisor {
     this.#loadFailure = null;
     this.#stderr = new ProcessLog();
     const child = fork(entry, [], {
-      // The loader of TypeScript sources is wanted in the child too; a debugger's port is not.
-      execArgv: process.execArgv.filter((argument) => !argument.startsWith("--inspect")),
+      execArgv: loaderArguments(process.execArgv),
       stdio: ["ignore", "ignore", "pipe", "ipc"],
     });
     this.#child = child;
@@ -282,6 +281,13 @@ export class Supervisor {
   #send(message: ParentMessage): void {
     if (this.#child?.connected === true) this.#child.send(message);
   }
+}
+
+/** What loads TypeScript sources is wanted in the child too; a debugger's port or the code of `node -e` is not. */
+function loaderArguments(execArgv: readonly string[]): string[] {
+  const loader = /^(?:--import|--require|-r|--loader|--experimental-loader)(?==|$)/;
+  const takesNext = (argument = ""): boolean => loader.test(argument) && !argument.includes("=");
+  return execArgv.filter((argument, index) => loader.test(argument) || takesNext(execArgv[index - 1]));
 }
 
 function clientLeft(): ApiError {

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { Template } from "@huggingface/jinja";
 import type { Message, Part, Tool } from "../../core/chat.ts";
 import { ApiError } from "../../core/errors.ts";
@@ -11,6 +12,13 @@ export interface PromptInput {
   readonly variables?: JsonObject;
   readonly bosText: string;
   readonly eosText: string;
+}
+
+/** What a template demands of messages. */
+interface Spelling {
+  /** It knows the role `developer`. */
+  readonly developer: boolean;
+  readonly shortIds: boolean;
 }
 
 /** A model's own Jinja chat template, compiled once. */
@@ -51,10 +59,10 @@ export class ChatTemplate {
   }
 
   #render(input: PromptInput, messages: readonly Message[]): string {
-    const keepsDeveloper = this.source.includes("developer");
+    const spelling = { developer: this.source.includes("developer"), shortIds: /length\s*!=\s*9\b/.test(this.source) };
     const { reasoningEffort } = input;
     return this.#template.render({
-      messages: messages.map((message) => toTemplateMessage(message, keepsDeveloper)),
+      messages: messages.map((message) => toTemplateMessage(message, spelling)),
       ...(input.tools.length === 0 ? {} : { tools: input.tools.map(toTemplateTool) }),
       add_generation_prompt: true,
       bos_token: input.bosText,
@@ -87,19 +95,19 @@ function joinText(parts: readonly Part[]): string {
   return texts.join("\n");
 }
 
-function toTemplateMessage(message: Message, keepsDeveloper: boolean): JsonObject {
+function toTemplateMessage(message: Message, spelling: Spelling): JsonObject {
   const content = joinText(message.content);
   switch (message.role) {
     case "system":
     case "developer":
-      return { role: message.role === "developer" && keepsDeveloper ? "developer" : "system", content };
+      return { role: message.role === "developer" && spelling.developer ? "developer" : "system", content };
     case "user":
       return { role: "user", content };
     case "tool":
       return {
         role: "tool",
         content,
-        tool_call_id: message.toolCallId,
+        tool_call_id: toCallId(message.toolCallId, spelling),
         ...(message.name === undefined ? {} : { name: message.name }),
       };
     case "assistant":
@@ -111,13 +119,19 @@ function toTemplateMessage(message: Message, keepsDeveloper: boolean): JsonObjec
           ? {}
           : {
               tool_calls: message.toolCalls.map((call) => ({
-                id: call.id,
+                id: toCallId(call.id, spelling),
                 type: "function",
                 function: { name: call.name, arguments: readArguments(call.arguments) },
               })),
             }),
       };
   }
+}
+
+/** Mistral's templates refuse ids of calls that are not nine letters and digits: others become such, alike for alike. */
+function toCallId(id: string, spelling: Spelling): string {
+  if (!spelling.shortIds || /^[a-zA-Z0-9]{9}$/.test(id)) return id;
+  return createHash("sha256").update(id).digest("hex").slice(0, 9);
 }
 
 /** Templates print arguments with `tojson`, so they get an object; broken ones of a history stay text. */
