@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo, Socket } from "node:net";
 import type { ByteSink, ByteStream } from "../core/bytes.ts";
 import { Call, type Handler, type Headers, type Reply, tooLarge } from "../core/call.ts";
+import { Departure } from "../core/departure.ts";
 import { ApiError, toApiError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 
@@ -86,7 +87,7 @@ class Exchange implements ByteSink {
   readonly #response: ServerResponse;
   readonly #options: ServerOptions;
   readonly #exchanges: Set<Exchange>;
-  readonly #controller = new AbortController();
+  readonly #departure = new Departure();
   readonly #began = performance.now();
   readonly #call: Call;
   #body: ByteStream | undefined;
@@ -100,7 +101,7 @@ class Exchange implements ByteSink {
     this.#response = response;
     this.#options = options;
     this.#exchanges = exchanges;
-    this.#call = toCall(request, this.#controller.signal, options.bodyLimit);
+    this.#call = toCall(request, this.#departure, options.bodyLimit);
   }
 
   run(): void {
@@ -118,7 +119,7 @@ class Exchange implements ByteSink {
   }
 
   abort(): void {
-    this.#controller.abort();
+    this.#departure.leave();
   }
 
   write(chunk: Uint8Array | string): boolean {
@@ -149,10 +150,12 @@ class Exchange implements ByteSink {
     this.#firstByte = performance.now() - this.#began;
     const headers: Headers = { ...reply.headers, "x-request-id": this.#call.id };
     if (!isStream(body)) {
-      this.#bytes = body === null ? 0 : Buffer.byteLength(body);
+      const { encoding } = reply;
+      this.#bytes = body === null ? 0 : encoding === undefined ? Buffer.byteLength(body) : body.length;
       headers["content-length"] = String(this.#bytes);
       this.#response.writeHead(reply.status, headers);
-      this.#response.end(this.#request.method === "HEAD" ? undefined : (body ?? undefined));
+      if (body === null || this.#request.method === "HEAD") this.#response.end();
+      else this.#response.end(body, encoding ?? "utf8");
       return;
     }
     this.#response.writeHead(reply.status, headers);
@@ -179,7 +182,7 @@ class Exchange implements ByteSink {
     // What breaks from here on breaks because the client is gone.
     const problem = this.#problem;
     if (left) {
-      this.#controller.abort();
+      this.#departure.leave();
       this.#body?.cancel();
     }
     this.#options.onOutcome?.(this.#call, {
@@ -201,7 +204,7 @@ function toReply(error: ApiError): Reply {
   return { status: error.status, headers: { "content-type": "application/json", connection: "close", ...error.headers }, body: JSON.stringify(error.toJson()) };
 }
 
-function toCall(request: IncomingMessage, signal: AbortSignal, bodyLimit: number): Call {
+function toCall(request: IncomingMessage, signal: Departure, bodyLimit: number): Call {
   const url = request.url ?? "/";
   const mark = url.indexOf("?");
   const hasBody = request.headers["content-length"] !== undefined || request.headers["transfer-encoding"] !== undefined;

@@ -1,6 +1,7 @@
 import type { ByteSink, ByteStream } from "../core/bytes.ts";
 import { collect } from "../core/bytes.ts";
 import type { Headers } from "../core/call.ts";
+import type { Abortable } from "../core/departure.ts";
 import { HttpResponse, type ResponseHandler } from "../wire/http-response.ts";
 import { connect, type Connected, type Origin, toOrigin } from "./http-connect.ts";
 
@@ -25,8 +26,10 @@ export interface HttpRequest {
   readonly path: string;
   /** Names in lower case; neither names nor values may hold line breaks. */
   readonly headers: Headers;
+  /** A string is sent as UTF-8, unless `encoding` says that each of its characters is one byte. */
   readonly body: Buffer | string | null;
-  readonly signal: AbortSignal;
+  readonly encoding?: "latin1";
+  readonly signal: Abortable;
   /** Milliseconds until the reply's head; 0 waits without end. */
   readonly firstByteTimeout: number;
   /** Milliseconds between two pieces of the body; 0 waits without end. */
@@ -120,16 +123,15 @@ export class HttpClient {
     if (at !== -1) this.#idle.splice(at, 1);
   }
 
-  /** Head and body. A short request is one string, which node writes without another buffer. */
-  #encode({ method, path, headers, body }: HttpRequest): { head: string; body: Buffer | null } {
+  /** Head and body. Where it can be, one string, which node writes without another buffer. */
+  #encode({ method, path, headers, body, encoding }: HttpRequest): { head: string; body: Buffer | null } {
     let head = `${method} ${path} HTTP/1.1\r\nhost: ${this.#origin.host}\r\n`;
     for (const name in headers) head += `${name}: ${headers[name]}\r\n`;
-    const bytes = typeof body === "string" ? Buffer.from(body) : body;
-    if (bytes !== null) head += `content-length: ${bytes.length}\r\n`;
-    else if (method === "POST") head += "content-length: 0\r\n";
-    head += "\r\n";
-    if (bytes === null || bytes.length > shortBody) return { head, body: bytes };
-    return { head: head + bytes.toString("latin1"), body: null };
+    if (body === null) return { head: method === "POST" ? `${head}content-length: 0\r\n\r\n` : `${head}\r\n`, body: null };
+    const bytes = typeof body === "string" && encoding === undefined ? Buffer.from(body) : body;
+    head += `content-length: ${bytes.length}\r\n\r\n`;
+    if (typeof bytes === "string") return { head: head + bytes, body: null };
+    return bytes.length > shortBody ? { head, body: bytes } : { head: head + bytes.toString("latin1"), body: null };
   }
 }
 

@@ -1,5 +1,5 @@
 import { type ByteSink, type ByteStream } from "../core/bytes.ts";
-import type { Call, Handler, Headers, Reply, Target } from "../core/call.ts";
+import { type Call, type Handler, type Headers, jsonReply, type Reply, type Target } from "../core/call.ts";
 import { ApiError, toApiError } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject, parseJson } from "../core/json.ts";
 import type { Endpoint } from "../core/provider.ts";
@@ -70,15 +70,17 @@ function wantUsage(body: JsonObject): JsonObject | undefined {
   return options.include_usage === true ? undefined : { stream_options: { ...options, include_usage: true } };
 }
 
-async function encode(call: Call, body: JsonObject, changes: JsonObject): Promise<Buffer> {
+/** The request's body, each character one byte. */
+async function encode(call: Call, body: JsonObject, changes: JsonObject): Promise<string> {
   const removes = Object.values(changes).includes(undefined);
-  return removes ? Buffer.from(JSON.stringify({ ...body, ...changes })) : spliceFields(await call.bytes(), changes);
+  if (removes) return Buffer.from(JSON.stringify({ ...body, ...changes })).toString("latin1");
+  return spliceFields((await call.bytes()).toString("latin1"), changes);
 }
 
-async function exchange(job: Job, body: Buffer): Promise<Reply> {
+async function exchange(job: Job, body: string): Promise<Reply> {
   const { settings, call } = job;
   const path = settings.paths?.[call.path as Endpoint] ?? call.path;
-  const reply = await settings.upstream.send({ method: "POST", path, body, headers: onward(call), signal: call.signal });
+  const reply = await settings.upstream.send({ method: "POST", path, body, encoding: "latin1", headers: onward(call), signal: call.leaving });
   if (reply.status < 200 || reply.status > 299) {
     const said = await reply.bytes(1 << 20);
     throw settings.toError?.(reply.status, said, reply.headers) ?? upstreamError(settings.name, reply.status, said, reply.headers);
@@ -119,13 +121,10 @@ async function wholeReply(job: Job, reply: UpstreamReply, bytesSent: number): Pr
   const chat = job.call.path === "/v1/chat/completions" || job.call.path === "/v1/completions";
   if (needsMending(text, chat) || job.streamed) {
     const json = mendReply(job, parseReply(job, bytes), chat ? estimateTokens(bytesSent) : undefined);
-    return job.streamed ? asStream(json) : jsonBytes(Buffer.from(JSON.stringify(json)));
+    return job.streamed ? asStream(json) : jsonReply(200, json);
   }
-  return jsonBytes(spliceFields(bytes, { model: job.target.requested }));
-}
-
-function jsonBytes(body: Buffer): Reply {
-  return { status: 200, headers: { "content-type": "application/json" }, body };
+  const body = spliceFields(text, { model: job.target.requested });
+  return { status: 200, headers: { "content-type": "application/json" }, body, encoding: "latin1" };
 }
 
 /** Whether a reply's text holds, or lacks, anything for which it must be parsed. */

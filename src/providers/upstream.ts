@@ -1,4 +1,5 @@
 import type { Headers } from "../core/call.ts";
+import type { Abortable } from "../core/departure.ts";
 import type { ByteSink, ByteStream } from "../core/bytes.ts";
 import { ApiError } from "../core/errors.ts";
 import { type Json, parseJson } from "../core/json.ts";
@@ -26,8 +27,10 @@ export interface UpstreamRequest {
   /** Path with query, e.g. `/v1/chat/completions`. */
   readonly path: string;
   readonly body?: Buffer | string | null;
+  /** Each character of a string body is one byte. */
+  readonly encoding?: "latin1";
   readonly headers?: Headers;
-  readonly signal: AbortSignal;
+  readonly signal: Abortable;
   /** In place of the settings'. */
   readonly firstByteTimeout?: number;
 }
@@ -125,6 +128,7 @@ export class Upstream {
         path: joinPath(host.basePath, request.path),
         headers,
         body,
+        ...(request.encoding === undefined ? {} : { encoding: request.encoding }),
         signal: request.signal,
         firstByteTimeout: request.firstByteTimeout ?? this.#settings.firstByteTimeout,
         idleTimeout: this.#settings.idleTimeout,

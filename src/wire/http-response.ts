@@ -16,7 +16,8 @@ type State = "head" | "counted" | "chunk-size" | "chunk" | "chunk-end" | "traile
 const headLimit = 64 * 1024;
 const chunkLineLimit = 4096;
 const statusLine = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: [^\r\n]*)?$/;
-const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+/** Lines of a name, a colon and a value, without bare line ends or NUL, the last without its line end. */
+const headerLines = /^(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*(?:\r\n(?=[^\r])|$))+$/;
 
 /**
  * Bytes of one HTTP/1.1 response → its parts (RFC 9112). Strict where two readers could disagree on where it ends:
@@ -91,19 +92,12 @@ export class HttpResponse {
   }
 
   #takeHead(text: string): void {
-    const lines = text.split("\r\n");
-    const match = statusLine.exec(lines[0] as string);
+    const lineEnd = text.indexOf("\r\n");
+    const match = statusLine.exec(lineEnd === -1 ? text : text.slice(0, lineEnd));
     if (match === null) return this.#break("it does not begin with an HTTP/1.1 status line");
     const status = Number(match[2]);
-    const headers: Headers = {};
-    for (let index = 1; index < lines.length; index++) {
-      const line = lines[index] as string;
-      const colon = line.indexOf(":");
-      const name = line.slice(0, Math.max(0, colon)).toLowerCase();
-      if (!token.test(name) || /[\r\n\0]/.test(line)) return this.#break("a header is malformed");
-      const value = line.slice(colon + 1).trim();
-      headers[name] = headers[name] === undefined ? value : `${headers[name]}, ${value}`;
-    }
+    const headers = lineEnd === -1 ? {} : readHeaders(text.slice(lineEnd + 2));
+    if (headers === undefined) return this.#break("a header is malformed");
     if (status === 101) return this.#break("it switches protocols, unasked");
     // 100 Continue, 103 Early Hints: the real head follows.
     if (status < 200) return;
@@ -181,4 +175,21 @@ export class HttpResponse {
     this.#problem = message;
     this.#state = "over";
   }
+}
+
+/** Headers by lower-case name; undefined when a line is none. Repeated ones are joined by a comma. */
+function readHeaders(text: string): Headers | undefined {
+  if (!headerLines.test(text)) return undefined;
+  const headers: Headers = {};
+  for (let at = 0; at < text.length; ) {
+    const next = text.indexOf("\r\n", at);
+    const end = next === -1 ? text.length : next;
+    const colon = text.indexOf(":", at);
+    const name = text.slice(at, colon).toLowerCase();
+    const value = text.slice(colon + 1, end).trim();
+    const before = headers[name];
+    headers[name] = typeof before !== "string" ? value : `${before}, ${value}`;
+    at = end + 2;
+  }
+  return headers;
 }

@@ -2,43 +2,48 @@ import { endOfString, type Json, type JsonObject } from "../core/json.ts";
 
 interface Field {
   readonly key: string;
-  /** Byte offsets of the value, `end` behind its last byte. */
+  /** Offsets of the value, `end` behind its last byte. */
   readonly start: number;
   readonly end: number;
 }
 
 /**
- * The JSON object in `bytes` with some of its top-level fields set; all other bytes stay as they were.
+ * A JSON object's text with some of its top-level fields set; all else stays as it was. In the text, each character is
+ * one byte (latin1), so that nothing need be decoded; so it is in the result.
  *
- * Every occurrence of a repeated key is set, for readers differ in which one they believe. `bytes` must have been
- * parsed before: on text that is no JSON object the result is undefined. 1 MB parsed and written anew costs 14 ms,
+ * Every occurrence of a repeated key is set, for readers differ in which one they believe. The text must have been
+ * parsed before: of one that is no JSON object the result is undefined. 1 MB parsed and written anew costs 14 ms,
  * spliced 3 ms.
  */
-export function spliceFields(bytes: Buffer, changes: JsonObject): Buffer {
-  const text = bytes.toString("latin1");
+export function spliceFields(text: string, changes: JsonObject): string {
   const fields = topLevelFields(text);
-  const pieces: Buffer[] = [];
   const missing = new Map<string, Json>();
-  for (const [key, value] of Object.entries(changes)) if (value !== undefined) missing.set(key, value);
+  for (const key in changes) if (changes[key] !== undefined) missing.set(key, changes[key]);
+  let result = "";
   let copied = 0;
   for (const field of fields) {
     const value = changes[field.key];
-    if (value === undefined) continue;
+    if (value === undefined || !Object.hasOwn(changes, field.key)) continue;
     missing.delete(field.key);
-    pieces.push(bytes.subarray(copied, field.start), Buffer.from(JSON.stringify(value)));
+    result += text.slice(copied, field.start) + encodeValue(value);
     copied = field.end;
   }
   if (missing.size > 0) {
     const close = text.lastIndexOf("}");
-    const added = [...missing].map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(",");
-    pieces.push(bytes.subarray(copied, close), Buffer.from((fields.length === 0 ? "" : ",") + added));
+    const added = [...missing].map(([key, value]) => `${encodeValue(key)}:${encodeValue(value)}`).join(",");
+    result += `${text.slice(copied, close)}${fields.length === 0 ? "" : ","}${added}`;
     copied = close;
   }
-  pieces.push(bytes.subarray(copied));
-  return Buffer.concat(pieces);
+  return result + text.slice(copied);
 }
 
-/** Fields of the outermost object, in order. Offsets count latin1 characters, that is bytes. */
+function encodeValue(value: Json): string {
+  const text = JSON.stringify(value);
+  // eslint-disable-next-line no-control-regex -- what is not ASCII has more than one byte
+  return /[^\x00-\x7f]/.test(text) ? Buffer.from(text).toString("latin1") : text;
+}
+
+/** Fields of the outermost object, in order. */
 function topLevelFields(text: string): Field[] {
   const fields: Field[] = [];
   let at = text.indexOf("{") + 1;

@@ -100,7 +100,10 @@ describe("HttpClient", () => {
     );
     const http = client(port);
     expect(await text(http, ask())).toBe("ok");
-    await expect(http.send(ask({ method: "POST", body: "{}" }))).rejects.toMatchObject({ failure: "broken", stale: true });
+    await expect(http.send(ask({ method: "POST", body: "{}" }))).rejects.toMatchObject({
+      failure: "broken",
+      stale: true,
+    });
     expect(await text(http, ask())).toBe("ok");
   });
 
@@ -142,28 +145,34 @@ describe("HttpClient", () => {
       if (request.url === "/start") response.write("start");
     });
     const http = client(port);
-    await expect(http.send(ask({ firstByteTimeout: 20 }))).rejects.toMatchObject({ failure: "timeout", message: "no answer within 0.02 s" });
+    await expect(http.send(ask({ firstByteTimeout: 20 }))).rejects.toMatchObject({
+      failure: "timeout",
+      message: "no answer within 0.02 s",
+    });
     const reply = await http.send(ask({ path: "/start", idleTimeout: 20 }));
     await expect(reply.bytes(100)).rejects.toMatchObject({ failure: "timeout", message: "nothing more within 0.02 s" });
   });
 
-  test.each(["before the connection", "before the head", "within the body"])("closes the connection when the caller leaves %s", async (when) => {
-    const left = new AbortController();
-    const closed = withResolvers();
-    const port = await serve((_request, response) => {
-      response.on("close", () => closed.resolve());
-      if (when === "within the body") response.write("start");
-      else if (when === "before the head") left.abort();
-    });
-    const sent = client(port).send(ask({ signal: left.signal }));
-    if (when === "before the connection") left.abort();
-    if (when === "within the body") {
-      const reply = await sent;
-      left.abort();
-      await expect(reply.bytes(100)).rejects.toMatchObject({ failure: "aborted" });
-    } else await expect(sent).rejects.toMatchObject({ failure: "aborted" });
-    if (when !== "before the connection") await closed.promise;
-  });
+  test.each(["before the connection", "before the head", "within the body"])(
+    "closes the connection when the caller leaves %s",
+    async (when) => {
+      const left = new AbortController();
+      const closed = withResolvers();
+      const port = await serve((_request, response) => {
+        response.on("close", () => closed.resolve());
+        if (when === "within the body") response.write("start");
+        else if (when === "before the head") left.abort();
+      });
+      const sent = client(port).send(ask({ signal: left.signal }));
+      if (when === "before the connection") left.abort();
+      if (when === "within the body") {
+        const reply = await sent;
+        left.abort();
+        await expect(reply.bytes(100)).rejects.toMatchObject({ failure: "aborted" });
+      } else await expect(sent).rejects.toMatchObject({ failure: "aborted" });
+      if (when !== "before the connection") await closed.promise;
+    },
+  );
 
   test("a reader that is full stops the server, and nothing is lost", async () => {
     const size = 32 << 20;
@@ -227,12 +236,37 @@ describe("HttpClient", () => {
     cleanup.push(() => rmSync(folder, { recursive: true }));
     const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")];
     try {
-      execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key, "-out", cert, "-subj", "/CN=localhost", "-days", "2"], { stdio: "ignore" });
+      execFileSync(
+        "openssl",
+        [
+          "req",
+          "-x509",
+          "-newkey",
+          "ec",
+          "-pkeyopt",
+          "ec_paramgen_curve:prime256v1",
+          "-nodes",
+          "-keyout",
+          key,
+          "-out",
+          cert,
+          "-subj",
+          "/CN=localhost",
+          "-days",
+          "2",
+        ],
+        { stdio: "ignore" },
+      );
     } catch {
       skip("openssl, which makes this test's certificate, is not installed");
     }
-    const port = await listening(createHttps({ key: readFileSync(key), cert: readFileSync(cert) }, (_request, response) => response.end("secret")));
-    await expect(client(port, { origin: `https://localhost:${port}` }).send(ask())).rejects.toMatchObject({ failure: "refused", message: "DEPTH_ZERO_SELF_SIGNED_CERT" });
+    const port = await listening(
+      createHttps({ key: readFileSync(key), cert: readFileSync(cert) }, (_request, response) => response.end("secret")),
+    );
+    await expect(client(port, { origin: `https://localhost:${port}` }).send(ask())).rejects.toMatchObject({
+      failure: "refused",
+      message: "DEPTH_ZERO_SELF_SIGNED_CERT",
+    });
   });
 });
 

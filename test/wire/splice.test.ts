@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { spliceFields } from "../../src/wire/splice.ts";
 
 function splice(text: string, changes: Record<string, string | number | boolean | null | object>): string {
-  return spliceFields(Buffer.from(text), changes as never).toString();
+  return Buffer.from(spliceFields(Buffer.from(text).toString("latin1"), changes as never), "latin1").toString();
 }
 
 describe("spliceFields", () => {
