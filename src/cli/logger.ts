@@ -35,7 +35,7 @@ export function createLogger({ level, format, write }: LogOptions): Logger {
   // Lines are gathered: a write for each call would cost more than the rest of the log.
   const file =
     format === "json" && write === undefined
-      ? destination({ dest: 1, sync: false, minLength: 32_768, periodicFlush: 200 })
+      ? destination({ dest: 1, sync: false, minLength: 32_768, maxWrite: 65_536, periodicFlush: 200 })
       : undefined;
   const stream = file ?? {
     write: format === "json" ? out : (line: string) => out(prettyLine(line, process.stdout.isTTY === true)),
