@@ -103,6 +103,8 @@ function toSettings(entry: ProviderConfig, config: Config, env: NonNullable<Runt
 function demoModel({ llama }: Config): string | undefined {
   if (llama.model !== undefined && !llama.demo) return undefined;
   // Beside the built program; a program run from its sources finds it where the build has put it.
-  const places = ["./assets/demo.gguf", "../dist/assets/demo.gguf"].map((path) => fileURLToPath(new URL(path, import.meta.url)));
+  const places = ["./assets/demo.gguf", "../dist/assets/demo.gguf"].map((path) =>
+    fileURLToPath(new URL(path, import.meta.url)),
+  );
   return places.find((path) => existsSync(path));
 }

@@ -1,3 +1,4 @@
+import { isLoopback } from "../core/host-url.ts";
 import type { Config } from "./schema.ts";
 
 /** Why the server must not listen as configured, with the ways out; undefined when it may. */
@@ -10,14 +11,4 @@ export function checkExposure(config: Config): string | undefined {
     "  - or ask callers for a key:      LLM_V1_PROXY_TOKEN=<a long random text>",
     "  - or accept it for a safe network: --insecure",
   ].join("\n");
-}
-
-/** Whether the address is reached from this machine only. */
-export function isLoopback(host: string): boolean {
-  const plain = host
-    .trim()
-    .toLowerCase()
-    .replace(/^\[(.*)\]$/, "$1")
-    .replace(/^::ffff:/, "");
-  return plain === "localhost" || plain.endsWith(".localhost") || plain === "::1" || /^127(\.\d{1,3}){3}$/.test(plain);
 }

@@ -1,6 +1,6 @@
 import { BlockList, isIP } from "node:net";
 import { cleaned, type Environment } from "./environment.ts";
-import { isLoopback } from "./exposure.ts";
+import { isLoopback } from "../core/host-url.ts";
 
 /**
  * The proxy through which a URL is reached, as curl decides it: `https_proxy`, `http_proxy`, else `all_proxy`, lower

@@ -23,42 +23,6 @@ export interface ByteStream {
   cancel(): void;
 }
 
-/** A stream of what an async iterable yields. One piece is asked for at a time; `cancel` ends the iterable (`return`). */
-export function fromIterable(iterable: AsyncIterable<Uint8Array | string>): ByteStream {
-  const iterator = iterable[Symbol.asyncIterator]();
-  let wake: (() => void) | undefined;
-  let cancelled = false;
-  const pump = async (sink: ByteSink): Promise<void> => {
-    try {
-      for (;;) {
-        const step = await iterator.next();
-        if (cancelled) return;
-        if (step.done === true) break;
-        if (!sink.write(step.value)) await new Promise<void>((resolve) => (wake = resolve));
-        if (cancelled) return;
-      }
-    } catch (error) {
-      if (!cancelled) sink.fail(error instanceof Error ? error : new Error(String(error)));
-      return;
-    }
-    sink.end();
-  };
-  return {
-    start: (sink) => void pump(sink),
-    resume: () => {
-      wake?.();
-      wake = undefined;
-    },
-    cancel: () => {
-      if (cancelled) return;
-      cancelled = true;
-      wake?.();
-      // A generator that waits in `await` is ended when that settles: whoever it waits for must heed the call's signal.
-      void iterator.return?.().then(undefined, () => undefined);
-    },
-  };
-}
-
 /** Everything that the stream brings, at most `limit` bytes; `tooLarge` makes the error thrown beyond. */
 export function collect(stream: ByteStream, limit: number, tooLarge: () => Error): Promise<Buffer> {
   return new Promise((resolve, reject) => {

@@ -1,4 +1,4 @@
-import type { Json, JsonObject } from "./json.ts";
+import type { JsonObject } from "./json.ts";
 
 export interface TextPart {
   readonly type: "text";
@@ -23,7 +23,12 @@ export interface ToolCall {
 export type Message =
   | { readonly role: "system" | "developer"; readonly content: Part[] }
   | { readonly role: "user"; readonly content: Part[]; readonly name?: string }
-  | { readonly role: "assistant"; readonly content: Part[]; readonly reasoning?: string; readonly toolCalls: ToolCall[] }
+  | {
+      readonly role: "assistant";
+      readonly content: Part[];
+      readonly reasoning?: string;
+      readonly toolCalls: ToolCall[];
+    }
   | { readonly role: "tool"; readonly content: Part[]; readonly toolCallId: string; readonly name?: string };
 
 export interface Tool {
@@ -103,19 +108,43 @@ export type ChatEvent =
   | { readonly type: "text"; readonly text: string }
   | { readonly type: "reasoning"; readonly text: string; readonly signature?: string }
   /** `id` and `name` come with the first event of an `index` (from 0); `arguments` are fragments of JSON text. */
-  | { readonly type: "tool-call"; readonly index: number; readonly id?: string; readonly name?: string; readonly arguments: string }
+  | {
+      readonly type: "tool-call";
+      readonly index: number;
+      readonly id?: string;
+      readonly name?: string;
+      readonly arguments: string;
+    }
   /** Of the text that follows or has just been said; independent of how events cut the text. */
   | { readonly type: "logprobs"; readonly tokens: TokenLogprob[] }
   /** Before the first token. `position`: requests ahead (queued). `done` of `total`: tokens (prefill) or permille (loading). */
-  | { readonly type: "progress"; readonly phase: "queued" | "loading" | "prefill"; readonly position?: number; readonly done?: number; readonly total?: number }
+  | {
+      readonly type: "progress";
+      readonly phase: "queued" | "loading" | "prefill";
+      readonly position?: number;
+      readonly done?: number;
+      readonly total?: number;
+    }
   | { readonly type: "finish"; readonly reason: FinishReason; readonly usage: Usage };
 
 /** A text completion (`/v1/completions`): a raw prompt, no template. */
-export interface CompletionRequest
-  extends Pick<
-    ChatRequest,
-    "model" | "stop" | "maxTokens" | "temperature" | "topP" | "topK" | "minP" | "seed" | "presencePenalty" | "frequencyPenalty" | "repeatPenalty" | "logitBias" | "topLogprobs" | "extra"
-  > {
+export interface CompletionRequest extends Pick<
+  ChatRequest,
+  | "model"
+  | "stop"
+  | "maxTokens"
+  | "temperature"
+  | "topP"
+  | "topK"
+  | "minP"
+  | "seed"
+  | "presencePenalty"
+  | "frequencyPenalty"
+  | "repeatPenalty"
+  | "logitBias"
+  | "topLogprobs"
+  | "extra"
+> {
   /** Text, or token ids. */
   readonly prompt: string | number[];
   readonly suffix?: string;
@@ -143,5 +172,3 @@ export interface RerankResult {
   readonly scores: number[];
   readonly promptTokens: number;
 }
-
-export type { Json, JsonObject };

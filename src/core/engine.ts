@@ -1,4 +1,12 @@
-import type { ChatEvent, ChatRequest, CompletionRequest, EmbeddingRequest, Embeddings, RerankRequest, RerankResult } from "./chat.ts";
+import type {
+  ChatEvent,
+  ChatRequest,
+  CompletionRequest,
+  EmbeddingRequest,
+  Embeddings,
+  RerankRequest,
+  RerankResult,
+} from "./chat.ts";
 import type { Model } from "./model.ts";
 import type { Health } from "./provider.ts";
 

@@ -93,5 +93,7 @@ export function toApiError(thrown: unknown): ApiError {
   if (thrown instanceof Error && thrown.name === "AbortError") {
     return new ApiError("client_closed_request", "the client closed the connection", { cause: thrown });
   }
-  return new ApiError("internal_error", "internal error; the request id finds its cause in the server's log", { cause: thrown });
+  return new ApiError("internal_error", "internal error; the request id finds its cause in the server's log", {
+    cause: thrown,
+  });
 }

@@ -67,3 +67,13 @@ function parsed(url: string, text: string): URL {
 function unquoted(text: string): string {
   return text.replace(/^[\s"']+|[\s"']+$/g, "");
 }
+
+/** Whether the address is reached from this machine only. */
+export function isLoopback(host: string): boolean {
+  const plain = host
+    .trim()
+    .toLowerCase()
+    .replace(/^\[(.*)\]$/, "$1")
+    .replace(/^::ffff:/, "");
+  return plain === "localhost" || plain.endsWith(".localhost") || plain === "::1" || /^127(\.\d{1,3}){3}$/.test(plain);
+}

@@ -26,4 +26,11 @@ export interface Model {
   readonly ownedBy?: string;
 }
 
-export const chatModel: Capabilities = { chat: true, tools: true, vision: false, reasoning: false, embeddings: false, rerank: false };
+export const chatModel: Capabilities = {
+  chat: true,
+  tools: true,
+  vision: false,
+  reasoning: false,
+  embeddings: false,
+  rerank: false,
+};

@@ -50,8 +50,14 @@ export interface RunningServer {
 /** Starts to listen. Throws node's error (`EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL` …) when it cannot. */
 export function listen(options: ServerOptions): Promise<RunningServer> {
   const exchanges = new Set<Exchange>();
-  const server = createServer({ maxHeaderSize: options.headerLimit, headersTimeout: options.headersTimeout, requestTimeout: options.requestTimeout, keepAliveTimeout: options.keepAliveTimeout });
-  const serve = (request: IncomingMessage, response: ServerResponse): void => new Exchange(request, response, options, exchanges).run();
+  const server = createServer({
+    maxHeaderSize: options.headerLimit,
+    headersTimeout: options.headersTimeout,
+    requestTimeout: options.requestTimeout,
+    keepAliveTimeout: options.keepAliveTimeout,
+  });
+  const serve = (request: IncomingMessage, response: ServerResponse): void =>
+    new Exchange(request, response, options, exchanges).run();
   server.on("request", serve);
   // Without this, an expectation that is not 100-continue would be answered by node with an empty 417.
   server.on("checkExpectation", serve);
@@ -201,7 +207,11 @@ function isStream(body: Reply["body"]): body is ByteStream {
 }
 
 function toReply(error: ApiError): Reply {
-  return { status: error.status, headers: { "content-type": "application/json", connection: "close", ...error.headers }, body: JSON.stringify(error.toJson()) };
+  return {
+    status: error.status,
+    headers: { "content-type": "application/json", connection: "close", ...error.headers },
+    body: JSON.stringify(error.toJson()),
+  };
 }
 
 function toCall(request: IncomingMessage, signal: Departure, bodyLimit: number): Call {
@@ -260,7 +270,8 @@ class RequestBody implements ByteStream {
     });
     this.#request.on("end", () => this.#sink?.end());
     this.#request.on("close", () => {
-      if (!this.#request.complete) this.#sink?.fail(new ApiError("client_closed_request", "the client left before its request was complete"));
+      if (!this.#request.complete)
+        this.#sink?.fail(new ApiError("client_closed_request", "the client left before its request was complete"));
     });
     this.#request.on("error", () => undefined);
   }

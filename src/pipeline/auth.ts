@@ -14,7 +14,8 @@ export function auth(keys: readonly string[]): Middleware {
   return (call, next: Handler) => {
     if (hashes.length === 0 || open.has(call.path)) return next(call);
     const shown = credential(call.headers);
-    if (shown === undefined) throw new ApiError("invalid_api_key", "no key was sent: send it as `Authorization: Bearer <key>`");
+    if (shown === undefined)
+      throw new ApiError("invalid_api_key", "no key was sent: send it as `Authorization: Bearer <key>`");
     const given = digest(shown);
     // Every key is compared, so that time does not tell which one was near.
     const matches = hashes.map((known) => timingSafeEqual(known, given));

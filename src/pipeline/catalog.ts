@@ -37,7 +37,8 @@ export class Catalog {
   resolve(name: string): Target {
     const colon = name.indexOf(":");
     const prefixed = colon === -1 ? undefined : this.providers.get(name.slice(0, colon));
-    if (prefixed !== undefined && colon + 1 < name.length) return { provider: prefixed, model: name.slice(colon + 1), requested: name };
+    if (prefixed !== undefined && colon + 1 < name.length)
+      return { provider: prefixed, model: name.slice(colon + 1), requested: name };
     const fallback = this.providers.get(this.#settings.defaultProvider);
     if (fallback !== undefined) return { provider: fallback, model: name, requested: name };
     throw this.notFound(name);
@@ -45,13 +46,22 @@ export class Catalog {
 
   /** All models of all providers; one that fails or is slow adds what it listed last, and never delays the others beyond the probe's time. */
   async list(signal: AbortSignal): Promise<ListedModel[]> {
-    const lists = await Promise.all([...this.providers.values()].map(async (provider) => ({ provider, models: await this.#modelsOf(provider, signal) })));
-    return lists.flatMap(({ provider, models }) => models.map((model) => ({ name: this.#nameOf(provider, model), provider, model })));
+    const lists = await Promise.all(
+      [...this.providers.values()].map(async (provider) => ({
+        provider,
+        models: await this.#modelsOf(provider, signal),
+      })),
+    );
+    return lists.flatMap(({ provider, models }) =>
+      models.map((model) => ({ name: this.#nameOf(provider, model), provider, model })),
+    );
   }
 
   /** The error for a name that nobody has, with the nearest names that somebody has. */
   notFound(name: string, options: { provider?: string; cause?: unknown } = {}): ApiError {
-    const known = [...this.#known].flatMap(([provider, models]) => models.map((model) => this.#nameOf(this.providers.get(provider) as Provider, model)));
+    const known = [...this.#known].flatMap(([provider, models]) =>
+      models.map((model) => this.#nameOf(this.providers.get(provider) as Provider, model)),
+    );
     const near = known
       .map((other) => ({ other, distance: distance(name.toLowerCase(), other.toLowerCase()) }))
       .filter(({ other, distance: far }) => far <= Math.max(3, other.length / 3) || other.includes(name))
@@ -59,7 +69,10 @@ export class Catalog {
       .slice(0, 3)
       .map(({ other }) => `'${other}'`);
     const hint = near.length > 0 ? `did you mean ${near.join(" or ")}?` : "GET /v1/models lists all there are";
-    return new ApiError("model_not_found", `the model '${name.slice(0, 200)}' does not exist; ${hint}`, { param: "model", ...options });
+    return new ApiError("model_not_found", `the model '${name.slice(0, 200)}' does not exist; ${hint}`, {
+      param: "model",
+      ...options,
+    });
   }
 
   #nameOf(provider: Provider, model: Model): string {
@@ -74,7 +87,9 @@ export class Catalog {
 
   async #modelsOf(provider: Provider, signal: AbortSignal): Promise<readonly Model[]> {
     const limit = AbortSignal.any([signal, AbortSignal.timeout(this.#settings.probeTimeout)]);
-    const late = new Promise<never>((_, reject) => limit.addEventListener("abort", () => reject(limit.reason as Error), { once: true }));
+    const late = new Promise<never>((_, reject) =>
+      limit.addEventListener("abort", () => reject(limit.reason as Error), { once: true }),
+    );
     try {
       const models = await Promise.race([provider.models(limit), late]);
       this.#known.set(provider.name, models);
@@ -98,7 +113,12 @@ export function toJson({ name, provider, model }: ListedModel): JsonObject {
     ...(model.problem === undefined ? {} : { problem: model.problem }),
     ...(contextLength === undefined
       ? {}
-      : { context_length: contextLength, max_model_len: contextLength, max_context_length: contextLength, context_window: contextLength }),
+      : {
+          context_length: contextLength,
+          max_model_len: contextLength,
+          max_context_length: contextLength,
+          context_window: contextLength,
+        }),
     ...(maxOutput === undefined ? {} : { max_output_tokens: maxOutput }),
     capabilities: { ...can },
     modalities: { input: can.vision ? ["text", "image"] : ["text"], output: can.chat ? ["text"] : [] },

@@ -9,8 +9,18 @@ export function errors(log: Log): Middleware {
       return await next(call);
     } catch (thrown) {
       const error = toApiError(thrown);
-      const fields = { id: call.id, method: call.method, path: call.path, code: error.code, cause: describeCause(error) };
-      if (error.status === 500) log.error({ ...fields, stack: error.cause instanceof Error ? error.cause.stack : undefined }, "a bug: unexpected failure");
+      const fields = {
+        id: call.id,
+        method: call.method,
+        path: call.path,
+        code: error.code,
+        cause: describeCause(error),
+      };
+      if (error.status === 500)
+        log.error(
+          { ...fields, stack: error.cause instanceof Error ? error.cause.stack : undefined },
+          "a bug: unexpected failure",
+        );
       else if (error.status > 500) log.warn(fields, error.message);
       else log.debug(fields, error.message);
       return toReply(error);
@@ -29,6 +39,7 @@ function toReply(error: ApiError): Reply {
 
 function describeCause(error: ApiError): string | undefined {
   const names: string[] = [];
-  for (let cause: unknown = error.cause; cause instanceof Error && names.length < 4; cause = cause.cause) names.push(cause.message);
+  for (let cause: unknown = error.cause; cause instanceof Error && names.length < 4; cause = cause.cause)
+    names.push(cause.message);
   return names.length === 0 ? undefined : names.join(" ← ");
 }

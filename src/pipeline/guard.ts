@@ -1,5 +1,6 @@
 import type { Call, Handler, Headers, Middleware, Reply } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
+import { isLoopback } from "../core/host-url.ts";
 
 export interface GuardSettings {
   /** The address listened on. */
@@ -19,7 +20,8 @@ export function cors(settings: GuardSettings): Middleware {
     const { origin } = call.headers;
     if (origin === undefined) return next(call);
     const allowed = isAllowed(origin, call.headers.host ?? "", settings.origins);
-    if (call.method === "OPTIONS" && call.headers["access-control-request-method"] !== undefined) return preflight(call, origin, allowed);
+    if (call.method === "OPTIONS" && call.headers["access-control-request-method"] !== undefined)
+      return preflight(call, origin, allowed);
     const reply = await next(call);
     return allowed ? { ...reply, headers: { ...reply.headers, ...corsHeaders(origin) } } : reply;
   };
@@ -37,29 +39,33 @@ export function guard(settings: GuardSettings): Middleware {
     const { origin, host = "" } = call.headers;
     if (checksHost) checkHost(host, names);
     if (origin !== undefined && !isAllowed(origin, host, settings.origins)) {
-      throw new ApiError("forbidden_origin", `pages of ${origin.slice(0, 200)} may not call this server; cors.origins in the configuration allows an origin`);
+      throw new ApiError(
+        "forbidden_origin",
+        `pages of ${origin.slice(0, 200)} may not call this server; cors.origins in the configuration allows an origin`,
+      );
     }
     checkContentType(call);
     return next(call);
   };
 }
 
-export function isLoopback(host: string): boolean {
-  const name = host.toLowerCase();
-  return name === "localhost" || name.endsWith(".localhost") || name === "::1" || name === "[::1]" || /^127(\.\d{1,3}){3}$/.test(name);
-}
-
 function checkHost(host: string, names: ReadonlySet<string>): void {
   const name = host.replace(/:\d+$/, "").toLowerCase();
   if (isLoopback(name) || names.has(name)) return;
-  throw new ApiError("forbidden_host", `this server listens on this machine only and is not known as ${name.slice(0, 200)}; hosts in the configuration adds a name`);
+  throw new ApiError(
+    "forbidden_host",
+    `this server listens on this machine only and is not known as ${name.slice(0, 200)}; hosts in the configuration adds a name`,
+  );
 }
 
 function checkContentType(call: Call): void {
   if (call.method !== "POST") return;
   const type = (call.headers["content-type"] ?? "").split(";", 1)[0]?.trim().toLowerCase();
   if (type === "application/json" || (call.body === null && type === "")) return;
-  throw new ApiError("unsupported_media_type", `the body must be sent as content-type application/json, not ${type === "" ? "without one" : type?.slice(0, 100)}`);
+  throw new ApiError(
+    "unsupported_media_type",
+    `the body must be sent as content-type application/json, not ${type === "" ? "without one" : type?.slice(0, 100)}`,
+  );
 }
 
 function isAllowed(origin: string, host: string, origins: readonly string[]): boolean {
@@ -84,5 +90,9 @@ function preflight(call: Call, origin: string, allowed: boolean): Reply {
 }
 
 function corsHeaders(origin: string): Headers {
-  return { "access-control-allow-origin": origin, "access-control-expose-headers": "x-request-id, retry-after", vary: "origin" };
+  return {
+    "access-control-allow-origin": origin,
+    "access-control-expose-headers": "x-request-id, retry-after",
+    vary: "origin",
+  };
 }

@@ -8,7 +8,8 @@ export function limits(most: number): Middleware {
   let busy = 0;
   return async (call, next) => {
     if (call.method !== "POST") return next(call);
-    if (busy >= most) throw new ApiError("concurrency_limit", `${most} calls are under way, and no more are allowed at a time`);
+    if (busy >= most)
+      throw new ApiError("concurrency_limit", `${most} calls are under way, and no more are allowed at a time`);
     busy++;
     const release = (): void => void busy--;
     let reply: Reply;

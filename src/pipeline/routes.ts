@@ -28,7 +28,10 @@ export function routes(catalog: Catalog, own: OwnRoutes): Handler {
   return (call) => {
     const route = find(table, call.path, catalog);
     if (route === undefined) {
-      throw new ApiError("unknown_url", `there is nothing at ${call.method} ${call.path.slice(0, 200)}; this server answers ${Object.keys(table).join(", ")}`);
+      throw new ApiError(
+        "unknown_url",
+        `there is nothing at ${call.method} ${call.path.slice(0, 200)}; this server answers ${Object.keys(table).join(", ")}`,
+      );
     }
     const handler = route[call.method === "HEAD" ? "GET" : call.method];
     if (handler !== undefined) return handler(call);
@@ -49,15 +52,20 @@ function toModel(catalog: Catalog): (endpoint: Endpoint) => Handler {
     const body = await call.json();
     if (!isObject(body)) throw new ApiError("invalid_type", "the request body must be a JSON object");
     const { model } = body;
-    if (model === undefined || model === null) throw new ApiError("missing_required_parameter", "model is missing: name one that GET /v1/models lists", { param: "model" });
+    if (model === undefined || model === null)
+      throw new ApiError("missing_required_parameter", "model is missing: name one that GET /v1/models lists", {
+        param: "model",
+      });
     if (typeof model !== "string") throw new ApiError("invalid_type", "model must be a string", { param: "model" });
-    if (model === "") throw new ApiError("invalid_value", "model is empty: name one that GET /v1/models lists", { param: "model" });
+    if (model === "")
+      throw new ApiError("invalid_value", "model is empty: name one that GET /v1/models lists", { param: "model" });
     const target = catalog.resolve(model);
     call.target = target;
     try {
       return await target.provider.handle(call.path === endpoint ? call : call.with({ path: endpoint }));
     } catch (error) {
-      if (error instanceof ApiError && error.code === "model_not_found") throw catalog.notFound(model, { provider: target.provider.name, cause: error });
+      if (error instanceof ApiError && error.code === "model_not_found")
+        throw catalog.notFound(model, { provider: target.provider.name, cause: error });
       throw error;
     }
   };
@@ -71,7 +79,9 @@ async function listModels(catalog: Catalog, call: Call): Promise<Reply> {
 async function showModel(catalog: Catalog, call: Call): Promise<Reply> {
   const name = decodePath(call.path.slice("/v1/models/".length));
   const { provider, model } = catalog.resolve(name);
-  const found = (await catalog.list(call.signal)).find((listed) => listed.provider === provider && listed.model.id === model);
+  const found = (await catalog.list(call.signal)).find(
+    (listed) => listed.provider === provider && listed.model.id === model,
+  );
   if (found === undefined) throw catalog.notFound(name);
   return jsonReply(200, { ...toJson(found), id: name });
 }
@@ -80,6 +90,8 @@ function decodePath(path: string): string {
   try {
     return decodeURIComponent(path);
   } catch {
-    throw new ApiError("invalid_value", "the model's name in the path is not validly percent-encoded", { param: "model" });
+    throw new ApiError("invalid_value", "the model's name in the path is not validly percent-encoded", {
+      param: "model",
+    });
   }
 }

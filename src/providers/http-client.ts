@@ -92,11 +92,16 @@ export class HttpClient {
     connecting.ready.then(
       (connected) => {
         if (exchange.over) return connected.socket.destroy();
-        const connection = new Connection(connected, (ended) => this.#put(ended), (gone) => this.#drop(gone));
+        const connection = new Connection(
+          connected,
+          (ended) => this.#put(ended),
+          (gone) => this.#drop(gone),
+        );
         this.#busy.add(connection);
         connection.run(exchange, this.#encode(request));
       },
-      (error: NodeJS.ErrnoException) => exchange.fail(new HttpFailure("refused", error.code ?? error.message, { cause: error })),
+      (error: NodeJS.ErrnoException) =>
+        exchange.fail(new HttpFailure("refused", error.code ?? error.message, { cause: error })),
     );
   }
 
@@ -127,7 +132,8 @@ export class HttpClient {
   #encode({ method, path, headers, body, encoding }: HttpRequest): { head: string; body: Buffer | null } {
     let head = `${method} ${path} HTTP/1.1\r\nhost: ${this.#origin.host}\r\n`;
     for (const name in headers) head += `${name}: ${headers[name]}\r\n`;
-    if (body === null) return { head: method === "POST" ? `${head}content-length: 0\r\n\r\n` : `${head}\r\n`, body: null };
+    if (body === null)
+      return { head: method === "POST" ? `${head}content-length: 0\r\n\r\n` : `${head}\r\n`, body: null };
     const bytes = typeof body === "string" && encoding === undefined ? Buffer.from(body) : body;
     head += `content-length: ${bytes.length}\r\n\r\n`;
     if (typeof bytes === "string") return { head: head + bytes, body: null };
@@ -147,7 +153,11 @@ class Connection implements ResponseHandler {
   #response: HttpResponse | undefined;
   #used = false;
 
-  constructor(connected: Connected, onIdle: (connection: Connection) => void, onGone: (connection: Connection) => void) {
+  constructor(
+    connected: Connected,
+    onIdle: (connection: Connection) => void,
+    onGone: (connection: Connection) => void,
+  ) {
     this.#connected = connected;
     this.#onIdle = onIdle;
     this.#onGone = onGone;
@@ -307,7 +317,8 @@ class Exchange implements HttpReply, ByteStream {
   }
 
   bytes(limit: number): Promise<Buffer> {
-    if (this.over && this.#failed === undefined && this.#early.length === 1) return Promise.resolve(this.#early[0] as Buffer);
+    if (this.over && this.#failed === undefined && this.#early.length === 1)
+      return Promise.resolve(this.#early[0] as Buffer);
     return collect(this, limit, () => new HttpFailure("broken", `the reply is longer than ${limit} bytes`));
   }
 
@@ -315,7 +326,10 @@ class Exchange implements HttpReply, ByteStream {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     if (milliseconds <= 0) return;
-    this.#timer = setTimeout(() => this.#abort(new HttpFailure("timeout", `${what} within ${milliseconds / 1000} s`)), milliseconds);
+    this.#timer = setTimeout(
+      () => this.#abort(new HttpFailure("timeout", `${what} within ${milliseconds / 1000} s`)),
+      milliseconds,
+    );
   }
 
   #abort(failure: HttpFailure): void {

@@ -30,7 +30,10 @@ export function toOrigin(text: string): Origin {
 }
 
 /** Opens a connection, through the proxy if there is one. `connectTimeout` in milliseconds is for all of it. */
-export function connect(origin: Origin, options: { readonly connectTimeout: number; readonly proxy?: string }): Connecting {
+export function connect(
+  origin: Origin,
+  options: { readonly connectTimeout: number; readonly proxy?: string },
+): Connecting {
   const { proxy, connectTimeout } = options;
   let cancel = (): void => undefined;
   const ready = new Promise<Connected>((resolve, reject) => {
@@ -59,7 +62,11 @@ class Attempt {
   }
 
   direct(): void {
-    if (this.#origin.secure) this.#watch(connectTls({ ...this.#tls(), host: this.#origin.hostname, port: this.#origin.port }), "secureConnect");
+    if (this.#origin.secure)
+      this.#watch(
+        connectTls({ ...this.#tls(), host: this.#origin.hostname, port: this.#origin.port }),
+        "secureConnect",
+      );
     else this.#plain();
   }
 
@@ -67,7 +74,9 @@ class Attempt {
   through(proxy: string): void {
     const url = new URL(proxy);
     const { secure, hostname, port } = toOrigin(proxy);
-    const socket = secure ? connectTls({ host: hostname, port, servername: hostname, ALPNProtocols: ["http/1.1"] }) : connectTcp({ host: hostname, port });
+    const socket = secure
+      ? connectTls({ host: hostname, port, servername: hostname, ALPNProtocols: ["http/1.1"] })
+      : connectTcp({ host: hostname, port });
     this.#socket = socket;
     socket.once("error", (error) => this.fail(error));
     socket.once(secure ? "secureConnect" : "connect", () => {
@@ -90,12 +99,18 @@ class Attempt {
 
   #tls(): { servername: string; ALPNProtocols: string[] } {
     // A name is checked against the certificate; for an address there is none to send.
-    return { servername: /^[\d.]+$|:/.test(this.#origin.hostname) ? "" : this.#origin.hostname, ALPNProtocols: ["http/1.1"] };
+    return {
+      servername: /^[\d.]+$|:/.test(this.#origin.hostname) ? "" : this.#origin.hostname,
+      ALPNProtocols: ["http/1.1"],
+    };
   }
 
   /** Reads into one buffer of its own instead of a new one for each read, which costs the proxy path a microsecond or two. */
   #plain(): void {
-    const connected: { socket: Socket; onBytes: (bytes: Buffer) => void } = { socket: undefined as never, onBytes: () => undefined };
+    const connected: { socket: Socket; onBytes: (bytes: Buffer) => void } = {
+      socket: undefined as never,
+      onBytes: () => undefined,
+    };
     const buffer = Buffer.allocUnsafeSlow(65_536);
     const socket = connectTcp({
       host: this.#origin.hostname,

@@ -80,10 +80,20 @@ async function encode(call: Call, body: JsonObject, changes: JsonObject): Promis
 async function exchange(job: Job, body: string): Promise<Reply> {
   const { settings, call } = job;
   const path = settings.paths?.[call.path as Endpoint] ?? call.path;
-  const reply = await settings.upstream.send({ method: "POST", path, body, encoding: "latin1", headers: onward(call), signal: call.leaving });
+  const reply = await settings.upstream.send({
+    method: "POST",
+    path,
+    body,
+    encoding: "latin1",
+    headers: onward(call),
+    signal: call.leaving,
+  });
   if (reply.status < 200 || reply.status > 299) {
     const said = await reply.bytes(1 << 20);
-    throw settings.toError?.(reply.status, said, reply.headers) ?? upstreamError(settings.name, reply.status, said, reply.headers);
+    throw (
+      settings.toError?.(reply.status, said, reply.headers) ??
+      upstreamError(settings.name, reply.status, said, reply.headers)
+    );
   }
   const type = reply.headers["content-type"] ?? "";
   if (job.streamed && !type.includes("json")) return streamReply(job, reply, body.length);
@@ -116,7 +126,11 @@ async function wholeReply(job: Job, reply: UpstreamReply, bytesSent: number): Pr
   const text = bytes.toString("latin1");
   if (!/^\s*\{/.test(text)) {
     const shape = reply.headers["content-type"] ?? "no content type";
-    throw new ApiError("upstream_error", `${job.settings.name} answered with something that is no JSON object (${shape})`, { provider: job.settings.name });
+    throw new ApiError(
+      "upstream_error",
+      `${job.settings.name} answered with something that is no JSON object (${shape})`,
+      { provider: job.settings.name },
+    );
   }
   const chat = job.call.path === "/v1/chat/completions" || job.call.path === "/v1/completions";
   if (needsMending(text, chat) || job.streamed) {
@@ -130,7 +144,9 @@ async function wholeReply(job: Job, reply: UpstreamReply, bytesSent: number): Pr
 /** Whether a reply's text holds, or lacks, anything for which it must be parsed. */
 function needsMending(text: string, chat: boolean): boolean {
   if (text.includes('"error') || !text.includes("}", text.length - 8)) return true;
-  return chat && (text.includes('"reasoning') || !text.includes('"usage"') || !/"finish_reason"\s*:\s*"[^"]/.test(text));
+  return (
+    chat && (text.includes('"reasoning') || !text.includes('"usage"') || !/"finish_reason"\s*:\s*"[^"]/.test(text))
+  );
 }
 
 function parseReply(job: Job, bytes: Buffer): JsonObject {
@@ -138,7 +154,10 @@ function parseReply(job: Job, bytes: Buffer): JsonObject {
   try {
     json = parseJson(bytes);
   } catch (error) {
-    throw new ApiError("upstream_error", `${job.settings.name} answered with broken JSON`, { provider: job.settings.name, cause: error });
+    throw new ApiError("upstream_error", `${job.settings.name} answered with broken JSON`, {
+      provider: job.settings.name,
+      cause: error,
+    });
   }
   const failure = errorInReply(job.settings.name, json);
   if (failure !== undefined) throw failure;
@@ -150,12 +169,18 @@ function mendReply(job: Job, json: JsonObject, promptEstimate: number | undefine
   const mended: JsonObject = { ...json, model: job.target.requested };
   if (promptEstimate === undefined) return mended;
   if (!Array.isArray(json.choices)) {
-    throw new ApiError("upstream_error", `${job.settings.name} answered without choices`, { provider: job.settings.name });
+    throw new ApiError("upstream_error", `${job.settings.name} answered without choices`, {
+      provider: job.settings.name,
+    });
   }
   mended.choices = json.choices.map((choice) => (isObject(choice) ? mendChoice(choice) : choice));
   if (!isObject(json.usage)) {
     const completion = estimateTokens(JSON.stringify(json.choices).length);
-    mended.usage = { prompt_tokens: promptEstimate, completion_tokens: completion, total_tokens: promptEstimate + completion };
+    mended.usage = {
+      prompt_tokens: promptEstimate,
+      completion_tokens: completion,
+      total_tokens: promptEstimate + completion,
+    };
   }
   return mended;
 }
@@ -165,7 +190,8 @@ function mendChoice(choice: JsonObject): JsonObject {
   const message = isObject(choice.message) ? choice.message : undefined;
   const calls = message !== undefined && Array.isArray(message.tool_calls) && message.tool_calls.length > 0;
   // The reply came whole, so the answer is whole: nothing is hidden by naming its end, which clients insist on.
-  if (typeof choice.finish_reason !== "string" || choice.finish_reason === "") mended.finish_reason = calls ? "tool_calls" : "stop";
+  if (typeof choice.finish_reason !== "string" || choice.finish_reason === "")
+    mended.finish_reason = calls ? "tool_calls" : "stop";
   const reasoning = message?.reasoning_content ?? message?.reasoning;
   if (message !== undefined && typeof reasoning === "string") {
     mended.message = { ...message, reasoning_content: reasoning, reasoning };
@@ -183,7 +209,12 @@ function asStream(json: JsonObject): Reply {
     const { message, text, finish_reason, index = 0 } = choice;
     const body: JsonObject = isObject(message) ? { delta: toDelta(message) } : { text: text ?? "" };
     frames.push({ ...base, choices: [{ index, ...body, finish_reason: null }] });
-    frames.push({ ...base, choices: [{ index, ...(isObject(message) ? { delta: {} } : { text: "" }), finish_reason: finish_reason ?? "stop" }] });
+    frames.push({
+      ...base,
+      choices: [
+        { index, ...(isObject(message) ? { delta: {} } : { text: "" }), finish_reason: finish_reason ?? "stop" },
+      ],
+    });
   }
   frames.push({ ...base, choices: [], usage });
   const events = frames.map((frame) => `data: ${JSON.stringify(frame)}\n\n`).join("");
@@ -209,7 +240,13 @@ async function orHeartbeats(pending: Promise<Reply>, deadline: number, settings:
   });
   try {
     const reply = await Promise.race([pending, late]);
-    return reply ?? { status: 200, headers: eventStreamHeaders, body: new LateStream(pending, settings.heartbeat ?? defaults.heartbeat) };
+    return (
+      reply ?? {
+        status: 200,
+        headers: eventStreamHeaders,
+        body: new LateStream(pending, settings.heartbeat ?? defaults.heartbeat),
+      }
+    );
   } finally {
     clearTimeout(timer);
   }

@@ -101,7 +101,10 @@ export class Upstream {
       try {
         const reply = await this.#exchange(host, request);
         if (reply.status < 502 || reply.status > 504 || untried.size === 0) return reply;
-        this.#log.warn({ provider: this.name, host: host.origin, status: reply.status }, "host is not ready, trying another");
+        this.#log.warn(
+          { provider: this.name, host: host.origin, status: reply.status },
+          "host is not ready, trying another",
+        );
         reply.body.cancel();
       } catch (error) {
         if (!(error instanceof HttpFailure)) throw error;
@@ -146,7 +149,8 @@ export class Upstream {
   #markDown(host: Host): void {
     const pause = Math.min(longestDown, 1000 * 2 ** host.failures++);
     host.downUntil = performance.now() + pause;
-    if (this.#hosts.length > 1) this.#log.warn({ provider: this.name, host: host.origin, pause }, "host does not answer");
+    if (this.#hosts.length > 1)
+      this.#log.warn({ provider: this.name, host: host.origin, pause }, "host does not answer");
   }
 
   #toApiError(failure: HttpFailure, host: Host): ApiError {
@@ -158,7 +162,11 @@ export class Upstream {
       case "timeout":
         return new ApiError("upstream_timeout", `${where} sent ${failure.message}`, options);
       case "refused":
-        return new ApiError("upstream_unreachable", `${where} does not answer (${failure.message}): is it running there?`, options);
+        return new ApiError(
+          "upstream_unreachable",
+          `${where} does not answer (${failure.message}): is it running there?`,
+          options,
+        );
       case "broken":
         return new ApiError("upstream_error", `${where} broke the connection (${failure.message})`, options);
     }
@@ -173,7 +181,14 @@ function toHost(text: string, settings: UpstreamSettings): Host {
     connectTimeout: settings.connectTimeout,
     ...(proxy === undefined ? {} : { proxy }),
   });
-  return { origin: url.origin, basePath: url.pathname.replace(/\/+$/, ""), client, inFlight: 0, failures: 0, downUntil: 0 };
+  return {
+    origin: url.origin,
+    basePath: url.pathname.replace(/\/+$/, ""),
+    client,
+    inFlight: 0,
+    failures: 0,
+    downUntil: 0,
+  };
 }
 
 /** The least busy host that is up; if all are down, the one whose pause ends first. */
@@ -234,7 +249,11 @@ class HostReply implements UpstreamReply, ByteStream, ByteSink {
       return parseJson(read);
     } catch (error) {
       const shape = this.headers["content-type"] ?? "no content type";
-      throw new ApiError("upstream_error", `${this.#host.origin} answered ${this.status} with something that is no JSON (${shape})`, { cause: error });
+      throw new ApiError(
+        "upstream_error",
+        `${this.#host.origin} answered ${this.status} with something that is no JSON (${shape})`,
+        { cause: error },
+      );
     }
   }
 

@@ -75,7 +75,11 @@ export class ChatStream implements ByteStream, ByteSink {
       return true;
     }
     this.#timer?.refresh();
-    let text = this.#held + (typeof chunk === "string" ? toLatin1(chunk) : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length).toString("latin1"));
+    let text =
+      this.#held +
+      (typeof chunk === "string"
+        ? toLatin1(chunk)
+        : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length).toString("latin1"));
     if (text.includes("\r")) text = text.replaceAll("\r\n", "\n");
     const cut = text.lastIndexOf("\n\n") + 2;
     if (cut < 2) {
@@ -99,7 +103,15 @@ export class ChatStream implements ByteStream, ByteSink {
     if (this.#over) return;
     // All that the answer holds has come; what broke is the goodbye.
     if (this.#finished) this.#complete();
-    else this.#report(error instanceof ApiError ? error : new ApiError("upstream_error", `${this.#rules.provider} broke its stream`, { provider: this.#rules.provider, cause: error }));
+    else
+      this.#report(
+        error instanceof ApiError
+          ? error
+          : new ApiError("upstream_error", `${this.#rules.provider} broke its stream`, {
+              provider: this.#rules.provider,
+              cause: error,
+            }),
+      );
   }
 
   /** Whole events, put right, to the sink. */
@@ -123,7 +135,8 @@ export class ChatStream implements ByteStream, ByteSink {
   }
 
   #rename(events: string): string {
-    if (this.#modelAsSent === undefined || !events.includes(this.#modelAsSent)) this.#modelAsSent = modelField.exec(events)?.[0];
+    if (this.#modelAsSent === undefined || !events.includes(this.#modelAsSent))
+      this.#modelAsSent = modelField.exec(events)?.[0];
     const sent = this.#modelAsSent;
     if (sent === undefined || sent === this.#model) return events;
     // As a function, for `$` in a model's name would mean something in a replacement string.
@@ -152,7 +165,14 @@ export class ChatStream implements ByteStream, ByteSink {
     const completion = Math.max(1, this.#events - 1);
     const usage = { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion };
     const created = Math.floor(Date.now() / 1000);
-    return { id: "chatcmpl-usage", object: "chat.completion.chunk", created, model: this.#rules.model, choices: [], usage };
+    return {
+      id: "chatcmpl-usage",
+      object: "chat.completion.chunk",
+      created,
+      model: this.#rules.model,
+      choices: [],
+      usage,
+    };
   }
 
   /** True when one of the events told of an error and the stream is over. */

@@ -109,12 +109,20 @@ export class HttpResponse {
   #begin(status: number, headers: Headers): void {
     const coding = headers["transfer-encoding"]?.toLowerCase();
     const lengths = headers["content-length"]?.split(",").map((text) => text.trim());
-    if (coding !== undefined && coding !== "chunked") return this.#break(`its transfer coding is ${coding.slice(0, 40)}`);
-    if (lengths !== undefined && lengths.some((text) => !/^\d{1,15}$/.test(text) || text !== lengths[0])) return this.#break("its lengths contradict each other");
+    if (coding !== undefined && coding !== "chunked")
+      return this.#break(`its transfer coding is ${coding.slice(0, 40)}`);
+    if (lengths !== undefined && lengths.some((text) => !/^\d{1,15}$/.test(text) || text !== lengths[0]))
+      return this.#break("its lengths contradict each other");
     if (coding !== undefined && lengths !== undefined) return this.#break("it has both a length and chunks");
     this.#left = Number(lengths?.[0] ?? 0);
     const empty = status === 204 || status === 304 || (lengths !== undefined && this.#left === 0);
-    this.#state = empty ? "over" : coding !== undefined ? "chunk-size" : lengths !== undefined ? "counted" : "until-close";
+    this.#state = empty
+      ? "over"
+      : coding !== undefined
+        ? "chunk-size"
+        : lengths !== undefined
+          ? "counted"
+          : "until-close";
     if (this.#state === "until-close") this.#reusable = false;
     this.#handler.onHead(status, headers);
   }
@@ -181,7 +189,7 @@ export class HttpResponse {
 function readHeaders(text: string): Headers | undefined {
   if (!headerLines.test(text)) return undefined;
   const headers: Headers = {};
-  for (let at = 0; at < text.length; ) {
+  for (let at = 0; at < text.length;) {
     const next = text.indexOf("\r\n", at);
     const end = next === -1 ? text.length : next;
     const colon = text.indexOf(":", at);

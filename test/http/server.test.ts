@@ -62,7 +62,8 @@ class Tap implements ByteStream {
   }
 }
 
-const echo: Handler = async (call) => jsonReply(200, { path: call.path, search: call.search, body: (await call.bytes()).toString() });
+const echo: Handler = async (call) =>
+  jsonReply(200, { path: call.path, search: call.search, body: (await call.bytes()).toString() });
 
 describe("listen", () => {
   test("hands method, path, query and body to the handler and its reply back", async () => {
@@ -75,12 +76,16 @@ describe("listen", () => {
   test("keeps a caller's plain request id and replaces one that could forge a log line", async () => {
     const { url } = await serve(echo);
     expect((await fetch(url, { headers: { "x-request-id": "abc-1" } })).headers.get("x-request-id")).toBe("abc-1");
-    expect((await fetch(url, { headers: { "x-request-id": "a b\tc" } })).headers.get("x-request-id")).not.toContain("a b");
+    expect((await fetch(url, { headers: { "x-request-id": "a b\tc" } })).headers.get("x-request-id")).not.toContain(
+      "a b",
+    );
   });
 
   test("sends the head of a stream before its first byte, and every piece when it is written", async () => {
     const tap = new Tap();
-    const { url } = await serve(() => Promise.resolve({ status: 200, headers: { "content-type": "text/event-stream" }, body: tap }));
+    const { url } = await serve(() =>
+      Promise.resolve({ status: 200, headers: { "content-type": "text/event-stream" }, body: tap }),
+    );
     const reply = await fetch(url);
     expect(reply.status).toBe(200);
     const sink = await tap.opened;
@@ -96,8 +101,14 @@ describe("listen", () => {
   test("tells of a stream that ended well, that ended in a failure it told of, and that broke", async () => {
     const outcomes: Outcome[] = [];
     let tap = new Tap();
-    const { url } = await serve(() => Promise.resolve({ status: 200, headers: {}, body: tap }), { onOutcome: (_call, outcome) => outcomes.push(outcome) });
-    for (const act of [(sink: ByteSink) => sink.end(), (sink: ByteSink) => sink.end(new Error("told")), (sink: ByteSink) => sink.fail(new Error("broke"))]) {
+    const { url } = await serve(() => Promise.resolve({ status: 200, headers: {}, body: tap }), {
+      onOutcome: (_call, outcome) => outcomes.push(outcome),
+    });
+    for (const act of [
+      (sink: ByteSink) => sink.end(),
+      (sink: ByteSink) => sink.end(new Error("told")),
+      (sink: ByteSink) => sink.fail(new Error("broke")),
+    ]) {
       tap = new Tap();
       const reply = await fetch(url);
       const sink = await tap.opened;
@@ -127,7 +138,9 @@ describe("listen", () => {
     let called!: (call: Call) => void;
     const arrived = new Promise<Call>((resolve) => (called = resolve));
     const outcomes: Outcome[] = [];
-    const { url } = await serve((call) => new Promise(() => called(call)), { onOutcome: (_call, outcome) => outcomes.push(outcome) });
+    const { url } = await serve((call) => new Promise(() => called(call)), {
+      onOutcome: (_call, outcome) => outcomes.push(outcome),
+    });
     const client = httpRequest(url);
     client.on("error", () => undefined);
     client.end();
@@ -221,9 +234,17 @@ describe("listen", () => {
   test.each([
     ["two Host headers", "GET / HTTP/1.1\r\nhost: localhost\r\nHost: evil\r\nconnection: close\r\n\r\n", 400],
     ["no Host header", "GET / HTTP/1.1\r\nconnection: close\r\n\r\n", 400],
-    ["length and chunks at once", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400],
+    [
+      "length and chunks at once",
+      "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+      400,
+    ],
     ["two lengths", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabc", 400],
-    ["an unknown transfer coding", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\nconnection: close\r\n\r\n0\r\n\r\n", 400],
+    [
+      "an unknown transfer coding",
+      "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\nconnection: close\r\n\r\n0\r\n\r\n",
+      400,
+    ],
     ["something that is no HTTP", "hello there\r\n\r\n", 400],
     ["an absolute target", "GET http://evil/ HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", 400],
     ["huge headers", `GET / HTTP/1.1\r\nhost: a\r\nx: ${"y".repeat(9000)}\r\n\r\n`, 431],

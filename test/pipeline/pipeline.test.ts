@@ -26,7 +26,12 @@ interface Setup {
   defaultProvider?: string;
 }
 
-const model = (id: string, more: Partial<Model> = {}): Model => ({ id, capabilities: chatModel, state: "available", ...more });
+const model = (id: string, more: Partial<Model> = {}): Model => ({
+  id,
+  capabilities: chatModel,
+  state: "available",
+  ...more,
+});
 
 /** A provider that answers with the call it got. */
 function mirror(name: string, models: Model[] = [], more: Partial<Provider> = {}): Provider {
@@ -34,7 +39,15 @@ function mirror(name: string, models: Model[] = [], more: Partial<Provider> = {}
     name,
     kind: "mirror",
     speaks: new Set(),
-    handle: (call) => Promise.resolve(jsonReply(200, { provider: name, path: call.path, model: call.target?.model, requested: call.target?.requested })),
+    handle: (call) =>
+      Promise.resolve(
+        jsonReply(200, {
+          provider: name,
+          path: call.path,
+          model: call.target?.model,
+          requested: call.target?.requested,
+        }),
+      ),
     models: () => Promise.resolve(models),
     health: () => Promise.resolve({ ok: true }),
     close: () => Promise.resolve(),
@@ -45,7 +58,11 @@ function mirror(name: string, models: Model[] = [], more: Partial<Provider> = {}
 function server(setup: Setup = {}): Handler {
   const providers = setup.providers ?? [mirror("home")];
   const catalog = new Catalog(providers, { defaultProvider: setup.defaultProvider ?? "home", probeTimeout: 50 });
-  const settings = { listenHost: setup.listenHost ?? "127.0.0.1", hosts: setup.hosts ?? [], origins: setup.origins ?? [] };
+  const settings = {
+    listenHost: setup.listenHost ?? "127.0.0.1",
+    hosts: setup.hosts ?? [],
+    origins: setup.origins ?? [],
+  };
   return compose(
     [
       cors(settings),
@@ -64,14 +81,27 @@ interface Ask {
   body?: string | Buffer | JsonObject;
 }
 
-async function ask(handler: Handler, path: string, { method, headers = {}, body }: Ask = {}): Promise<{ status: number; json: JsonObject; reply: Reply }> {
-  const bytes = body === undefined ? null : Buffer.isBuffer(body) ? body : Buffer.from(typeof body === "string" ? body : JSON.stringify(body));
+async function ask(
+  handler: Handler,
+  path: string,
+  { method, headers = {}, body }: Ask = {},
+): Promise<{ status: number; json: JsonObject; reply: Reply }> {
+  const bytes =
+    body === undefined
+      ? null
+      : Buffer.isBuffer(body)
+        ? body
+        : Buffer.from(typeof body === "string" ? body : JSON.stringify(body));
   const reply = await handler(
     new Call({
       id: "test",
       method: method ?? (body === undefined ? "GET" : "POST"),
       path,
-      headers: { host: "localhost:18080", ...(body === undefined ? {} : { "content-type": "application/json" }), ...headers },
+      headers: {
+        host: "localhost:18080",
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+        ...headers,
+      },
       signal: new AbortController().signal,
       body: bytes,
     }),
@@ -99,7 +129,9 @@ describe("model names", () => {
   });
 
   test("every listed name is accepted as it stands, also one that looks prefixed", async () => {
-    const handler = server({ providers: [mirror("home", [model("m:1"), model("vllm:trap"), model("a/b")]), mirror("vllm", [model("x:y/z")])] });
+    const handler = server({
+      providers: [mirror("home", [model("m:1"), model("vllm:trap"), model("a/b")]), mirror("vllm", [model("x:y/z")])],
+    });
     const { json } = await ask(handler, "/v1/models");
     const names = (json.data as JsonObject[]).map((one) => one.id as string);
     expect(names).toEqual(["m:1", "home:vllm:trap", "a/b", "vllm:x:y/z"]);
@@ -112,7 +144,9 @@ describe("model names", () => {
   });
 
   test("an unknown model is 404 with the nearest names, whoever says so", async () => {
-    const gone = mirror("home", [model("qwen3:8b"), model("llama3")], { handle: () => Promise.reject(new ApiError("model_not_found", "no")) });
+    const gone = mirror("home", [model("qwen3:8b"), model("llama3")], {
+      handle: () => Promise.reject(new ApiError("model_not_found", "no")),
+    });
     const handler = server({ providers: [gone] });
     await ask(handler, "/v1/models");
     for (const path of ["/v1/chat/completions"]) {
@@ -128,7 +162,10 @@ describe("model names", () => {
 
 describe("GET /v1/models", () => {
   test("is valid for OpenAI's clients and tells limits under every name that clients read", async () => {
-    const { json } = await ask(server({ providers: [mirror("home", [model("m", { contextLength: 4096, maxOutput: 512 })])] }), "/v1/models");
+    const { json } = await ask(
+      server({ providers: [mirror("home", [model("m", { contextLength: 4096, maxOutput: 512 })])] }),
+      "/v1/models",
+    );
     expectValid("ListModelsResponse", json);
     expect((json.data as JsonObject[])[0]).toMatchObject({
       context_length: 4096,
@@ -144,7 +181,12 @@ describe("GET /v1/models", () => {
   test("a provider that fails or never answers adds what it listed last and breaks nothing", async () => {
     let mood: "well" | "dead" | "mute" = "well";
     const moody = mirror("moody", [], {
-      models: () => (mood === "well" ? Promise.resolve([model("old")]) : mood === "dead" ? Promise.reject(new Error("down")) : new Promise(() => undefined)),
+      models: () =>
+        mood === "well"
+          ? Promise.resolve([model("old")])
+          : mood === "dead"
+            ? Promise.reject(new Error("down"))
+            : new Promise(() => undefined),
     });
     const never = mirror("never", [], { models: () => new Promise(() => undefined) });
     const handler = server({ providers: [mirror("home", [model("m")]), moody, never] });
@@ -159,8 +201,20 @@ describe("bad requests get OpenAI's envelope", () => {
   test.each<[string, string, Ask, number, string]>([
     ["broken JSON", "/v1/chat/completions", { body: '{"model":' }, 400, "invalid_json"],
     ["an empty body", "/v1/chat/completions", { body: "" }, 400, "invalid_json"],
-    ["bytes that are no UTF-8", "/v1/chat/completions", { body: Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]) }, 400, "invalid_json"],
-    ["deep nesting", "/v1/chat/completions", { body: `${"[".repeat(100_000)}1${"]".repeat(100_000)}` }, 400, "invalid_json"],
+    [
+      "bytes that are no UTF-8",
+      "/v1/chat/completions",
+      { body: Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]) },
+      400,
+      "invalid_json",
+    ],
+    [
+      "deep nesting",
+      "/v1/chat/completions",
+      { body: `${"[".repeat(100_000)}1${"]".repeat(100_000)}` },
+      400,
+      "invalid_json",
+    ],
     ["an array", "/v1/chat/completions", { body: "[]" }, 400, "invalid_type"],
     ["no model", "/v1/embeddings", { body: {} }, 400, "missing_required_parameter"],
     ["a model that is a number", "/v1/completions", chat(3), 400, "invalid_type"],
@@ -168,8 +222,20 @@ describe("bad requests get OpenAI's envelope", () => {
     ["an unknown path", "/v1/nothing", {}, 404, "unknown_url"],
     ["a prototype's name as path", "constructor", {}, 404, "unknown_url"],
     ["the wrong method", "/v1/chat/completions", { method: "PUT" }, 405, "method_not_allowed"],
-    ["a form", "/v1/chat/completions", { body: "a=b", headers: { "content-type": "application/x-www-form-urlencoded" } }, 415, "unsupported_media_type"],
-    ["text", "/v1/chat/completions", { body: "{}", headers: { "content-type": "text/plain" } }, 415, "unsupported_media_type"],
+    [
+      "a form",
+      "/v1/chat/completions",
+      { body: "a=b", headers: { "content-type": "application/x-www-form-urlencoded" } },
+      415,
+      "unsupported_media_type",
+    ],
+    [
+      "text",
+      "/v1/chat/completions",
+      { body: "{}", headers: { "content-type": "text/plain" } },
+      415,
+      "unsupported_media_type",
+    ],
     ["broken percent-encoding", "/v1/models/%E0%A4%A", {}, 400, "invalid_value"],
   ])("%s", async (_name, path, question, status, code) => {
     const answer = await ask(server(), path, question);
@@ -184,7 +250,9 @@ describe("bad requests get OpenAI's envelope", () => {
   test("a body of real nesting passes, U+FFFD in a text too", async () => {
     let deep: JsonObject = { type: "string" };
     for (let level = 0; level < 60; level++) deep = { type: "object", properties: { x: deep } };
-    expect((await ask(server(), "/v1/chat/completions", { body: { model: "m", text: "\ufffd", deep } })).status).toBe(200);
+    expect((await ask(server(), "/v1/chat/completions", { body: { model: "m", text: "\ufffd", deep } })).status).toBe(
+      200,
+    );
   });
 
   test("a wrong method names the right ones", async () => {
@@ -203,7 +271,9 @@ describe("bad requests get OpenAI's envelope", () => {
   });
 
   test("a failure that may pass says when to come again", async () => {
-    const full = mirror("home", [], { handle: () => Promise.reject(new ApiError("rate_limit_exceeded", "slow", { retryAfter: 7, provider: "home" })) });
+    const full = mirror("home", [], {
+      handle: () => Promise.reject(new ApiError("rate_limit_exceeded", "slow", { retryAfter: 7, provider: "home" })),
+    });
     const { reply, json } = await ask(server({ providers: [full] }), "/v1/chat/completions", chat("m"));
     expect(reply.headers["retry-after"]).toBe("7");
     expect(json.provider).toBe("home");
@@ -239,16 +309,24 @@ describe("keys", () => {
 });
 
 describe("the guard of a server on this machine", () => {
-  test.each(["localhost:18080", "127.0.0.1:18080", "127.1.2.3", "[::1]:18080", "app.localhost", "my.name:1"])("is known as %s", async (host) => {
-    expect((await ask(server({ hosts: ["my.name"] }), "/health", { headers: { host } })).status).toBe(200);
-  });
-  test.each(["evil.example:18080", "localhost.evil.example", "127.0.0.1.evil.example", "", "192.168.1.2"])("refuses to be called %s", async (host) => {
-    const { status, json } = await ask(server(), "/v1/models", { headers: { host } });
-    expect(status).toBe(403);
-    expect(errorOf(json).code).toBe("forbidden_host");
-  });
+  test.each(["localhost:18080", "127.0.0.1:18080", "127.1.2.3", "[::1]:18080", "app.localhost", "my.name:1"])(
+    "is known as %s",
+    async (host) => {
+      expect((await ask(server({ hosts: ["my.name"] }), "/health", { headers: { host } })).status).toBe(200);
+    },
+  );
+  test.each(["evil.example:18080", "localhost.evil.example", "127.0.0.1.evil.example", "", "192.168.1.2"])(
+    "refuses to be called %s",
+    async (host) => {
+      const { status, json } = await ask(server(), "/v1/models", { headers: { host } });
+      expect(status).toBe(403);
+      expect(errorOf(json).code).toBe("forbidden_host");
+    },
+  );
   test("is not asked for a name when it listens for others", async () => {
-    expect((await ask(server({ listenHost: "0.0.0.0" }), "/health", { headers: { host: "box.lan" } })).status).toBe(200);
+    expect((await ask(server({ listenHost: "0.0.0.0" }), "/health", { headers: { host: "box.lan" } })).status).toBe(
+      200,
+    );
   });
 
   test("a page of another origin gets no answer and no permission, one of this machine does", async () => {
@@ -259,9 +337,21 @@ describe("the guard of a server on this machine", () => {
       const { reply } = await ask(handler, "/v1/models", { headers: { origin } });
       expect(reply.headers["access-control-allow-origin"]).toBe(origin);
     }
-    const preflight = { method: "OPTIONS", headers: { origin: "https://evil.example", "access-control-request-method": "POST" } };
-    expect((await ask(handler, "/v1/chat/completions", preflight)).reply.headers["access-control-allow-origin"]).toBeUndefined();
-    const asked = { method: "OPTIONS", headers: { origin: "https://chat.example", "access-control-request-method": "POST", "access-control-request-headers": "authorization" } };
+    const preflight = {
+      method: "OPTIONS",
+      headers: { origin: "https://evil.example", "access-control-request-method": "POST" },
+    };
+    expect(
+      (await ask(handler, "/v1/chat/completions", preflight)).reply.headers["access-control-allow-origin"],
+    ).toBeUndefined();
+    const asked = {
+      method: "OPTIONS",
+      headers: {
+        origin: "https://chat.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization",
+      },
+    };
     const { status, reply } = await ask(server({ keys: ["k"], origins: ["*"] }), "/v1/chat/completions", asked);
     expect(status).toBe(204);
     expect(reply.headers["access-control-allow-headers"]).toBe("authorization");
@@ -277,7 +367,9 @@ describe("the guard of a server on this machine", () => {
 describe("limits", () => {
   test("a call beyond the limit is 429 with Retry-After, and a place is free again when one ends", async () => {
     let finish!: () => void;
-    const slow = mirror("home", [], { handle: () => new Promise((resolve) => (finish = () => resolve(jsonReply(200, {})))) });
+    const slow = mirror("home", [], {
+      handle: () => new Promise((resolve) => (finish = () => resolve(jsonReply(200, {})))),
+    });
     const handler = server({ providers: [slow], concurrent: 1 });
     const first = ask(handler, "/v1/chat/completions", chat("m"));
     await Promise.resolve();

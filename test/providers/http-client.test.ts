@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer as createHttp, type IncomingMessage, type RequestListener } from "node:http";
+import { createServer as createHttp, type RequestListener } from "node:http";
 import { createServer as createHttps } from "node:https";
 import { type AddressInfo, connect, createServer as createTcp, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -49,16 +49,19 @@ async function text(from: HttpClient, request: HttpRequest): Promise<string> {
   return (await (await from.send(request)).bytes(1 << 24)).toString();
 }
 
-async function echo(request: IncomingMessage): Promise<string> {
+const echo: RequestListener = (request, response) => {
   let body = "";
   request.setEncoding("utf8");
-  for await (const chunk of request) body += chunk;
-  return `${request.method} ${request.url} ${request.headers.host} ${request.headers["x-a"]} ${body}`;
-}
+  request.on("data", (chunk: string) => (body += chunk));
+  request.on("end", () => {
+    const { method, url, headers } = request;
+    response.end(`${method} ${url} ${headers.host} ${String(headers["x-a"])} ${body}`);
+  });
+};
 
 describe("HttpClient", () => {
   test("sends requests with and without a body, short and long, and reads what comes back", async () => {
-    const port = await serve(async (request, response) => response.end(await echo(request)));
+    const port = await serve(echo);
     const http = client(port);
     expect(await text(http, ask({ path: "/a?b", headers: { "x-a": "1" } }))).toBe(`GET /a?b 127.0.0.1:${port} 1 `);
     for (const body of ["", "é", "é".repeat(3000), "日".repeat(300_000)]) {
@@ -211,7 +214,7 @@ describe("HttpClient", () => {
   });
 
   test("goes through a proxy with its password, and tells a refusal", async () => {
-    const port = await serve(async (request, response) => response.end(await echo(request)));
+    const port = await serve(echo);
     const seen: (string | undefined)[] = [];
     const proxy = createHttp();
     proxy.on("connect", (request, socket) => {

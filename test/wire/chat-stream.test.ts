@@ -40,7 +40,10 @@ function open(model = "vllm:Qwen/Qwen3"): { line: Line; stream: ChatStream } {
     model,
     promptEstimate: 7,
     heartbeat: 0,
-    toError: (event) => (isObject(event) && isObject(event.error) ? new ApiError("upstream_error", `said ${String(event.error.message)}`) : undefined),
+    toError: (event) =>
+      isObject(event) && isObject(event.error)
+        ? new ApiError("upstream_error", `said ${String(event.error.message)}`)
+        : undefined,
   });
   stream.start(line);
   return { line, stream };
@@ -50,9 +53,19 @@ const chunk = (delta: object, finish: string | null = null, more: object = {}): 
   `data: ${JSON.stringify({ id: "c", object: "chat.completion.chunk", created: 1, model: "Qwen/Qwen3", choices: [{ index: 0, delta, finish_reason: finish }], ...more })}\n\n`;
 const usage = `data: ${JSON.stringify({ id: "c", model: "Qwen/Qwen3", choices: [], usage: { prompt_tokens: 3, completion_tokens: 2, total_tokens: 5 } })}\n\n`;
 const done = "data: [DONE]\n\n";
-const whole = chunk({ role: "assistant", content: "" }) + chunk({ content: 'say "model":"Qwen/Qwen3" é 日' }) + chunk({}, "stop") + usage + done;
+const whole =
+  chunk({ role: "assistant", content: "" }) +
+  chunk({ content: 'say "model":"Qwen/Qwen3" é 日' }) +
+  chunk({}, "stop") +
+  usage +
+  done;
 
-function events(text: string): { model?: string; error?: { code: string; message: string }; usage?: object; choices?: { delta: Record<string, unknown>; finish_reason: string | null }[] }[] {
+function events(text: string): {
+  model?: string;
+  error?: { code: string; message: string };
+  usage?: object;
+  choices?: { delta: Record<string, unknown>; finish_reason: string | null }[];
+}[] {
   return text
     .split("\n\n")
     .filter((event) => event.startsWith("data: {"))
@@ -61,10 +74,10 @@ function events(text: string): { model?: string; error?: { code: string; message
 
 describe("ChatStream", () => {
   test("names the model as the client did, in every chunk, and leaves the text alone", () => {
-    const { line } = open("vllm:$&\"日");
+    const { line } = open('vllm:$&"日');
     line.to.write(Buffer.from(whole));
     line.to.end();
-    expect(events(line.text).map((event) => event.model)).toEqual(Array(4).fill("vllm:$&\"日"));
+    expect(events(line.text).map((event) => event.model)).toEqual(Array(4).fill('vllm:$&"日'));
     expect(events(line.text)[1]?.choices?.[0]?.delta.content).toBe('say "model":"Qwen/Qwen3" é 日');
     expect(line.text.endsWith(done)).toBe(true);
     expect(line.outcome).toBe("ended");
@@ -121,7 +134,11 @@ describe("ChatStream", () => {
 
   test("passes what came before an error event, reports it in our form and gives the upstream up", () => {
     const { line } = open();
-    line.to.write(Buffer.from(`${chunk({ content: 'an "error" in text' })}data: {"error":{"message":"out of memory","code":500}}\n\n${done}`));
+    line.to.write(
+      Buffer.from(
+        `${chunk({ content: 'an "error" in text' })}data: {"error":{"message":"out of memory","code":500}}\n\n${done}`,
+      ),
+    );
     line.to.end();
     expect(events(line.text)[0]?.choices?.[0]?.delta.content).toBe('an "error" in text');
     expect(events(line.text).at(-1)?.error?.message).toBe("said out of memory");
@@ -131,7 +148,11 @@ describe("ChatStream", () => {
   test("adds usage where the server sent none, and only there", () => {
     const without = open();
     without.line.to.write(Buffer.from(chunk({ content: "a" }) + chunk({}, "stop") + done));
-    expect(events(without.line.text).at(-1)?.usage).toEqual({ prompt_tokens: 7, completion_tokens: 1, total_tokens: 8 });
+    expect(events(without.line.text).at(-1)?.usage).toEqual({
+      prompt_tokens: 7,
+      completion_tokens: 1,
+      total_tokens: 8,
+    });
     const within = open();
     within.line.to.write(Buffer.from(whole));
     expect(events(within.line.text).filter((event) => event.usage !== undefined)).toHaveLength(1);

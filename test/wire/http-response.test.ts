@@ -24,7 +24,8 @@ function read(text: string, { size = Infinity, close = false }: { size?: number;
 }
 
 const counted = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Two: a\r\nx-two: b\r\ncontent-length: 5\r\n\r\nhello";
-const chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nhel\r\n2;name=\"v\"\r\nlo\r\n0\r\ntrailer: x\r\n\r\n";
+const chunked =
+  'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nhel\r\n2;name="v"\r\nlo\r\n0\r\ntrailer: x\r\n\r\n';
 
 describe("HttpResponse", () => {
   test("reads heads and bodies however the bytes are cut", () => {
@@ -45,7 +46,12 @@ describe("HttpResponse", () => {
 
   test("hands on one piece for all that one read brought", () => {
     const pieces: string[] = [];
-    const response = new HttpResponse({ onHead: () => undefined, onBody: (piece) => pieces.push(piece.toString()), onEnd: () => undefined, onBroken: () => undefined });
+    const response = new HttpResponse({
+      onHead: () => undefined,
+      onBody: (piece) => pieces.push(piece.toString()),
+      onEnd: () => undefined,
+      onBroken: () => undefined,
+    });
     response.push(Buffer.from(chunked));
     expect(pieces).toEqual(["hello"]);
   });
@@ -107,7 +113,12 @@ describe("HttpResponse", () => {
       const bytes = Buffer.from(random(2) === 0 ? counted : chunked);
       for (let change = random(4); change >= 0; change--) bytes[random(bytes.length)] = random(256);
       let ends = 0;
-      const response = new HttpResponse({ onHead: () => undefined, onBody: () => undefined, onEnd: () => void ends++, onBroken: () => void ends++ });
+      const response = new HttpResponse({
+        onHead: () => undefined,
+        onBody: () => undefined,
+        onEnd: () => void ends++,
+        onBroken: () => void ends++,
+      });
       for (let at = 0; at < bytes.length; at += 11) response.push(bytes.subarray(at, at + 11));
       response.close();
       expect(ends).toBe(1);

@@ -7,13 +7,16 @@ function splice(text: string, changes: Record<string, string | number | boolean 
 
 describe("spliceFields", () => {
   test("sets the top-level model and leaves every other byte as it was", () => {
-    expect(splice('{ "messages" : [ {"model":"not me","content":"é\\"}"} ] , "model" :  "a" , "x":1.0e3 }', { model: "b" })).toBe(
-      '{ "messages" : [ {"model":"not me","content":"é\\"}"} ] , "model" :  "b" , "x":1.0e3 }',
-    );
+    expect(
+      splice('{ "messages" : [ {"model":"not me","content":"é\\"}"} ] , "model" :  "a" , "x":1.0e3 }', { model: "b" }),
+    ).toBe('{ "messages" : [ {"model":"not me","content":"é\\"}"} ] , "model" :  "b" , "x":1.0e3 }');
   });
 
   test("sets every occurrence of a repeated key, so that no reader sees another model than we routed by", () => {
-    expect(JSON.parse(splice('{"model":"a","mod\\u0065l":"evil","n":1}', { model: "b" }))).toEqual({ model: "b", n: 1 });
+    expect(JSON.parse(splice('{"model":"a","mod\\u0065l":"evil","n":1}', { model: "b" }))).toEqual({
+      model: "b",
+      n: 1,
+    });
     expect(splice('{"model":"a","mod\\u0065l":"evil"}', { model: "b" })).not.toContain("evil");
   });
 
@@ -32,7 +35,7 @@ describe("spliceFields", () => {
   test("agrees with parse and stringify on generated objects", () => {
     let seed = 7;
     const random = (below: number): number => (seed = (seed * 1103515245 + 12345) & 0x7fffffff) % below;
-    const texts = ["", "é", '"', "\\", "\\\\\"", "{", "}", "[", "]", ",", ":", "日本", "\u0000", "model"];
+    const texts = ["", "é", '"', "\\", '\\\\"', "{", "}", "[", "]", ",", ":", "日本", "\u0000", "model"];
     const make = (depth: number): unknown => {
       const kind = random(depth > 3 ? 4 : 6);
       if (kind === 0) return texts[random(texts.length)];
@@ -40,7 +43,9 @@ describe("spliceFields", () => {
       if (kind === 2) return random(2) === 0;
       if (kind === 3) return null;
       if (kind === 4) return Array.from({ length: random(4) }, () => make(depth + 1));
-      return Object.fromEntries(Array.from({ length: random(4) }, () => [texts[random(texts.length)], make(depth + 1)]));
+      return Object.fromEntries(
+        Array.from({ length: random(4) }, () => [texts[random(texts.length)], make(depth + 1)]),
+      );
     };
     for (let round = 0; round < 2000; round++) {
       const object = { ...(make(4) === null ? {} : { first: make(0) }), model: make(0), last: make(0) };

@@ -1,6 +1,7 @@
 import { ApiError } from "../../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../../core/json.ts";
 import { classCharacter, literal, literalText, primitives } from "./gbnf.ts";
+import { impliedType } from "./implied-type.ts";
 
 /** How faithful a grammar must be to its schema. */
 export interface GrammarOptions {
@@ -336,16 +337,4 @@ export class GrammarBuilder {
       },
     );
   }
-}
-
-function impliedType(schema: JsonObject): Json {
-  if (
-    schema["properties"] !== undefined ||
-    schema["required"] !== undefined ||
-    schema["additionalProperties"] !== undefined
-  )
-    return "object";
-  if (schema["items"] !== undefined || schema["prefixItems"] !== undefined) return "array";
-  if (schema["minLength"] !== undefined || schema["maxLength"] !== undefined) return "string";
-  return null;
 }
