@@ -9,7 +9,7 @@ import { requireNginx, startNginx } from "./support/nginx.ts";
 import { CannotRun, type Options, type ProxyName, readOptions, usage } from "./support/options.ts";
 import { installPortkey, startPortkey } from "./support/portkey.ts";
 import { probe } from "./support/probe.ts";
-import { killAll, requireTools } from "./support/processes.ts";
+import { cleanUp, requireTools } from "./support/processes.ts";
 import type { Proxy } from "./support/proxy.ts";
 import { figureTable, machineTable, verdictTable } from "./support/report.ts";
 import { startUpstream, type Upstream } from "./support/upstream.ts";
@@ -17,7 +17,7 @@ import { judge } from "./support/verdicts.ts";
 
 type Starter = (upstreamPort: number) => Promise<Proxy>;
 
-process.on("exit", killAll);
+process.on("exit", cleanUp);
 process.once("SIGINT", () => process.exit(130));
 process.once("SIGTERM", () => process.exit(143));
 try {
@@ -54,7 +54,6 @@ async function main(options: Options): Promise<number> {
     if (options.measures.some((measure) => measure !== "memory"))
       await measureRounds(bench, starters, options.rounds, results);
   } finally {
-    clients.close();
     await upstream.close();
   }
   return report(options, machine, results);

@@ -1,9 +1,8 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { buildNative } from "./native.ts";
-import { kill, startPinned } from "./processes.ts";
+import { kill, startPinned, temporaryFolder } from "./processes.ts";
 
 /** One request, as the clients send it. */
 export interface Request {
@@ -52,7 +51,7 @@ export interface Held {
 /** The C clients of the bench (`bench/load.c`). */
 export class Clients {
   readonly #program = buildNative("load");
-  readonly #folder = mkdtempSync(join(tmpdir(), "lair-bench-"));
+  readonly #folder = temporaryFolder();
   readonly #core: string;
   #count = 0;
 
@@ -81,10 +80,6 @@ export class Clients {
     let streaming = false;
     child.stdout!.once("data", () => (streaming = true));
     return { streaming: () => streaming, vanish: () => kill(child) };
-  }
-
-  close(): void {
-    rmSync(this.#folder, { recursive: true, force: true });
   }
 
   #start(request: Request, options: string[]) {

@@ -54,7 +54,7 @@ export async function startPortkey(core: string, upstreamPort: number): Promise<
     "x-portkey-provider": "openai",
     "x-portkey-custom-host": `http://127.0.0.1:${upstreamPort}/v1`,
   };
-  return proxyOf(child, files, log, { name: "portkey", port, headers, model: "bench-model" });
+  return proxyOf(child, log, { name: "portkey", port, headers, model: "bench-model" });
 }
 
 export function portkeyVersions(): Record<string, string> {

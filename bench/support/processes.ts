@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { openSync, readdirSync, readFileSync } from "node:fs";
+import { mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CannotRun } from "./options.ts";
 
@@ -15,6 +17,7 @@ export interface Start {
 }
 
 const running = new Set<ChildProcess>();
+const folders: string[] = [];
 
 /** Starts a program pinned to one core, as the leader of a process group of its own. */
 export function startPinned(start: Start): ChildProcess {
@@ -54,9 +57,17 @@ async function gone(child: ChildProcess): Promise<void> {
   if (child.exitCode === null && child.signalCode === null) await new Promise((resolve) => child.once("exit", resolve));
 }
 
-/** Ends everything that was started; for the bench's own end. */
-export function killAll(): void {
+/** A fresh folder that is gone when the bench is. */
+export function temporaryFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), "lair-bench-"));
+  folders.push(folder);
+  return folder;
+}
+
+/** Ends everything that was started and removes its files; for the bench's own end. */
+export function cleanUp(): void {
   for (const child of running) killGroup(child);
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
 }
 
 function killGroup(child: ChildProcess): void {

@@ -1,8 +1,7 @@
 import type { ChildProcess } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, statSync, truncateSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, statSync, truncateSync } from "node:fs";
 import { join } from "node:path";
-import { groupOf, stop, until } from "./processes.ts";
+import { groupOf, stop, temporaryFolder, until } from "./processes.ts";
 import type { ProxyName } from "./options.ts";
 
 /** What stands between the clients and the upstream; "direct" is nothing. */
@@ -22,7 +21,7 @@ export interface Proxy {
 
 /** A folder for one proxy's files, readable by the other user that nginx's worker may run as. */
 export function proxyFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), "lair-bench-"));
+  const folder = temporaryFolder();
   mkdirSync(join(folder, "logs"), { mode: 0o755 });
   return folder;
 }
@@ -30,7 +29,6 @@ export function proxyFolder(): string {
 /** Wraps a started program as a proxy, once it accepts connections. Throws with its log's place when it does not. */
 export async function proxyOf(
   child: ChildProcess,
-  folder: string,
   log: string,
   facts: Omit<Proxy, "pids" | "cutLog" | "stop">,
 ): Promise<Proxy> {
@@ -44,10 +42,7 @@ export async function proxyOf(
     cutLog: () => {
       if (statSync(log).size > 0) truncateSync(log);
     },
-    stop: async () => {
-      await stop(child);
-      rmSync(folder, { recursive: true, force: true });
-    },
+    stop: () => stop(child),
   };
 }
 
