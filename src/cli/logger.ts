@@ -32,11 +32,8 @@ const colours: Readonly<Record<string, string>> = { debug: "90", info: "32", war
 export function createLogger({ level, format, write }: LogOptions): Logger {
   const toStdout = (line: string): void => void process.stdout.write(line);
   const out = write ?? toStdout;
-  // Lines are gathered: a write for each call would cost more than the rest of the log.
   const file =
-    format === "json" && write === undefined
-      ? destination({ dest: 1, sync: false, minLength: 32_768, maxWrite: 65_536, periodicFlush: 200 })
-      : undefined;
+    format === "json" && write === undefined ? new Gathered(destination({ dest: 1, sync: false })) : undefined;
   const stream = file ?? {
     write: format === "json" ? out : (line: string) => out(prettyLine(line, process.stdout.isTTY === true)),
   };
@@ -53,17 +50,43 @@ export function createLogger({ level, format, write }: LogOptions): Logger {
   return {
     debug: (fields, message) => log.debug(fields, message),
     // The line that every request writes: pino takes 4.6 µs for it, this 0.9.
-    info: enabled ? (fields, message) => void stream.write(infoLine(fields, message)) : () => undefined,
+    info: enabled ? (fields, message) => stream.write(infoLine(fields, message)) : () => undefined,
     warn: (fields, message) => log.warn(fields, message),
     error: (fields, message) => log.error(fields, message),
-    flush() {
-      try {
-        file?.flushSync();
-      } catch {
-        // Not open yet, or the reader is gone: there is nobody to tell.
-      }
-    },
+    flush: () => file?.flushSync(),
   };
+}
+
+/** Lines on their way to a file, several in one write: a write for each would cost more than all else about them. */
+class Gathered {
+  readonly #file: ReturnType<typeof destination>;
+  #lines: string[] = [];
+
+  constructor(file: ReturnType<typeof destination>) {
+    this.#file = file;
+  }
+
+  write(line: string): void {
+    const count = this.#lines.push(line);
+    if (count === 1) setTimeout(() => this.#flush(), 100).unref();
+    else if (count >= 64) this.#flush();
+  }
+
+  flushSync(): void {
+    try {
+      this.#flush();
+      this.#file.flushSync();
+    } catch {
+      // Not open yet, or the reader is gone: there is nobody to tell.
+    }
+  }
+
+  #flush(): void {
+    if (this.#lines.length === 0) return;
+    const text = this.#lines.join("");
+    this.#lines = [];
+    this.#file.write(text);
+  }
 }
 
 /** A line as pino writes it, of fields that are plain values. */

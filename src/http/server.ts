@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
+import { afterPoll } from "../core/after-poll.ts";
 import type { ByteSink, ByteStream } from "../core/bytes.ts";
 import { Call, type Handler, type Headers, type Reply, tooLarge } from "../core/call.ts";
 import { Departure } from "../core/departure.ts";
@@ -87,6 +88,9 @@ async function close(server: Server, exchanges: ReadonlySet<Exchange>, grace: nu
   clearInterval(sweep);
 }
 
+/** Pieces of a body that may wait for the end of a turn; a producer of more has to. */
+const mostPieces = 64;
+
 /** One request and its reply on node's objects. Is the sink of the reply's body. */
 class Exchange implements ByteSink {
   readonly #request: IncomingMessage;
@@ -99,6 +103,7 @@ class Exchange implements ByteSink {
   #body: ByteStream | undefined;
   #firstByte = 0;
   #bytes = 0;
+  #pieces: (Uint8Array | string)[] = [];
   #problem: Error | undefined;
   #stall: NodeJS.Timeout | undefined;
 
@@ -116,7 +121,7 @@ class Exchange implements ByteSink {
     const problem = framingProblem(this.#request, this.#call, this.#options.bodyLimit);
     const reply = problem === undefined ? this.#options.handler(this.#call) : Promise.resolve(toReply(problem));
     reply.then(
-      (ready) => this.#send(ready),
+      (ready) => afterPoll(() => this.#send(ready)),
       (error: unknown) => {
         this.#options.log.error({ id: this.#call.id, error: String(error) }, "a failure passed every handler");
         this.#send(toReply(toApiError(error)));
@@ -131,20 +136,33 @@ class Exchange implements ByteSink {
   write(chunk: Uint8Array | string): boolean {
     if (this.#response.destroyed) return true;
     this.#bytes += chunk.length;
-    if (this.#response.write(chunk)) return true;
-    this.#stall ??= setTimeout(() => this.fail(new Error("the client does not read")), this.#options.stallTimeout);
-    return false;
+    if (this.#pieces.push(chunk) === 1) afterPoll(() => this.#flush());
+    // What waits for the end of this turn is not yet in the kernel's hands, whose word alone counts as room.
+    return !this.#response.writableNeedDrain && this.#pieces.length < mostPieces;
   }
 
   end(problem?: Error): void {
     this.#problem = problem;
+    this.#flush();
     this.#response.end();
   }
 
   /** Cut, not ended: the client must not take what it has for the whole. */
   fail(error: Error): void {
     this.#problem = error;
+    this.#flush();
     this.#response.destroy();
+  }
+
+  /** What one turn of the event loop has brought, in one piece. */
+  #flush(): void {
+    const pieces = this.#pieces;
+    if (pieces.length === 0 || this.#response.destroyed) return;
+    this.#pieces = [];
+    const [first] = pieces;
+    const room = this.#response.write(pieces.length === 1 ? first : Buffer.concat(pieces.map(toBytes)));
+    if (!room) this.#stall ??= setTimeout(() => this.fail(new Error("the client does not read")), this.#options.stallTimeout);
+    else if (pieces.length >= mostPieces) this.#body?.resume();
   }
 
   #send(reply: Reply): void {
@@ -204,6 +222,10 @@ class Exchange implements ByteSink {
 
 function isStream(body: Reply["body"]): body is ByteStream {
   return body !== null && typeof body === "object" && "start" in body;
+}
+
+function toBytes(piece: Uint8Array | string): Uint8Array {
+  return typeof piece === "string" ? Buffer.from(piece) : piece;
 }
 
 function toReply(error: ApiError): Reply {

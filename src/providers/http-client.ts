@@ -1,3 +1,4 @@
+import { afterPoll } from "../core/after-poll.ts";
 import type { ByteSink, ByteStream } from "../core/bytes.ts";
 import { collect } from "../core/bytes.ts";
 import type { Headers } from "../core/call.ts";
@@ -173,13 +174,15 @@ class Connection implements ResponseHandler {
     this.#response = new HttpResponse(this);
     exchange.giveUp = () => this.destroy();
     exchange.flow = socket;
-    if (request.body === null) socket.write(request.head, "latin1");
-    else {
-      socket.cork();
-      socket.write(request.head, "latin1");
-      socket.write(request.body);
-      socket.uncork();
-    }
+    afterPoll(() => {
+      if (request.body === null) socket.write(request.head, "latin1");
+      else {
+        socket.cork();
+        socket.write(request.head, "latin1");
+        socket.write(request.body);
+        socket.uncork();
+      }
+    });
   }
 
   destroy(): void {
