@@ -11,7 +11,8 @@ export interface Abortable {
  */
 export class Departure implements Abortable {
   aborted = false;
-  readonly #listeners = new Set<() => void>();
+  /** Few, and gone soon: see `Roster` for why this is no `Set`. */
+  #listeners: (() => void)[] = [];
   #controller: AbortController | undefined;
 
   get signal(): AbortSignal {
@@ -21,17 +22,18 @@ export class Departure implements Abortable {
   }
 
   addEventListener(_type: "abort", listener: () => void): void {
-    this.#listeners.add(listener);
+    this.#listeners.push(listener);
   }
 
   removeEventListener(_type: "abort", listener: () => void): void {
-    this.#listeners.delete(listener);
+    const at = this.#listeners.indexOf(listener);
+    if (at !== -1) this.#listeners.splice(at, 1);
   }
 
   leave(): void {
     if (this.aborted) return;
     this.aborted = true;
     this.#controller?.abort();
-    for (const listener of this.#listeners) listener();
+    for (const listener of this.#listeners.slice()) listener();
   }
 }

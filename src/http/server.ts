@@ -7,6 +7,7 @@ import { Call, type Handler, type Headers, type Reply, tooLarge } from "../core/
 import { Departure } from "../core/departure.ts";
 import { ApiError, toApiError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
+import { type Enrolled, Roster } from "../core/roster.ts";
 
 /** How one exchange ended, for the access log. */
 export interface Outcome {
@@ -50,7 +51,7 @@ export interface RunningServer {
 
 /** Starts to listen. Throws node's error (`EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL` …) when it cannot. */
 export function listen(options: ServerOptions): Promise<RunningServer> {
-  const exchanges = new Set<Exchange>();
+  const exchanges = new Roster<Exchange>();
   const server = createServer({
     maxHeaderSize: options.headerLimit,
     headersTimeout: options.headersTimeout,
@@ -74,11 +75,11 @@ export function listen(options: ServerOptions): Promise<RunningServer> {
   });
 }
 
-async function close(server: Server, exchanges: ReadonlySet<Exchange>, grace: number): Promise<void> {
+async function close(server: Server, exchanges: Roster<Exchange>, grace: number): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   server.closeIdleConnections();
   const timer = setTimeout(() => {
-    for (const exchange of exchanges) exchange.abort();
+    for (const exchange of exchanges.list()) exchange.abort();
     server.closeAllConnections();
   }, grace);
   // A client that keeps its connection open after its last answer must not hold us.
@@ -92,11 +93,12 @@ async function close(server: Server, exchanges: ReadonlySet<Exchange>, grace: nu
 const mostPieces = 64;
 
 /** One request and its reply on node's objects. Is the sink of the reply's body. */
-class Exchange implements ByteSink {
+class Exchange implements ByteSink, Enrolled {
+  place = -1;
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
   readonly #options: ServerOptions;
-  readonly #exchanges: Set<Exchange>;
+  readonly #exchanges: Roster<Exchange>;
   readonly #departure = new Departure();
   readonly #began = performance.now();
   readonly #call: Call;
@@ -107,7 +109,7 @@ class Exchange implements ByteSink {
   #problem: Error | undefined;
   #stall: NodeJS.Timeout | undefined;
 
-  constructor(request: IncomingMessage, response: ServerResponse, options: ServerOptions, exchanges: Set<Exchange>) {
+  constructor(request: IncomingMessage, response: ServerResponse, options: ServerOptions, exchanges: Roster<Exchange>) {
     this.#request = request;
     this.#response = response;
     this.#options = options;
@@ -116,7 +118,7 @@ class Exchange implements ByteSink {
   }
 
   run(): void {
-    this.#exchanges.add(this);
+    this.#exchanges.enter(this);
     this.#response.on("close", () => this.#closed());
     const problem = framingProblem(this.#request, this.#call, this.#options.bodyLimit);
     const reply = problem === undefined ? this.#options.handler(this.#call) : Promise.resolve(toReply(problem));
@@ -201,7 +203,7 @@ class Exchange implements ByteSink {
 
   #closed(): void {
     clearTimeout(this.#stall);
-    this.#exchanges.delete(this);
+    this.#exchanges.leave(this);
     const left = !this.#response.writableFinished;
     // What breaks from here on breaks because the client is gone.
     const problem = this.#problem;

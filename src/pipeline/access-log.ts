@@ -13,10 +13,12 @@ interface Outcome {
 
 /** One line for every exchange, when it is over. The query is left out, for people put keys there. */
 export function accessLog(log: Log): (call: Call, outcome: Outcome) => void {
+  const info: Log["info"] = (fields, message) => log.info(fields, message);
+  const warn: Log["warn"] = (fields, message) => log.warn(fields, message);
   return (call, outcome) => {
     const { status, end, firstByte, duration, bytes, problem } = outcome;
     // A failure after the head has no status to show it.
-    const write = problem === undefined ? log.info.bind(log) : log.warn.bind(log);
+    const write = problem === undefined ? info : warn;
     write(
       {
         id: call.id,

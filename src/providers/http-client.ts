@@ -3,6 +3,7 @@ import type { ByteSink, ByteStream } from "../core/bytes.ts";
 import { collect } from "../core/bytes.ts";
 import type { Headers } from "../core/call.ts";
 import type { Abortable } from "../core/departure.ts";
+import { type Enrolled, Roster } from "../core/roster.ts";
 import { HttpResponse, type ResponseHandler } from "../wire/http-response.ts";
 import { connect, type Connected, type Origin, toOrigin } from "./http-connect.ts";
 
@@ -63,7 +64,7 @@ export class HttpClient {
   readonly #origin: Origin;
   readonly #options: HttpClientOptions;
   readonly #idle: Connection[] = [];
-  readonly #busy = new Set<Connection>();
+  readonly #busy = new Roster<Connection>();
 
   constructor(options: HttpClientOptions) {
     this.#options = options;
@@ -83,7 +84,7 @@ export class HttpClient {
 
   /** Cuts every connection. */
   close(): Promise<void> {
-    for (const connection of [...this.#idle, ...this.#busy]) connection.destroy();
+    for (const connection of [...this.#idle, ...this.#busy.list()]) connection.destroy();
     return Promise.resolve();
   }
 
@@ -98,7 +99,7 @@ export class HttpClient {
           (ended) => this.#put(ended),
           (gone) => this.#drop(gone),
         );
-        this.#busy.add(connection);
+        this.#busy.enter(connection);
         connection.run(exchange, this.#encode(request));
       },
       (error: NodeJS.ErrnoException) =>
@@ -109,7 +110,7 @@ export class HttpClient {
   #takeIdle(): Connection | undefined {
     for (let kept = this.#idle.pop(); kept !== undefined; kept = this.#idle.pop()) {
       if (performance.now() - kept.idleSince < longestIdle) {
-        this.#busy.add(kept);
+        this.#busy.enter(kept);
         return kept;
       }
       kept.destroy();
@@ -118,13 +119,13 @@ export class HttpClient {
   }
 
   #put(connection: Connection): void {
-    this.#busy.delete(connection);
+    this.#busy.leave(connection);
     this.#idle.push(connection);
     if (this.#idle.length > mostIdle) this.#idle.shift()?.destroy();
   }
 
   #drop(connection: Connection): void {
-    this.#busy.delete(connection);
+    this.#busy.leave(connection);
     const at = this.#idle.indexOf(connection);
     if (at !== -1) this.#idle.splice(at, 1);
   }
@@ -145,7 +146,8 @@ export class HttpClient {
 const shortBody = 8192;
 
 /** One connection, for one exchange after another. */
-class Connection implements ResponseHandler {
+class Connection implements ResponseHandler, Enrolled {
+  place = -1;
   idleSince = 0;
   readonly #connected: Connected;
   readonly #onIdle: (connection: Connection) => void;
