@@ -69,7 +69,7 @@ class Gathered {
   write(line: string): void {
     const count = this.#lines.push(line);
     if (count === 1) setTimeout(() => this.#flush(), 100).unref();
-    else if (count >= 64) this.#flush();
+    else if (count >= 512) this.#flush();
   }
 
   flushSync(): void {
@@ -93,7 +93,20 @@ class Gathered {
 function infoLine(fields: object, message: string): string {
   const said = JSON.stringify(fields);
   const more = said === "{}" ? "" : `${said.slice(1, -1)},`;
-  return `{"level":"info","time":"${new Date().toISOString()}",${more}"msg":${JSON.stringify(message)}}\n`;
+  return `{"level":"info","time":"${isoTime()}",${more}"msg":${JSON.stringify(message)}}\n`;
+}
+
+let lastTime = 0;
+let lastText = "";
+
+/** Now; a busy server writes many lines in one millisecond. */
+function isoTime(): string {
+  const now = Date.now();
+  if (now !== lastTime) {
+    lastTime = now;
+    lastText = new Date(now).toISOString();
+  }
+  return lastText;
 }
 
 /** One of pino's JSON lines → `12:34:56 warn  message  field=value`, an error's stack below it. */

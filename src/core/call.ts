@@ -1,7 +1,8 @@
+import { isAscii } from "node:buffer";
 import { type ByteStream, collect } from "./bytes.ts";
 import { type Abortable, Departure } from "./departure.ts";
 import { ApiError } from "./errors.ts";
-import { type Json, parseJson } from "./json.ts";
+import { type Json, parseJson, parseText } from "./json.ts";
 import type { Provider } from "./provider.ts";
 
 /** Headers by lower-case name. */
@@ -50,6 +51,7 @@ export class Call {
   principal: Principal | undefined;
   target: Target | undefined;
   #json: Json | undefined;
+  #latin1: string | undefined;
 
   constructor(init: CallInit) {
     this.id = init.id;
@@ -80,8 +82,15 @@ export class Call {
   async json(): Promise<Json> {
     if (this.#json !== undefined) return this.#json;
     const bytes = await this.bytes();
-    this.#json = parseJson(bytes);
+    // Of ASCII, which most bodies are, the bytes' text is the text.
+    this.#json = isAscii(bytes) ? parseText(bytes, await this.latin1()) : parseJson(bytes);
     return this.#json;
+  }
+
+  /** The whole body as text in which each character is one byte. */
+  async latin1(): Promise<string> {
+    this.#latin1 ??= (await this.bytes()).toString("latin1");
+    return this.#latin1;
   }
 
   /** The same call with another path or body; principal, target and signal stay. */

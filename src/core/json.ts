@@ -19,12 +19,17 @@ const maxDepth = 256;
  * repeats content.
  */
 export function parseJson(bytes: Buffer): Json {
-  if (tooDeep(bytes)) throw new ApiError("invalid_json", `the request body is nested deeper than ${maxDepth} levels`);
   const text = bytes.toString("utf8");
   // U+FFFD is legal text; only bytes that are no UTF-8 make the decoder put in one that was not there.
   if (text.includes("\ufffd") && !Buffer.from(text).equals(bytes)) {
     throw new ApiError("invalid_json", "the request body is not valid UTF-8");
   }
+  return parseText(bytes, text);
+}
+
+/** The same for bytes whose text is known. */
+export function parseText(bytes: Buffer, text: string): Json {
+  if (tooDeep(bytes)) throw new ApiError("invalid_json", `the request body is nested deeper than ${maxDepth} levels`);
   try {
     return JSON.parse(text) as Json;
   } catch (error) {

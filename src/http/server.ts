@@ -163,7 +163,8 @@ class Exchange implements ByteSink, Enrolled {
     this.#pieces = [];
     const [first] = pieces;
     const room = this.#response.write(pieces.length === 1 ? first : Buffer.concat(pieces.map(toBytes)));
-    if (!room) this.#stall ??= setTimeout(() => this.fail(new Error("the client does not read")), this.#options.stallTimeout);
+    if (!room)
+      this.#stall ??= setTimeout(() => this.fail(new Error("the client does not read")), this.#options.stallTimeout);
     else if (pieces.length >= mostPieces) this.#body?.resume();
   }
 
@@ -181,7 +182,7 @@ class Exchange implements ByteSink, Enrolled {
       headers["content-length"] = String(this.#bytes);
       this.#response.writeHead(reply.status, headers);
       if (body === null || this.#request.method === "HEAD") this.#response.end();
-      else this.#response.end(body, encoding ?? "utf8");
+      else this.#sendWhole(body, encoding);
       return;
     }
     this.#response.writeHead(reply.status, headers);
@@ -199,6 +200,18 @@ class Exchange implements ByteSink, Enrolled {
     body.start(this);
     // Nothing pushed yet: the client learns at least that its request is being worked on.
     if (this.#bytes === 0) this.#response.flushHeaders();
+  }
+
+  /**
+   * Head and body in one plain write. `end(body)` alone would make it a gathered one, for node adds an empty piece to
+   * it, which costs 3 µs.
+   */
+  #sendWhole(body: Buffer | string, encoding: "latin1" | undefined): void {
+    const { socket } = this.#response;
+    socket?.cork();
+    this.#response.write(body, encoding ?? "utf8");
+    socket?.uncork();
+    this.#response.end();
   }
 
   #closed(): void {

@@ -35,9 +35,14 @@ export function cors(settings: GuardSettings): Middleware {
 export function guard(settings: GuardSettings): Middleware {
   const names = new Set(settings.hosts.map((name) => name.toLowerCase()));
   const checksHost = isLoopback(settings.listenHost);
+  // Callers hardly ever change the name by which they call.
+  let accepted: string | undefined;
   return (call, next: Handler) => {
     const { origin, host = "" } = call.headers;
-    if (checksHost) checkHost(host, names);
+    if (checksHost && host !== accepted) {
+      checkHost(host, names);
+      accepted = host;
+    }
     if (origin !== undefined && !isAllowed(origin, host, settings.origins)) {
       throw new ApiError(
         "forbidden_origin",
@@ -59,7 +64,7 @@ function checkHost(host: string, names: ReadonlySet<string>): void {
 }
 
 function checkContentType(call: Call): void {
-  if (call.method !== "POST") return;
+  if (call.method !== "POST" || call.headers["content-type"] === "application/json") return;
   const type = (call.headers["content-type"] ?? "").split(";", 1)[0]?.trim().toLowerCase();
   if (type === "application/json" || (call.body === null && type === "")) return;
   throw new ApiError(

@@ -30,7 +30,7 @@ export interface HttpRequest {
   readonly headers: Headers;
   /** A string is sent as UTF-8, unless `encoding` says that each of its characters is one byte. */
   readonly body: Buffer | string | null;
-  readonly encoding?: "latin1";
+  readonly encoding?: "latin1" | undefined;
   readonly signal: Abortable;
   /** Milliseconds until the reply's head; 0 waits without end. */
   readonly firstByteTimeout: number;
@@ -53,6 +53,8 @@ export interface HttpClientOptions {
   readonly connectTimeout: number;
   /** URL of an HTTP proxy; user and password in it are sent to it. */
   readonly proxy?: string;
+  /** Sent with every request; names in lower case. Throws `TypeError` for a line break in one. */
+  readonly headers?: Headers;
 }
 
 /** Idle connections are kept this long at most: uvicorn (vLLM, LMDeploy) closes its own after 5 s. */
@@ -62,6 +64,8 @@ const mostIdle = 256;
 /** Connections to one origin, HTTP/1.1, one request at a time on each. */
 export class HttpClient {
   readonly #origin: Origin;
+  /** Header lines of every request. */
+  readonly #lines: string;
   readonly #options: HttpClientOptions;
   readonly #idle: Connection[] = [];
   readonly #busy = new Roster<Connection>();
@@ -69,6 +73,10 @@ export class HttpClient {
   constructor(options: HttpClientOptions) {
     this.#options = options;
     this.#origin = toOrigin(options.origin);
+    this.#lines = encodeHeaders({ host: this.#origin.host, ...options.headers });
+    for (const value of Object.values(options.headers ?? {})) {
+      if (/[\r\n\0]/.test(value)) throw new TypeError("a header's value must not hold a line break");
+    }
   }
 
   /** Resolves with the reply's head, whatever its status; throws `HttpFailure`. */
@@ -90,7 +98,7 @@ export class HttpClient {
 
   #open(exchange: Exchange, request: HttpRequest): void {
     const connecting = connect(this.#origin, this.#options);
-    exchange.giveUp = () => connecting.cancel();
+    exchange.carrier = connecting;
     connecting.ready.then(
       (connected) => {
         if (exchange.over) return connected.socket.destroy();
@@ -132,8 +140,7 @@ export class HttpClient {
 
   /** Head and body. Where it can be, one string, which node writes without another buffer. */
   #encode({ method, path, headers, body, encoding }: HttpRequest): { head: string; body: Buffer | null } {
-    let head = `${method} ${path} HTTP/1.1\r\nhost: ${this.#origin.host}\r\n`;
-    for (const name in headers) head += `${name}: ${headers[name]}\r\n`;
+    let head = `${method} ${path} HTTP/1.1\r\n${this.#lines}${encodeHeaders(headers)}`;
     if (body === null)
       return { head: method === "POST" ? `${head}content-length: 0\r\n\r\n` : `${head}\r\n`, body: null };
     const bytes = typeof body === "string" && encoding === undefined ? Buffer.from(body) : body;
@@ -145,8 +152,21 @@ export class HttpClient {
 
 const shortBody = 8192;
 
+/** What an exchange runs on: a connection, or the attempt at one. */
+interface Carrier {
+  pause(): void;
+  resume(): void;
+  destroy(): void;
+}
+
+function encodeHeaders(headers: Headers): string {
+  let lines = "";
+  for (const name in headers) lines += `${name}: ${headers[name]}\r\n`;
+  return lines;
+}
+
 /** One connection, for one exchange after another. */
-class Connection implements ResponseHandler, Enrolled {
+class Connection implements ResponseHandler, Enrolled, Carrier {
   place = -1;
   idleSince = 0;
   readonly #connected: Connected;
@@ -174,8 +194,7 @@ class Connection implements ResponseHandler, Enrolled {
     const { socket } = this.#connected;
     this.#exchange = exchange;
     this.#response = new HttpResponse(this);
-    exchange.giveUp = () => this.destroy();
-    exchange.flow = socket;
+    exchange.carrier = this;
     afterPoll(() => {
       if (request.body === null) socket.write(request.head, "latin1");
       else {
@@ -185,6 +204,14 @@ class Connection implements ResponseHandler, Enrolled {
         socket.uncork();
       }
     });
+  }
+
+  pause(): void {
+    this.#connected.socket.pause();
+  }
+
+  resume(): void {
+    this.#connected.socket.resume();
   }
 
   destroy(): void {
@@ -243,10 +270,7 @@ class Exchange implements HttpReply, ByteStream {
   status = 0;
   headers: Headers = {};
   over = false;
-  /** Ends the connection, or the attempt at one. */
-  giveUp: () => void = () => undefined;
-  /** What to pause while the reader is full. */
-  flow: { pause(): unknown; resume(): unknown } | undefined;
+  carrier: Carrier | undefined;
   readonly #request: HttpRequest;
   readonly #resolve: (reply: HttpReply) => void;
   readonly #reject: (error: HttpFailure) => void;
@@ -272,7 +296,8 @@ class Exchange implements HttpReply, ByteStream {
   begin(status: number, headers: Headers): void {
     this.status = status;
     this.headers = headers;
-    this.#arm(this.#request.idleTimeout, "nothing more");
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
     this.#resolve(this);
   }
 
@@ -280,8 +305,8 @@ class Exchange implements HttpReply, ByteStream {
     this.#timer?.refresh();
     if (this.#sink === undefined) {
       // Whoever asked has the head and will start soon; more than a few reads are not kept for one who does not.
-      if (this.#early.push(piece) >= 4) this.flow?.pause();
-    } else if (!this.#sink.write(piece)) this.flow?.pause();
+      if (this.#early.push(piece) >= 4) this.carrier?.pause();
+    } else if (!this.#sink.write(piece)) this.carrier?.pause();
   }
 
   end(): void {
@@ -308,11 +333,14 @@ class Exchange implements HttpReply, ByteStream {
     this.#early = [];
     if (this.#failed !== undefined) sink.fail(this.#failed);
     else if (this.over) sink.end();
-    else this.flow?.resume();
+    else {
+      this.#arm(this.#request.idleTimeout, "nothing more");
+      this.carrier?.resume();
+    }
   }
 
   resume(): void {
-    if (!this.over) this.flow?.resume();
+    if (!this.over) this.carrier?.resume();
   }
 
   cancel(): void {
@@ -328,8 +356,6 @@ class Exchange implements HttpReply, ByteStream {
   }
 
   #arm(milliseconds: number, what: string): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
     if (milliseconds <= 0) return;
     this.#timer = setTimeout(
       () => this.#abort(new HttpFailure("timeout", `${what} within ${milliseconds / 1000} s`)),
@@ -340,7 +366,7 @@ class Exchange implements HttpReply, ByteStream {
   #abort(failure: HttpFailure): void {
     if (this.over) return;
     this.fail(failure);
-    this.giveUp();
+    this.carrier?.destroy();
   }
 
   #release(): void {

@@ -19,7 +19,10 @@ export interface Connected {
 export interface Connecting {
   /** Rejects with node's error, whose `code` tells why. */
   readonly ready: Promise<Connected>;
-  cancel(): void;
+  pause(): void;
+  resume(): void;
+  /** Gives it up: `ready` rejects. */
+  destroy(): void;
 }
 
 export function toOrigin(text: string): Origin {
@@ -44,7 +47,7 @@ export function connect(
     if (proxy === undefined) attempt.direct();
     else attempt.through(proxy);
   });
-  return { ready, cancel: () => cancel() };
+  return { ready, pause() {}, resume() {}, destroy: () => cancel() };
 }
 
 class Attempt {

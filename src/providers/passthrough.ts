@@ -74,7 +74,7 @@ function wantUsage(body: JsonObject): JsonObject | undefined {
 async function encode(call: Call, body: JsonObject, changes: JsonObject): Promise<string> {
   const removes = Object.values(changes).includes(undefined);
   if (removes) return Buffer.from(JSON.stringify({ ...body, ...changes })).toString("latin1");
-  return spliceFields((await call.bytes()).toString("latin1"), changes);
+  return spliceFields(await call.latin1(), changes);
 }
 
 async function exchange(job: Job, body: string): Promise<Reply> {
@@ -102,7 +102,7 @@ async function exchange(job: Job, body: string): Promise<Reply> {
 
 /** Headers that mean something to the server behind: nothing of the caller's credentials. */
 function onward(call: Call): Headers {
-  const headers: Headers = { "x-request-id": call.id };
+  const headers: Headers = { "x-request-id": call.id, "content-type": "application/json" };
   for (const name of ["x-session-id", "x-session-affinity"]) {
     const value = call.headers[name];
     if (value !== undefined) headers[name] = value;

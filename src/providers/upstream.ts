@@ -69,14 +69,13 @@ export class Upstream {
   readonly name: string;
   readonly #hosts: Host[];
   readonly #settings: UpstreamSettings;
-  readonly #headers: Headers;
   readonly #log: Log;
 
   constructor(name: string, settings: UpstreamSettings, log: Log) {
     this.name = name;
     this.#settings = settings;
     this.#log = log;
-    this.#headers = {
+    const headers: Headers = {
       accept: "*/*",
       // A compressed stream is a buffered stream, and we read its bytes.
       "accept-encoding": "identity",
@@ -84,7 +83,7 @@ export class Upstream {
       ...(settings.key === undefined ? {} : { authorization: `Bearer ${settings.key}` }),
       ...settings.headers,
     };
-    this.#hosts = settings.urls.map((url) => toHost(url, settings));
+    this.#hosts = settings.urls.map((url) => toHost(url, settings, headers));
   }
 
   /** The hosts' addresses, without credentials. */
@@ -93,14 +92,14 @@ export class Upstream {
   }
 
   async send(request: UpstreamRequest): Promise<UpstreamReply> {
-    const untried = new Set(this.#hosts);
+    let untried = this.#hosts;
     let stale = 0;
     for (;;) {
       const host = choose(untried);
-      untried.delete(host);
+      untried = untried.length === 1 ? [] : untried.filter((other) => other !== host);
       try {
         const reply = await this.#exchange(host, request);
-        if (reply.status < 502 || reply.status > 504 || untried.size === 0) return reply;
+        if (reply.status < 502 || reply.status > 504 || untried.length === 0) return reply;
         this.#log.warn(
           { provider: this.name, host: host.origin, status: reply.status },
           "host is not ready, trying another",
@@ -108,10 +107,10 @@ export class Upstream {
         reply.body.cancel();
       } catch (error) {
         if (!(error instanceof HttpFailure)) throw error;
-        if (error.failure === "aborted" || error.failure === "timeout") throw this.#toApiError(error, host);
+        if (error.failure === "aborted" || error.failure === "timeout") throw toApiError(error, this.name, host);
         // A kept connection that the server has closed meanwhile: it never saw the request. All kept ones may be such.
-        if (error.stale && stale++ < 10) untried.add(host);
-        if (untried.size === 0) throw this.#toApiError(error, host);
+        if (error.stale && stale++ < 10) untried = [...untried, host];
+        if (untried.length === 0) throw toApiError(error, this.name, host);
       }
     }
   }
@@ -121,24 +120,22 @@ export class Upstream {
   }
 
   async #exchange(host: Host, request: UpstreamRequest): Promise<UpstreamReply> {
+    const { body = null, headers = {} } = request;
     host.inFlight++;
-    const headers: Headers = { ...this.#headers, ...request.headers };
-    const body = request.body ?? null;
-    if (body !== null) headers["content-type"] ??= "application/json";
     try {
       const reply = await host.client.send({
         method: request.method,
         path: joinPath(host.basePath, request.path),
-        headers,
+        headers: body === null || headers["content-type"] !== undefined ? headers : { ...headers, ...jsonContent },
         body,
-        ...(request.encoding === undefined ? {} : { encoding: request.encoding }),
+        encoding: request.encoding,
         signal: request.signal,
         firstByteTimeout: request.firstByteTimeout ?? this.#settings.firstByteTimeout,
         idleTimeout: this.#settings.idleTimeout,
       });
       host.failures = 0;
       host.downUntil = 0;
-      return new HostReply(host, reply, (failure) => this.#toApiError(failure, host));
+      return new HostReply(host, reply, this.name);
     } catch (error) {
       host.inFlight--;
       if (error instanceof HttpFailure && error.failure === "refused") this.#markDown(host);
@@ -152,33 +149,36 @@ export class Upstream {
     if (this.#hosts.length > 1)
       this.#log.warn({ provider: this.name, host: host.origin, pause }, "host does not answer");
   }
+}
 
-  #toApiError(failure: HttpFailure, host: Host): ApiError {
-    const options = { provider: this.name, cause: failure };
-    const where = `${this.name} at ${host.origin}`;
-    switch (failure.failure) {
-      case "aborted":
-        return new ApiError("client_closed_request", "the client closed the connection", options);
-      case "timeout":
-        return new ApiError("upstream_timeout", `${where} sent ${failure.message}`, options);
-      case "refused":
-        return new ApiError(
-          "upstream_unreachable",
-          `${where} does not answer (${failure.message}): is it running there?`,
-          options,
-        );
-      case "broken":
-        return new ApiError("upstream_error", `${where} broke the connection (${failure.message})`, options);
-    }
+const jsonContent = { "content-type": "application/json" };
+
+function toApiError(failure: HttpFailure, provider: string, host: Host): ApiError {
+  const options = { provider, cause: failure };
+  const where = `${provider} at ${host.origin}`;
+  switch (failure.failure) {
+    case "aborted":
+      return new ApiError("client_closed_request", "the client closed the connection", options);
+    case "timeout":
+      return new ApiError("upstream_timeout", `${where} sent ${failure.message}`, options);
+    case "refused":
+      return new ApiError(
+        "upstream_unreachable",
+        `${where} does not answer (${failure.message}): is it running there?`,
+        options,
+      );
+    case "broken":
+      return new ApiError("upstream_error", `${where} broke the connection (${failure.message})`, options);
   }
 }
 
-function toHost(text: string, settings: UpstreamSettings): Host {
+function toHost(text: string, settings: UpstreamSettings, headers: Headers): Host {
   const url = new URL(text);
   const proxy = settings.proxyFor?.(url);
   const client = new HttpClient({
     origin: url.origin,
     connectTimeout: settings.connectTimeout,
+    headers,
     ...(proxy === undefined ? {} : { proxy }),
   });
   return {
@@ -192,8 +192,8 @@ function toHost(text: string, settings: UpstreamSettings): Host {
 }
 
 /** The least busy host that is up; if all are down, the one whose pause ends first. */
-function choose(hosts: ReadonlySet<Host>): Host {
-  const now = hosts.size === 1 ? 0 : performance.now();
+function choose(hosts: readonly Host[]): Host {
+  const now = hosts.length === 1 ? 0 : performance.now();
   let best: Host | undefined;
   for (const host of hosts) {
     if (best === undefined || rank(host, now) < rank(best, now)) best = host;
@@ -217,16 +217,16 @@ class HostReply implements UpstreamReply, ByteStream, ByteSink {
   readonly headers: Headers;
   readonly #host: Host;
   readonly #reply: HttpReply;
-  readonly #toApiError: (failure: HttpFailure) => ApiError;
+  readonly #provider: string;
   #sink: ByteSink | undefined;
   #over = false;
 
-  constructor(host: Host, reply: HttpReply, toApiError: (failure: HttpFailure) => ApiError) {
+  constructor(host: Host, reply: HttpReply, provider: string) {
     this.status = reply.status;
     this.headers = reply.headers;
     this.#host = host;
     this.#reply = reply;
-    this.#toApiError = toApiError;
+    this.#provider = provider;
   }
 
   get body(): ByteStream {
@@ -237,7 +237,7 @@ class HostReply implements UpstreamReply, ByteStream, ByteSink {
     try {
       return await this.#reply.bytes(limit);
     } catch (error) {
-      throw error instanceof HttpFailure ? this.#toApiError(error) : error;
+      throw error instanceof HttpFailure ? toApiError(error, this.#provider, this.#host) : error;
     } finally {
       this.#release();
     }
@@ -282,7 +282,7 @@ class HostReply implements UpstreamReply, ByteStream, ByteSink {
 
   fail(error: Error): void {
     this.#release();
-    this.#sink?.fail(error instanceof HttpFailure ? this.#toApiError(error) : error);
+    this.#sink?.fail(error instanceof HttpFailure ? toApiError(error, this.#provider, this.#host) : error);
   }
 
   #release(): void {
