@@ -9,7 +9,7 @@ import { estimateTokens } from "../dialects/estimate.ts";
 import { type DecodeOptions, decodeReply, decodeStream } from "../dialects/openai-chat/client.ts";
 import { Gate } from "./gate.ts";
 import { probe } from "./openai-models.ts";
-import { readPromptedCalls, withToolPrompt } from "./prompted-tools.ts";
+import { readPromptedCalls, withPromptedTools } from "./prompted-tools.ts";
 import { stopAt } from "./stop-strings.ts";
 import { splitThinking } from "./tag-scanner.ts";
 import { estimatePrompt } from "./token-estimate.ts";
@@ -65,7 +65,7 @@ export class Mnn implements Engine {
   async *#chat(request: ChatRequest, signal: AbortSignal): AsyncGenerator<ChatEvent> {
     const promptTokens = estimatePrompt(request);
     const count = (said: string): Usage => ({ promptTokens, completionTokens: estimateTokens(said.length) });
-    const spoken = splitThinking(this.#speak(withToolPrompt(request), signal));
+    const spoken = splitThinking(this.#speak(withPromptedTools(request), signal));
     const limited = request.maxTokens === undefined ? spoken : limitTokens(spoken, request.maxTokens, promptTokens);
     const stopped = request.stop.length === 0 ? limited : stopAt(limited, request.stop, count);
     yield* request.tools.length === 0 ? stopped : readPromptedCalls(stopped, request.tools);

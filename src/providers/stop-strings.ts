@@ -1,3 +1,4 @@
+import { overlap } from "../engines/parsers/overlap.ts";
 import type { ChatEvent, Usage } from "../core/chat.ts";
 
 /** Finds stop strings in text that comes in pieces. What may be the beginning of one is held back until that is clear. */
@@ -57,12 +58,4 @@ export async function* stopAt(
     }
     yield event;
   }
-}
-
-/** Length of the longest end of `text` that is a proper beginning of `stop`. */
-export function overlap(text: string, stop: string): number {
-  for (let length = Math.min(text.length, stop.length - 1); length > 0; length--) {
-    if (text.endsWith(stop.slice(0, length))) return length;
-  }
-  return 0;
 }

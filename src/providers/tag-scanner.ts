@@ -1,5 +1,5 @@
 import type { ChatEvent } from "../core/chat.ts";
-import { overlap } from "./stop-strings.ts";
+import { overlap } from "../engines/parsers/overlap.ts";
 
 /** Text inside or outside of a pair of tags; `closed`: the closing tag followed. */
 export interface Piece {

@@ -5,9 +5,9 @@ import type { Message, Tool } from "../../core/chat.ts";
  * Hermes and Qwen, and calls and results are written into the conversation as text. `hermesParser` reads the answers.
  */
 export function withToolPrompt(messages: readonly Message[], tools: readonly Tool[]): Message[] {
-  if (tools.length === 0) return [...messages];
-  const prompt = toolPrompt(tools);
   const written = messages.map(writeToolUse);
+  if (tools.length === 0) return written;
+  const prompt = toolPrompt(tools);
   const [first] = written;
   if (first === undefined || (first.role !== "system" && first.role !== "developer")) {
     return [{ role: "system", content: [{ type: "text", text: prompt }] }, ...written];
@@ -47,7 +47,8 @@ function writeToolUse(message: Message): Message {
   }
   if (message.role !== "assistant" || message.toolCalls.length === 0) return message;
   const calls = message.toolCalls.map(
-    (call) => `<tool_call>\n{"name": ${JSON.stringify(call.name)}, "arguments": ${call.arguments}}\n</tool_call>`,
+    (call) =>
+      `<tool_call>\n{"name": ${JSON.stringify(call.name)}, "arguments": ${call.arguments || "{}"}}\n</tool_call>`,
   );
   return { ...message, content: [...message.content, { type: "text", text: calls.join("\n") }], toolCalls: [] };
 }
