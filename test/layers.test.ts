@@ -78,8 +78,8 @@ describe("the checker", () => {
     [
       "a second door for a package",
       "providers/ollama.ts",
-      `import { Pool } from "undici";`,
-      /one door is providers\/http-client.ts/,
+      `import { parse } from "yaml";`,
+      /one door is config\/load.ts/,
     ],
     [
       "a second door for a package's part",
@@ -110,7 +110,7 @@ describe("the checker", () => {
     [
       "an import in a comment",
       "core/call.ts",
-      `// import { x } from "../wire/sse.ts";\n/* import "undici"; process.env */`,
+      `// import { x } from "../wire/sse.ts";\n/* import "yaml"; process.env */`,
     ],
     [
       "a URL in a string before an import",

@@ -26,7 +26,7 @@ export const rooms: Readonly<Record<string, readonly string[] | "*">> = {
 /** Each package that comes from outside, and each part of Node that reaches outside, with the file (or room) that holds it. */
 export const doors: Readonly<Record<string, string>> = {
   "node:http": "http/server.ts",
-  undici: "providers/http-client.ts",
+  "node:tls": "providers/http-connect.ts",
   koffi: "engines/llama/binding.ts",
   "@huggingface/jinja": "engines/",
   pino: "cli/logger.ts",

@@ -23,7 +23,7 @@ const headerLines = /^(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*(?:\r\n(?=[^\r])|
  * Bytes of one HTTP/1.1 response → its parts (RFC 9112). Strict where two readers could disagree on where it ends:
  * bare line feeds, folded headers, conflicting lengths, unknown codings and bytes behind the end are refused.
  *
- * Written for the proxy path: undici's client costs 25 to 30 µs a request beside it (docs/decisions/0004-http-client.md).
+ * Why it is not a library's: docs/decisions/0002-node-http-and-a-client-of-our-own.md
  */
 export class HttpResponse {
   readonly #handler: ResponseHandler;
