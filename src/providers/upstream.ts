@@ -4,7 +4,8 @@ import type { ByteSink, ByteStream } from "../core/bytes.ts";
 import { ApiError } from "../core/errors.ts";
 import { type Json, parseJson } from "../core/json.ts";
 import type { Log } from "../core/log.ts";
-import { HttpClient, HttpFailure, type HttpReply } from "./http-client.ts";
+import { HttpClient } from "./http-client.ts";
+import { HttpFailure, type HttpReply } from "./http-exchange.ts";
 
 export interface UpstreamSettings {
   /** Base URLs of interchangeable hosts; a path is kept, and a trailing `/v1` may stand or be missing. At least one. */

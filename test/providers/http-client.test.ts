@@ -7,7 +7,8 @@ import { type AddressInfo, connect, createServer as createTcp, type Server, type
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
-import { HttpClient, type HttpClientOptions, type HttpRequest } from "../../src/providers/http-client.ts";
+import { HttpClient, type HttpClientOptions } from "../../src/providers/http-client.ts";
+import type { HttpRequest } from "../../src/providers/http-exchange.ts";
 
 const cleanup: (() => unknown)[] = [];
 afterEach(async () => {
