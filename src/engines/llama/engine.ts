@@ -66,12 +66,15 @@ export class LlamaEngine implements Engine {
 
   async models(): Promise<Model[]> {
     const files = await this.#files.list();
-    return files.map((file) => this.#describe(file));
+    const problem = this.#missingLibrary();
+    const models = files.map((file) => this.#describe(file));
+    return problem === undefined ? models : models.map((model) => ({ ...model, state: "failed", problem }));
   }
 
   async health(): Promise<Health> {
+    const missing = this.#missingLibrary();
+    if (missing !== undefined) return { ok: false, detail: missing };
     try {
-      if (this.#settings.library === undefined) findLibraryFolder();
       const files = await this.#files.list();
       const [broken] = files.filter((file) => file.problem !== null);
       if (files.length === 0)
@@ -79,9 +82,20 @@ export class LlamaEngine implements Engine {
       if (files.every((file) => file.problem !== null))
         return { ok: false, detail: `no model can be loaded; ${broken?.id}: ${broken?.problem}` };
       return { ok: true };
+    } catch {
+      return { ok: false, detail: "the models cannot be listed" };
+    }
+  }
+
+  /** Why no model can be loaded at all; undefined when llama.cpp is there. */
+  #missingLibrary(): string | undefined {
+    if (this.#settings.library !== undefined) return undefined;
+    try {
+      findLibraryFolder();
+      return undefined;
     } catch (error) {
-      if (!(error instanceof LibraryError)) return { ok: false, detail: "the models cannot be listed" };
-      return { ok: false, detail: error.message };
+      if (error instanceof LibraryError) return error.message;
+      throw error;
     }
   }
 
