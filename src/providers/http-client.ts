@@ -12,12 +12,13 @@ export interface HttpClientOptions {
   readonly connectTimeout: number;
   /** URL of an HTTP proxy; user and password in it are sent to it. */
   readonly proxy?: string;
+  /** Milliseconds that an idle connection is kept; 4000: uvicorn (vLLM, LMDeploy) closes its own after 5 s. */
+  readonly longestIdle?: number;
   /** Sent with every request; names in lower case. Throws `TypeError` for a line break in one. */
   readonly headers?: Headers;
 }
 
-/** Idle connections are kept this long at most: uvicorn (vLLM, LMDeploy) closes its own after 5 s. */
-const longestIdle = 4000;
+/** Idle connections to one origin. */
 const mostIdle = 256;
 
 /** Connections to one origin, HTTP/1.1, one request at a time on each. */
@@ -28,10 +29,13 @@ export class HttpClient {
   readonly #options: HttpClientOptions;
   readonly #idle: Connection[] = [];
   readonly #busy = new Roster<Connection>();
+  readonly #longestIdle: number;
+  #sweeper: NodeJS.Timeout | undefined;
 
   constructor(options: HttpClientOptions) {
     this.#options = options;
     this.#origin = toOrigin(options.origin);
+    this.#longestIdle = options.longestIdle ?? 4000;
     this.#lines = encodeHeaders({ host: this.#origin.host, ...options.headers });
     for (const value of Object.values(options.headers ?? {})) {
       if (/[\r\n\0]/.test(value)) throw new TypeError("a header's value must not hold a line break");
@@ -51,6 +55,7 @@ export class HttpClient {
 
   /** Cuts every connection. */
   close(): Promise<void> {
+    clearInterval(this.#sweeper);
     for (const connection of [...this.#idle, ...this.#busy.list()]) connection.destroy();
     return Promise.resolve();
   }
@@ -76,7 +81,7 @@ export class HttpClient {
 
   #takeIdle(): Connection | undefined {
     for (let kept = this.#idle.pop(); kept !== undefined; kept = this.#idle.pop()) {
-      if (performance.now() - kept.idleSince < longestIdle) {
+      if (!this.#isOld(kept)) {
         this.#busy.enter(kept);
         return kept;
       }
@@ -89,6 +94,19 @@ export class HttpClient {
     this.#busy.leave(connection);
     this.#idle.push(connection);
     if (this.#idle.length > mostIdle) this.#idle.shift()?.destroy();
+    this.#sweeper ??= setInterval(() => this.#sweep(), Math.min(1000, this.#longestIdle)).unref();
+  }
+
+  /** Closes what nobody has used for too long; the oldest stand first. */
+  #sweep(): void {
+    while (this.#idle[0] !== undefined && this.#isOld(this.#idle[0])) this.#idle.shift()?.destroy();
+    if (this.#idle.length > 0) return;
+    clearInterval(this.#sweeper);
+    this.#sweeper = undefined;
+  }
+
+  #isOld(connection: Connection): boolean {
+    return performance.now() - connection.idleSince >= this.#longestIdle;
   }
 
   #drop(connection: Connection): void {

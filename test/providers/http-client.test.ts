@@ -91,6 +91,17 @@ describe("HttpClient", () => {
     expect(ports.size).toBe(2);
   });
 
+  test("closes connections that nobody uses any more", async () => {
+    let left = 3;
+    const closed = withResolvers();
+    const server = createHttp((_request, response) => response.end("ok"));
+    server.on("connection", (socket) => socket.on("close", () => --left === 0 && closed.resolve()));
+    const http = client(await listening(server), { longestIdle: 20 });
+    await Promise.all([text(http, ask()), text(http, ask()), text(http, ask())]);
+    await closed.promise;
+    expect(await text(http, ask())).toBe("ok");
+  });
+
   test("says that a kept connection was stale when the server closed it as the request went out", async () => {
     let sockets = 0;
     const port = await listening(
