@@ -3,6 +3,7 @@ import type { Engine } from "../core/engine.ts";
 import { ApiError } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
 import type { Endpoint, Provider } from "../core/provider.ts";
+import { asObject, invalidValue, readArray, readString, required } from "../dialects/fields.ts";
 import { fromEngine } from "../dialects/translate.ts";
 import { clampMaxTokens, OpenAiClient } from "./openai-client.ts";
 import { listModels, probe } from "./openai-models.ts";
@@ -72,6 +73,7 @@ async function needsEnforcing(call: Call, options: OpenAiServerOptions): Promise
 }
 
 function adaptChat(body: JsonObject, upstream: Upstream): JsonObject | undefined {
+  checkMessages(body);
   const changes: JsonObject = {};
   // The template shows the tools to the model even so, and nobody would read its call.
   if (body.tool_choice === "none") {
@@ -86,6 +88,16 @@ function adaptChat(body: JsonObject, upstream: Upstream): JsonObject | undefined
   }
   refuseRemoteImages(body.messages, upstream);
   return Object.keys(changes).length === 0 ? undefined : changes;
+}
+
+/** What each server would refuse in words of its own, llama-server with a 500. */
+function checkMessages(body: JsonObject): void {
+  const messages = required(readArray(body, "messages"), "messages");
+  if (messages.length === 0) throw invalidValue("messages", "must not be empty");
+  for (const [index, message] of messages.entries()) {
+    const at = `messages[${index}]`;
+    required(readString(asObject(message, at), "role", at), `${at}.role`);
+  }
 }
 
 function isDeveloper(message: Json): message is JsonObject {

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test, vi } from "vitest";
-import type { JsonObject } from "../../src/core/json.ts";
+import type { Json, JsonObject } from "../../src/core/json.ts";
 import type { Provider } from "../../src/core/provider.ts";
 import { type FakeServer, gate, type Script } from "../support/fake-server.ts";
 import { expectValid } from "../support/openai-spec.ts";
@@ -105,6 +105,18 @@ export function providerContract(name: string, setup: ProviderSetup): void {
     ])("a request %s is the client's fault", async (_, body) => {
       const { ask } = await begin();
       expect(await refusal(ask(body))).toMatchObject({ status: 400 });
+    });
+
+    test.each<[string, Json | undefined, string, string]>([
+      ["no messages", undefined, "missing_required_parameter", "messages"],
+      ["messages that are a text", "hi", "invalid_type", "messages"],
+      ["a message that is a text", ["hi"], "invalid_type", "messages[0]"],
+      ["a message without a role", [{ content: "hi" }], "missing_required_parameter", "messages[0].role"],
+    ])("%s: the answer names the field", async (_, messages, code, param) => {
+      const { ask } = await begin();
+      for (const stream of [false, true]) {
+        expect(await refusal(ask({ messages, stream }))).toMatchObject({ status: 400, code, param });
+      }
     });
 
     test("the server's models are listed", async () => {
