@@ -1,6 +1,7 @@
 import type { ByteSink, ByteStream } from "../core/bytes.ts";
-import type { Headers, Reply } from "../core/call.ts";
+import type { Reply } from "../core/call.ts";
 import { ApiError, toApiError } from "../core/errors.ts";
+import { eventStreamHeaders } from "../wire/headers.ts";
 import type { Frames } from "./dialect.ts";
 
 /** How a stream of events becomes a reply. */
@@ -21,13 +22,6 @@ export interface StreamReplyOptions<Event> {
   readonly heartbeatInterval: number;
 }
 
-const streamHeaders: Headers = {
-  "content-type": "text/event-stream",
-  "cache-control": "no-cache, no-transform",
-  // nginx and its kin would hold events back.
-  "x-accel-buffering": "no",
-};
-
 /**
  * Events → an SSE reply. The status line waits for the first event that says something, so that a failure before it is
  * thrown and becomes a real HTTP status; past `headDelay` the head goes out and heartbeats follow.
@@ -42,7 +36,7 @@ export async function streamReply<Event>(
   const ahead = new ReadAhead(source, options.isWaiting);
   try {
     const late = await isLate(ahead.first, options.headDelay, options.signal);
-    return { status: 200, headers: streamHeaders, body: new FrameStream(options.encode(ahead), options, late) };
+    return { status: 200, headers: eventStreamHeaders, body: new FrameStream(options.encode(ahead), options, late) };
   } catch (error) {
     options.stop();
     throw error;

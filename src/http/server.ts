@@ -137,7 +137,7 @@ class Exchange implements ByteSink, Enrolled {
 
   write(chunk: Uint8Array | string): boolean {
     if (this.#response.destroyed) return true;
-    this.#bytes += chunk.length;
+    this.#bytes += typeof chunk === "string" ? Buffer.byteLength(chunk) : chunk.length;
     if (this.#pieces.push(chunk) === 1) afterPoll(() => this.#flush());
     // What waits for the end of this turn is not yet in the kernel's hands, whose word alone counts as room.
     return !this.#response.writableNeedDrain && this.#pieces.length < mostPieces;

@@ -64,9 +64,10 @@ function toModel(catalog: Catalog): (endpoint: Endpoint) => Handler {
     try {
       return await target.provider.handle(call.path === endpoint ? call : call.with({ path: endpoint }));
     } catch (error) {
-      if (error instanceof ApiError && error.code === "model_not_found")
-        throw catalog.notFound(model, { provider: target.provider.name, cause: error });
-      throw error;
+      if (!(error instanceof ApiError) || error.code !== "model_not_found") throw error;
+      // So that the answer can name what is there.
+      await catalog.list(call.signal);
+      throw catalog.notFound(model, { provider: target.provider.name, cause: error });
     }
   };
 }

@@ -146,7 +146,7 @@ describe("the status line", () => {
     expect(reply).toMatchObject({
       status: 200,
       headers: {
-        "content-type": "text/event-stream",
+        "content-type": "text/event-stream; charset=utf-8",
         "cache-control": "no-cache, no-transform",
         "x-accel-buffering": "no",
       },

@@ -148,7 +148,6 @@ describe("model names", () => {
       handle: () => Promise.reject(new ApiError("model_not_found", "no")),
     });
     const handler = server({ providers: [gone] });
-    await ask(handler, "/v1/models");
     for (const path of ["/v1/chat/completions"]) {
       const { status, json } = await ask(handler, path, chat("qwen3:8x"));
       expect(status).toBe(404);
