@@ -2,7 +2,8 @@ import { isAscii } from "node:buffer";
 import { type ByteStream, collect } from "./bytes.ts";
 import { type Abortable, Departure } from "./departure.ts";
 import { ApiError } from "./errors.ts";
-import { type Json, parseJson, parseText } from "./json.ts";
+import type { Json } from "./json.ts";
+import { parseJson, parseText } from "./parse-json.ts";
 import type { Provider } from "./provider.ts";
 
 /** Headers by lower-case name. */

@@ -3,6 +3,7 @@ import { ApiError } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
 import type { Endpoint } from "../core/provider.ts";
 import { type Catalog, toJson } from "./catalog.ts";
+import { hopelessOverflow } from "./overflow.ts";
 
 /** Answers of the server itself rather than of a model, e.g. `/health`. */
 export type OwnRoutes = Readonly<Record<string, Handler>>;
@@ -64,7 +65,8 @@ function toModel(catalog: Catalog): (endpoint: Endpoint) => Handler {
     try {
       return await target.provider.handle(call.path === endpoint ? call : call.with({ path: endpoint }));
     } catch (error) {
-      if (!(error instanceof ApiError) || error.code !== "model_not_found") throw error;
+      if (!(error instanceof ApiError)) throw error;
+      if (error.code !== "model_not_found") throw hopelessOverflow(error, body) ?? error;
       // So that the answer can name what is there.
       await catalog.list(call.signal);
       throw catalog.notFound(model, { provider: target.provider.name, cause: error });

@@ -1,7 +1,8 @@
 import { type ByteSink, type ByteStream } from "../core/bytes.ts";
 import { type Call, type Handler, type Headers, jsonReply, type Reply, type Target } from "../core/call.ts";
 import { ApiError, toApiError } from "../core/errors.ts";
-import { isObject, type Json, type JsonObject, parseJson } from "../core/json.ts";
+import { isObject, type Json, type JsonObject } from "../core/json.ts";
+import { parseJson } from "../core/parse-json.ts";
 import type { Endpoint } from "../core/provider.ts";
 import { ChatStream, encodeErrorEvents } from "../wire/chat-stream.ts";
 import { eventStreamHeaders } from "../wire/headers.ts";

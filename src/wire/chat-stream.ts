@@ -1,6 +1,7 @@
 import type { ByteSink, ByteStream } from "../core/bytes.ts";
 import { ApiError } from "../core/errors.ts";
-import { endOfString, type Json, type JsonObject } from "../core/json.ts";
+import type { Json, JsonObject } from "../core/json.ts";
+import { endOfString } from "../core/parse-json.ts";
 
 export interface ChatStreamRules {
   /** The provider's name, for errors. */

@@ -1,4 +1,5 @@
-import { endOfString, type Json, type JsonObject } from "../core/json.ts";
+import type { Json, JsonObject } from "../core/json.ts";
+import { endOfString } from "../core/parse-json.ts";
 
 interface Field {
   readonly key: string;

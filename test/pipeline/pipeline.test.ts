@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { Call, type Handler, jsonReply, type Reply } from "../../src/core/call.ts";
 import { ApiError } from "../../src/core/errors.ts";
-import { isObject, type JsonObject, parseJson } from "../../src/core/json.ts";
+import { isObject, type JsonObject } from "../../src/core/json.ts";
+import { parseJson } from "../../src/core/parse-json.ts";
 import { type Log, silent } from "../../src/core/log.ts";
 import { chatModel, type Model } from "../../src/core/model.ts";
 import type { Provider } from "../../src/core/provider.ts";
@@ -276,6 +277,51 @@ describe("bad requests get OpenAI's envelope", () => {
     const { reply, json } = await ask(server({ providers: [full] }), "/v1/chat/completions", chat("m"));
     expect(reply.headers["retry-after"]).toBe("7");
     expect(json.provider).toBe("home");
+  });
+});
+
+describe("a conversation that does not fit", () => {
+  const tools = [{ type: "function", function: { name: "read", description: "d".repeat(4000), parameters: {} } }];
+  const say = (role: string, length: number): JsonObject => ({ role, content: "x".repeat(length) });
+  const overflowing = (message: string): Handler =>
+    server({
+      providers: [
+        mirror("home", [], { handle: () => Promise.reject(new ApiError("context_length_exceeded", message)) }),
+      ],
+    });
+  const told = "This model's maximum context length is 1000 tokens. However, your messages resulted in 2000 tokens.";
+
+  test.each<[string, string, JsonObject[], string]>([
+    [
+      "because of what was said: clients may compact it",
+      told,
+      [say("system", 400), say("user", 9000)],
+      "context_length_exceeded",
+    ],
+    [
+      "because of its instructions: no client can mend it",
+      told,
+      [say("system", 4000), say("user", 20)],
+      "unsupported_capability",
+    ],
+    [
+      "and no count is told",
+      "This model's maximum context length is 1000 tokens.",
+      [say("user", 20)],
+      "unsupported_capability",
+    ],
+    ["and no window is told", "too long", [say("system", 4000)], "context_length_exceeded"],
+  ])("%s", async (_name, message, messages, code) => {
+    const { status, json } = await ask(overflowing(message), "/v1/chat/completions", {
+      body: { model: "m", messages, tools },
+    });
+    expect([status, errorOf(json).code]).toEqual([400, code]);
+    // The words by which opencode knows an overflow.
+    if (code !== "context_length_exceeded") {
+      expect(errorOf(json).message).not.toMatch(
+        /context length|context window|prompt is too long|too many tokens|exceeds/i,
+      );
+    }
   });
 });
 

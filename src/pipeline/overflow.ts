@@ -1,0 +1,42 @@
+import { ApiError } from "../core/errors.ts";
+import { isObject, type Json, type JsonObject } from "../core/json.ts";
+
+/**
+ * The error for a request that did not fit its model's context, when no shorter conversation would fit either: its
+ * instructions and tools alone are too long. opencode answers every `context_length_exceeded` by compacting and asking
+ * again, without end and without a pause (104 requests in 40 s, measured), so this one must be another code, in words
+ * that are not on its list. Undefined when a shorter conversation may fit.
+ */
+export function hopelessOverflow(error: ApiError, body: JsonObject): ApiError | undefined {
+  if (error.code !== "context_length_exceeded") return undefined;
+  const [context, needed] = [/length is (\d+)/, /resulted in (?:at least )?(\d+)/].map(
+    (pattern) => pattern.exec(error.message)?.[1],
+  );
+  if (context === undefined) return undefined;
+  const fixed = sizeOf(instructions(body)) + sizeOf(body.tools);
+  const all = sizeOf(body.messages) + sizeOf(body.tools);
+  // By the server's own count where it told one, else four bytes a token.
+  const tokens = Math.round(needed === undefined ? fixed / 4 : (Number(needed) * fixed) / Math.max(1, all));
+  if (tokens < Number(context)) return undefined;
+  return new ApiError(
+    "unsupported_capability",
+    `the instructions and tools of this request need about ${inThousands(tokens)} tokens by themselves, and the model's window has ${inThousands(Number(context))}: give the model a larger context (LLAMA_CPP_N_CTX, or the provider's contextLength), or take another model`,
+    { param: "messages", cause: error, ...(error.provider === undefined ? {} : { provider: error.provider }) },
+  );
+}
+
+/** e.g. `8.2k`: opencode takes a "500" or "502" anywhere in a text for a failure that passes, and asks again. */
+function inThousands(count: number): string {
+  return `${Math.round(count / 100) / 10}k`;
+}
+
+function instructions(body: JsonObject): Json[] {
+  if (!Array.isArray(body.messages)) return [];
+  return body.messages.filter(
+    (message) => isObject(message) && (message.role === "system" || message.role === "developer"),
+  );
+}
+
+function sizeOf(json: Json | undefined): number {
+  return json === undefined ? 0 : JSON.stringify(json).length;
+}
