@@ -319,7 +319,7 @@ describe("a conversation that does not fit", () => {
     // The words by which opencode knows an overflow.
     if (code !== "context_length_exceeded") {
       expect(errorOf(json).message).not.toMatch(
-        /context length|context window|prompt is too long|too many tokens|exceeds/i,
+        /429|50[0234]|context length|context window|prompt is too long|too many tokens|exceeds/i,
       );
     }
   });
