@@ -150,6 +150,19 @@ describe("listen", () => {
     expect(outcomes[0]).toMatchObject({ status: 499, end: "left" });
   });
 
+  test("tells whoever reads a body that its client left in the middle of it", async () => {
+    const failed = new Promise<unknown>((resolve) => {
+      void serve(async (call) => {
+        await call.bytes().catch(resolve);
+        return jsonReply(200, {});
+      }).then(({ port }) => {
+        const socket = connect(port, "127.0.0.1");
+        socket.write("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nhalf", () => socket.destroy());
+      });
+    });
+    expect(await failed).toMatchObject({ code: "client_closed_request" });
+  });
+
   test("cancels a stream whose client leaves, and a reply that comes after it left", async () => {
     const tap = new Tap();
     const { url } = await serve(() => Promise.resolve({ status: 200, headers: {}, body: tap }));
