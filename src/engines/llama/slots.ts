@@ -42,15 +42,19 @@ export class Slot {
   }
 }
 
-/** Below this a common prefix is chance (a template's opening), not the same conversation. */
-const worthwhilePrefix = 16;
+/**
+ * Below this a common prefix is chance (a template's opening), not the same conversation: taking that slot would cost
+ * its conversation the cache for nothing. The share of the prompt is llama-server's (`--slot-prompt-similarity`).
+ */
+const worthwhile = { tokens: 16, share: 0.1 };
 
 /** Of the free slots the one with the longest common prefix, then the same session's, then the one unused for longest. */
 export function chooseSlot(free: readonly Slot[], generation: Generation): Slot {
+  const least = Math.max(worthwhile.tokens, generation.tokens.length * worthwhile.share);
   const scored = free.map((slot) => {
     const prefix = commonPrefix(slot.tokens, generation.tokens);
     const sameSession = generation.job.session !== null && slot.session === generation.job.session;
-    return { slot, prefix: prefix < worthwhilePrefix ? 0 : prefix, sameSession };
+    return { slot, prefix: prefix < least ? 0 : prefix, sameSession };
   });
   scored.sort(
     (a, b) => b.prefix - a.prefix || Number(b.sameSession) - Number(a.sameSession) || a.slot.arrival - b.slot.arrival,
