@@ -76,13 +76,7 @@ test.each<[string, number, Json | string, string, number]>([
     400,
   ],
   ["a bad image", 500, { error: "Failed to load image or audio file" }, "invalid_image", 400],
-  [
-    "a model without tools",
-    400,
-    { error: "registry.ollama.ai/x does not support tools" },
-    "unsupported_capability",
-    400,
-  ],
+  ["a model without tools", 400, { error: "x does not support tools" }, "unsupported_capability", 400],
   [
     "LMDeploy without a parser",
     400,

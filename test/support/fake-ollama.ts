@@ -94,7 +94,7 @@ function refuse(
     return { status: 400, error: "illegal base64 data at input byte 0" };
   }
   if (body.tools !== undefined && !capabilities.includes("tools"))
-    return { status: 400, error: `registry.ollama.ai/library/${model.name} does not support tools` };
+    return { status: 400, error: `${model.name} does not support tools` };
   if (body.think === true && !capabilities.includes("thinking"))
     return { status: 400, error: `"${model.name}" does not support thinking` };
   const words = (
