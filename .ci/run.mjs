@@ -1,5 +1,5 @@
-// The tests on this machine's Node, and again on the other supported lines of Node where npm has them.
-import { spawn } from "node:child_process";
+// The tests on this machine's Node, every other check, and the tests again on the other supported lines of Node where npm has them.
+import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -10,6 +10,10 @@ const onlyOnce = ["test/package/**", "test/docs/**", "test/clients/**"];
 
 const place = mkdtempSync(path.join(tmpdir(), "lair-ci-"));
 const runs = [await test("npm test", ["npm", ["test"]])];
+const check = spawnSync(process.execPath, ["scripts/check.mjs", "--without-tests"], {
+  cwd: root,
+  stdio: ["ignore", "inherit", "inherit"],
+});
 for (const major of [20, 22, 24]) {
   if (process.versions.node.startsWith(`${major}.`)) continue;
   const node = install(major);
@@ -25,7 +29,7 @@ rmSync(place, { recursive: true, force: true });
 const sum = (key) => runs.reduce((total, run) => total + run[key], 0);
 const skipped = sum("skipped");
 process.stdout.write(`${sum("passed")} passed, ${sum("failed")} failed${skipped > 0 ? `, ${skipped} skipped` : ""}\n`);
-process.exitCode = runs.every((run) => run.code === 0 && run.failed === 0) ? 0 : 1;
+process.exitCode = check.status === 0 && runs.every((run) => run.code === 0 && run.failed === 0) ? 0 : 1;
 
 /** Path of a Node of that line, or undefined. */
 function install(major) {
