@@ -23,6 +23,38 @@ export interface ByteStream {
   cancel(): void;
 }
 
+export function isStream(body: Uint8Array | string | ByteStream | null): body is ByteStream {
+  return body !== null && typeof body === "object" && "start" in body;
+}
+
+/** The stream, with a word, said once, when it is over, however it ends. */
+export function whenOver(stream: ByteStream, over: () => void): ByteStream {
+  let told = false;
+  const tell = (): void => {
+    if (!told) over();
+    told = true;
+  };
+  return {
+    start: (sink) =>
+      stream.start({
+        write: (chunk) => sink.write(chunk),
+        end: (problem) => {
+          tell();
+          sink.end(problem);
+        },
+        fail: (error) => {
+          tell();
+          sink.fail(error);
+        },
+      }),
+    resume: () => stream.resume(),
+    cancel: () => {
+      tell();
+      stream.cancel();
+    },
+  };
+}
+
 /** Everything that the stream brings, at most `limit` bytes; `tooLarge` makes the error thrown beyond. */
 export function collect(stream: ByteStream, limit: number, tooLarge: () => Error): Promise<Buffer> {
   return new Promise((resolve, reject) => {

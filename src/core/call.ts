@@ -1,5 +1,5 @@
 import { isAscii } from "node:buffer";
-import { type ByteStream, collect } from "./bytes.ts";
+import { type ByteStream, collect, isStream, whenOver } from "./bytes.ts";
 import { type Abortable, Departure } from "./departure.ts";
 import { ApiError } from "./errors.ts";
 import type { Json } from "./json.ts";
@@ -130,6 +130,13 @@ export interface Reply {
 /** The only verb: a pipeline is one, a provider has one, a tunnel carries one. */
 export type Handler = (call: Call) => Promise<Reply>;
 export type Middleware = (call: Call, next: Handler) => Promise<Reply>;
+
+/** The reply, with a word when the last of it is gone, or it was given up. */
+export function whenReplyIsOver(reply: Reply, over: () => void): Reply {
+  if (isStream(reply.body)) return { ...reply, body: whenOver(reply.body, over) };
+  over();
+  return reply;
+}
 
 export function jsonReply(status: number, json: Json, headers: Headers = {}): Reply {
   return { status, headers: { "content-type": "application/json", ...headers }, body: JSON.stringify(json) };

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { afterPoll } from "../core/after-poll.ts";
-import type { ByteSink, ByteStream } from "../core/bytes.ts";
+import { type ByteSink, type ByteStream, isStream } from "../core/bytes.ts";
 import { Call, type Handler, type Headers, type Reply, tooLarge } from "../core/call.ts";
 import { Departure } from "../core/departure.ts";
 import { ApiError, toApiError } from "../core/errors.ts";
@@ -233,10 +233,6 @@ class Exchange implements ByteSink, Enrolled {
       bytes: this.#bytes,
     });
   }
-}
-
-function isStream(body: Reply["body"]): body is ByteStream {
-  return body !== null && typeof body === "object" && "start" in body;
 }
 
 function toBytes(piece: Uint8Array | string): Uint8Array {

@@ -1,4 +1,4 @@
-import type { ByteStream } from "../core/bytes.ts";
+import { whenReplyIsOver } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
 import type { Provider } from "../core/provider.ts";
 
@@ -61,12 +61,7 @@ export function limited(provider: Provider, limit: number): Provider {
     async handle(call) {
       const leave = await gate.enter(call.signal);
       try {
-        const reply = await provider.handle(call);
-        const { body } = reply;
-        if (body !== null && typeof body !== "string" && !Buffer.isBuffer(body))
-          return { ...reply, body: whenOver(body, leave) };
-        leave();
-        return reply;
+        return whenReplyIsOver(await provider.handle(call), leave);
       } catch (error) {
         leave();
         throw error;
@@ -86,29 +81,6 @@ export function delegate(provider: Provider): Provider {
     models: (signal) => provider.models(signal),
     health: (signal) => provider.health(signal),
     close: () => provider.close(),
-  };
-}
-
-function whenOver(stream: ByteStream, over: () => void): ByteStream {
-  return {
-    start(sink) {
-      stream.start({
-        write: (chunk) => sink.write(chunk),
-        end() {
-          over();
-          sink.end();
-        },
-        fail(error) {
-          over();
-          sink.fail(error);
-        },
-      });
-    },
-    resume: () => stream.resume(),
-    cancel() {
-      over();
-      stream.cancel();
-    },
   };
 }
 

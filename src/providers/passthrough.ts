@@ -1,9 +1,9 @@
-import { type ByteSink, type ByteStream } from "../core/bytes.ts";
+import { type ByteSink, type ByteStream, isStream } from "../core/bytes.ts";
 import { type Call, type Handler, type Headers, jsonReply, type Reply, type Target } from "../core/call.ts";
 import { ApiError, toApiError } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
 import { parseJson } from "../core/parse-json.ts";
-import type { Endpoint } from "../core/provider.ts";
+import { estimateTokens } from "../dialects/estimate.ts";
 import { ChatStream, encodeErrorEvents } from "../wire/chat-stream.ts";
 import { eventStreamHeaders } from "../wire/headers.ts";
 import { spliceFields } from "../wire/splice.ts";
@@ -17,18 +17,13 @@ export interface PassthroughSettings {
   readonly adapt?: (body: JsonObject, call: Call) => JsonObject | undefined;
   /** After a refusal: the changes with which a second, last attempt may succeed. `body` is what was sent. */
   readonly mend?: (error: ApiError, body: JsonObject, call: Call) => JsonObject | undefined;
-  /** In place of `upstreamError`. */
-  readonly toError?: (status: number, body: Buffer, headers: Headers) => ApiError;
-  /** Where an endpoint lies at the upstream, if not at the same path. */
-  readonly paths?: Partial<Record<Endpoint, string>>;
-  /** Milliseconds after which a stream's head is sent though the upstream is still silent; then comments follow. */
-  readonly headDeadline?: number;
   /** Milliseconds between comments that keep a silent stream alive. */
   readonly heartbeat?: number;
 }
 
 /** Fronts cut silent connections after 60 to 100 s, Codex after 300: both figures leave room. */
-const defaults = { headDeadline: 10_000, heartbeat: 15_000 };
+const headDeadline = 10_000;
+const defaultHeartbeat = 15_000;
 
 /**
  * A handler for an upstream that speaks the endpoint itself: bytes on, bytes back. Of a request only the named fields
@@ -41,7 +36,7 @@ export function passthrough(settings: PassthroughSettings): Handler {
     if (call.target === undefined) throw new TypeError("the call has no target");
     const job = { settings, call, target: call.target, streamed: body.stream === true };
     const pending = attempt(job, body);
-    return job.streamed ? orHeartbeats(pending, settings.headDeadline ?? defaults.headDeadline, settings) : pending;
+    return job.streamed ? orHeartbeats(pending, settings) : pending;
   };
 }
 
@@ -80,10 +75,9 @@ async function encode(call: Call, body: JsonObject, changes: JsonObject): Promis
 
 async function exchange(job: Job, body: string): Promise<Reply> {
   const { settings, call } = job;
-  const path = settings.paths?.[call.path as Endpoint] ?? call.path;
   const reply = await settings.upstream.send({
     method: "POST",
-    path,
+    path: call.path,
     body,
     encoding: "latin1",
     headers: onward(call),
@@ -91,10 +85,7 @@ async function exchange(job: Job, body: string): Promise<Reply> {
   });
   if (reply.status < 200 || reply.status > 299) {
     const said = await reply.bytes(1 << 20);
-    throw (
-      settings.toError?.(reply.status, said, reply.headers) ??
-      upstreamError(settings.name, reply.status, said, reply.headers)
-    );
+    throw upstreamError(settings.name, reply.status, said, reply.headers);
   }
   const type = reply.headers["content-type"] ?? "";
   if (job.streamed && !type.includes("json")) return streamReply(job, reply, body.length);
@@ -116,7 +107,7 @@ function streamReply(job: Job, reply: UpstreamReply, bytesSent: number): Reply {
     provider: job.settings.name,
     model: job.target.requested,
     promptEstimate: estimateTokens(bytesSent),
-    heartbeat: job.settings.heartbeat ?? defaults.heartbeat,
+    heartbeat: job.settings.heartbeat ?? defaultHeartbeat,
     toError: (event) => errorInReply(job.settings.name, event),
   });
   return { status: 200, headers: eventStreamHeaders, body: stream };
@@ -228,16 +219,11 @@ function toDelta(message: JsonObject): JsonObject {
   return { ...message, tool_calls: calls.map((call, index) => (isObject(call) ? { index, ...call } : call)) };
 }
 
-/** Bytes of JSON to tokens, roughly: for servers that do not count. */
-function estimateTokens(bytes: number): number {
-  return Math.max(1, Math.round(bytes / 4));
-}
-
 /** The reply, or, when it lets wait, the head of a stream now and the reply's events, or its error, when they come. */
-async function orHeartbeats(pending: Promise<Reply>, deadline: number, settings: PassthroughSettings): Promise<Reply> {
+async function orHeartbeats(pending: Promise<Reply>, settings: PassthroughSettings): Promise<Reply> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(resolve, deadline, undefined);
+    timer = setTimeout(resolve, headDeadline, undefined);
   });
   try {
     const reply = await Promise.race([pending, late]);
@@ -245,7 +231,7 @@ async function orHeartbeats(pending: Promise<Reply>, deadline: number, settings:
       reply ?? {
         status: 200,
         headers: eventStreamHeaders,
-        body: new LateStream(pending, settings.heartbeat ?? defaults.heartbeat),
+        body: new LateStream(pending, settings.heartbeat ?? defaultHeartbeat),
       }
     );
   } finally {
@@ -294,7 +280,7 @@ class LateStream implements ByteStream {
   #relay(reply: Reply, sink: ByteSink): void {
     clearInterval(this.#timer);
     const { body } = reply;
-    if (body === null || typeof body === "string" || Buffer.isBuffer(body)) {
+    if (!isStream(body)) {
       if (this.#cancelled) return;
       if (body !== null) sink.write(body);
       sink.end();

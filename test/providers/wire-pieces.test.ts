@@ -3,7 +3,8 @@ import type { ChatEvent } from "../../src/core/chat.ts";
 import { Gate } from "../../src/providers/gate.ts";
 import { inlineRefs, toOllamaParameters } from "../../src/providers/json-schema.ts";
 import { patternTest } from "../../src/providers/offered-models.ts";
-import { StopScanner, stopAt } from "../../src/providers/stop-strings.ts";
+import { StopFilter } from "../../src/engines/llama/stop.ts";
+import { stopAt } from "../../src/providers/stop-strings.ts";
 import { TagScanner } from "../../src/providers/tag-scanner.ts";
 
 import { waitFor } from "../../src/providers/wait.ts";
@@ -82,19 +83,19 @@ describe("stop strings", () => {
     ["a EN", "D b", "a "],
     ["E", "N", "D"],
   ])("are found however the text is cut: %j", (...pieces) => {
-    const scanner = new StopScanner(["END"]);
+    const scanner = new StopFilter(["END"]);
     let said = "";
     for (const piece of pieces) {
-      const { text, stopped } = scanner.push(piece);
+      const { text, stop } = scanner.push(piece);
       said += text;
-      if (stopped) break;
+      if (stop !== null) break;
     }
     const whole = pieces.join("");
     expect(said + scanner.end()).toBe(whole.includes("END") ? whole.slice(0, whole.indexOf("END")) : whole);
   });
 
   test("the earliest of several ends the text", () => {
-    expect(new StopScanner(["two", "one"]).push("say one two")).toEqual({ text: "say ", stopped: true });
+    expect(new StopFilter(["two", "one"]).push("say one two")).toEqual({ text: "say ", stop: "one" });
   });
 
   test("end the source, which aborts the server", async () => {
