@@ -1,3 +1,4 @@
+import { afterEach } from "vitest";
 import { toIterable } from "../../src/core/bytes.ts";
 import { Call, type Reply } from "../../src/core/call.ts";
 import type { Json, JsonObject } from "../../src/core/json.ts";
@@ -139,4 +140,13 @@ export async function* chunksOf(reply: Reply): AsyncGenerator<string> {
   }
   const decoder = new TextDecoder();
   for await (const chunk of toIterable(body)) yield decoder.decode(chunk, { stream: true });
+}
+
+/** What a test opened: whatever is pushed here is closed after it. */
+export function closedAfterEach(): (() => Promise<unknown>)[] {
+  const open: (() => Promise<unknown>)[] = [];
+  afterEach(async () => {
+    await Promise.all(open.splice(0).map((close) => close()));
+  });
+  return open;
 }

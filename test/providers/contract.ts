@@ -1,9 +1,9 @@
-import { afterEach, describe, expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import type { Json, JsonObject } from "../../src/core/json.ts";
 import type { Provider } from "../../src/core/provider.ts";
 import { type FakeServer, gate, type Script } from "../support/fake-server.ts";
 import { expectValid } from "../support/openai-spec.ts";
-import { chunksOf, framesOf, jsonOf, post, readChat, requestedName } from "./calls.ts";
+import { chunksOf, closedAfterEach, framesOf, jsonOf, post, readChat, requestedName } from "./calls.ts";
 
 /** A provider whose model answers "Hello" to everything. */
 export interface ProviderSetup {
@@ -42,10 +42,7 @@ const tools = ["weather", "time"].map((name) => ({
 /** What every kind of provider keeps, embedded or not. */
 export function providerContract(name: string, setup: ProviderSetup): void {
   describe(`${name} keeps the contract of providers:`, () => {
-    const open: (() => Promise<unknown>)[] = [];
-    afterEach(async () => {
-      await Promise.all(open.splice(0).map((close) => close()));
-    });
+    const open = closedAfterEach();
 
     const begin = async (): Promise<{ provider: Provider; ask: (body?: JsonObject) => ReturnType<typeof post> }> => {
       const { provider, close } = await setup.start();
@@ -168,10 +165,7 @@ export function upstreamContract(name: string, setup: UpstreamSetup): void {
     },
   });
   describe(`${name} keeps the contract of upstreams:`, () => {
-    const open: (() => Promise<unknown>)[] = [];
-    afterEach(async () => {
-      await Promise.all(open.splice(0).map((close) => close()));
-    });
+    const open = closedAfterEach();
 
     const over = async (
       reply?: Script,

@@ -1,9 +1,9 @@
-import { afterEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import type { JsonObject } from "../../src/core/json.ts";
 import type { Provider } from "../../src/core/provider.ts";
 import { type FakeLmDeployOptions, startFakeLmDeploy } from "../support/fake-lmdeploy.ts";
 import { type FakeServer, gate } from "../support/fake-server.ts";
-import { jsonOf, post, providerOf, readChat } from "./calls.ts";
+import { closedAfterEach, jsonOf, post, providerOf, readChat } from "./calls.ts";
 import { upstreamContract } from "./contract.ts";
 
 const model = "internlm/internlm3-8b";
@@ -17,10 +17,7 @@ upstreamContract("lmdeploy", {
   tooLong: "word ".repeat(5000),
 });
 
-const open: (() => Promise<unknown>)[] = [];
-afterEach(async () => {
-  await Promise.all(open.splice(0).map((close) => close()));
-});
+const open = closedAfterEach();
 
 async function over(
   options: FakeLmDeployOptions = {},

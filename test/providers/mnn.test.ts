@@ -1,9 +1,9 @@
-import { afterEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import type { JsonObject } from "../../src/core/json.ts";
 import type { Provider } from "../../src/core/provider.ts";
 import { type FakeMnn, type FakeMnnOptions, startFakeMnn } from "../support/fake-mnn.ts";
 import { gate } from "../support/fake-server.ts";
-import { framesOf, jsonOf, post, providerOf, readChat } from "./calls.ts";
+import { closedAfterEach, framesOf, jsonOf, post, providerOf, readChat } from "./calls.ts";
 import { upstreamContract } from "./contract.ts";
 
 upstreamContract("mnn", {
@@ -22,10 +22,7 @@ upstreamContract("mnn", {
   ],
 });
 
-const open: (() => Promise<unknown>)[] = [];
-afterEach(async () => {
-  await Promise.all(open.splice(0).map((close) => close()));
-});
+const open = closedAfterEach();
 
 async function over(options: FakeMnnOptions = {}): Promise<{
   server: FakeMnn;

@@ -1,9 +1,9 @@
-import { afterEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import type { JsonObject } from "../../src/core/json.ts";
 import type { Provider } from "../../src/core/provider.ts";
 import type { ProviderSettings } from "../../src/providers/settings.ts";
 import { type FakeOllama, type FakeOllamaOptions, startFakeOllama } from "../support/fake-ollama.ts";
-import { jsonOf, post, providerOf, readChat } from "./calls.ts";
+import { closedAfterEach, jsonOf, post, providerOf, readChat } from "./calls.ts";
 import { upstreamContract } from "./contract.ts";
 
 upstreamContract("ollama", {
@@ -15,10 +15,7 @@ upstreamContract("ollama", {
   tooLong: "word ".repeat(40_000),
 });
 
-const open: (() => Promise<unknown>)[] = [];
-afterEach(async () => {
-  await Promise.all(open.splice(0).map((close) => close()));
-});
+const open = closedAfterEach();
 
 async function over(
   options: FakeOllamaOptions = {},

@@ -1,10 +1,10 @@
-import { afterEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import type { JsonObject } from "../../src/core/json.ts";
 import type { Provider } from "../../src/core/provider.ts";
 import type { ProviderSettings } from "../../src/providers/settings.ts";
 import { type FakeOpenAiOptions, startFakeOpenAi } from "../support/fake-openai.ts";
 import { type FakeServer, gate } from "../support/fake-server.ts";
-import { jsonOf, post, providerOf, readChat } from "./calls.ts";
+import { closedAfterEach, jsonOf, post, providerOf, readChat } from "./calls.ts";
 import { upstreamContract } from "./contract.ts";
 
 const model = "gemma-3-4b";
@@ -19,10 +19,7 @@ upstreamContract("openai", {
   tooLong: "word ".repeat(5000),
 });
 
-const open: (() => Promise<unknown>)[] = [];
-afterEach(async () => {
-  await Promise.all(open.splice(0).map((close) => close()));
-});
+const open = closedAfterEach();
 
 async function over(
   options: FakeOpenAiOptions = {},
