@@ -127,10 +127,9 @@ export type ChatEvent =
     }
   | { readonly type: "finish"; readonly reason: FinishReason; readonly usage: Usage };
 
-/** A text completion (`/v1/completions`): a raw prompt, no template. */
-export interface CompletionRequest extends Pick<
+/** How tokens are chosen and when they end: what chats and text completions share. */
+export type SamplingRequest = Pick<
   ChatRequest,
-  | "model"
   | "stop"
   | "maxTokens"
   | "temperature"
@@ -142,9 +141,10 @@ export interface CompletionRequest extends Pick<
   | "frequencyPenalty"
   | "repeatPenalty"
   | "logitBias"
-  | "topLogprobs"
-  | "extra"
-> {
+>;
+
+/** A text completion (`/v1/completions`): a raw prompt, no template. */
+export interface CompletionRequest extends SamplingRequest, Pick<ChatRequest, "model" | "topLogprobs" | "extra"> {
   /** Text, or token ids. */
   readonly prompt: string | number[];
   readonly suffix?: string;

@@ -5,6 +5,7 @@ import { isObject, type JsonObject } from "../core/json.ts";
 import type { ClientDialect } from "../dialects/dialect.ts";
 import { estimateTokens } from "../dialects/estimate.ts";
 import { type DecodeOptions, decodeReply, decodeStream } from "../dialects/openai-chat/client.ts";
+import { encodeSampling } from "../dialects/openai-chat/request.ts";
 import { openaiChat } from "../dialects/openai-chat.ts";
 import { decodeCompletionStream } from "./completion-stream.ts";
 import { stopAt } from "./stop-strings.ts";
@@ -125,18 +126,8 @@ function toCompletionBody(request: CompletionRequest): JsonObject {
     model: request.model,
     prompt: request.prompt,
     suffix: request.suffix,
-    max_tokens: request.maxTokens,
-    temperature: request.temperature,
-    top_p: request.topP,
-    top_k: request.topK,
-    min_p: request.minP,
-    seed: request.seed,
-    presence_penalty: request.presencePenalty,
-    frequency_penalty: request.frequencyPenalty,
-    repetition_penalty: request.repeatPenalty,
-    logit_bias: request.logitBias === undefined ? undefined : { ...request.logitBias },
+    ...encodeSampling(request),
     logprobs: request.topLogprobs,
-    stop: request.stop.length === 0 ? undefined : request.stop,
     stream: true,
     stream_options: { include_usage: true },
   };

@@ -1,5 +1,5 @@
 import type { Headers } from "../../core/call.ts";
-import type { ChatRequest, ResponseFormat } from "../../core/chat.ts";
+import type { ChatRequest, ResponseFormat, SamplingRequest } from "../../core/chat.ts";
 import type { JsonObject } from "../../core/json.ts";
 import {
   defined,
@@ -41,24 +41,7 @@ export function decodeRequest(body: JsonObject, model: string, headers: Headers)
 }
 
 /** The fields on how tokens are chosen and when they end, which chats and text completions share. */
-export function decodeSampling(
-  body: JsonObject,
-): Pick<ChatRequest, "stop"> &
-  Partial<
-    Pick<
-      ChatRequest,
-      | "maxTokens"
-      | "temperature"
-      | "topP"
-      | "topK"
-      | "minP"
-      | "seed"
-      | "presencePenalty"
-      | "frequencyPenalty"
-      | "repeatPenalty"
-      | "logitBias"
-    >
-  > {
+export function decodeSampling(body: JsonObject): SamplingRequest {
   return {
     stop: decodeStop(body),
     ...defined({
@@ -206,7 +189,8 @@ function encodeResponseFormat(format: ResponseFormat): JsonObject {
   };
 }
 
-function encodeSampling(request: ChatRequest): JsonObject {
+/** The same fields as OpenAI, vLLM, LMDeploy and llama.cpp name them. */
+export function encodeSampling(request: SamplingRequest): JsonObject {
   return defined({
     max_tokens: request.maxTokens,
     temperature: request.temperature,

@@ -1,3 +1,5 @@
+import type { SamplingRequest } from "../../core/chat.ts";
+
 /** How the embedded llama.cpp runs. What is left out (or undefined) takes the default named here. */
 export interface LlamaSettings {
   /** A GGUF file or a folder of them; null offers only `demo`. */
@@ -115,20 +117,7 @@ export function toWorkerSettings(settings: LlamaSettings, path: string, cores: n
 }
 
 /** Sampling of a request: its own values, then the settings', then llama.cpp's defaults. */
-export function toSampling(
-  request: {
-    readonly temperature?: number;
-    readonly topP?: number;
-    readonly topK?: number;
-    readonly minP?: number;
-    readonly seed?: number;
-    readonly presencePenalty?: number;
-    readonly frequencyPenalty?: number;
-    readonly repeatPenalty?: number;
-    readonly logitBias?: Readonly<Record<string, number>>;
-  },
-  settings: LlamaSettings,
-): Sampling {
+export function toSampling(request: Partial<SamplingRequest>, settings: LlamaSettings): Sampling {
   // llama.cpp reads 2³²−1 as "random", and a random seed must be known to be reported and repeated.
   const seed = request.seed ?? settings.seed ?? Math.floor(Math.random() * 0xfffffffe);
   return {
