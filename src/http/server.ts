@@ -179,7 +179,8 @@ class Exchange implements ByteSink, Enrolled {
     if (!isStream(body)) {
       const { encoding } = reply;
       this.#bytes = body === null ? 0 : encoding === undefined ? Buffer.byteLength(body) : body.length;
-      headers["content-length"] = String(this.#bytes);
+      // A 204 must not have one (RFC 9110, 8.6).
+      if (reply.status !== 204) headers["content-length"] = String(this.#bytes);
       this.#response.writeHead(reply.status, headers);
       if (body === null || this.#request.method === "HEAD") this.#response.end();
       else this.#sendWhole(body, encoding);

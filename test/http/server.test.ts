@@ -273,6 +273,13 @@ describe("listen", () => {
     expect(await reply.text()).toBe("");
   });
 
+  test("a reply without content has no length", async () => {
+    const { port } = await serve(() => Promise.resolve({ status: 204, headers: { connection: "close" }, body: null }));
+    const answer = await raw(port, "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    expect(answer).toMatch(/^HTTP\/1\.1 204 /);
+    expect(answer.toLowerCase()).not.toContain("content-length");
+  });
+
   test("a handler that throws is answered with a bare 500", async () => {
     const { url } = await serve(() => Promise.reject(new Error("secret detail")));
     const reply = await fetch(url);
