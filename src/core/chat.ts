@@ -79,6 +79,10 @@ export interface ChatRequest {
   readonly templateVariables?: JsonObject;
   /** Requests of one session share a prompt prefix: a key for slot affinity. */
   readonly session?: string;
+  /** `background` waits behind every `interactive` request. Absent: `interactive`. */
+  readonly priority?: "interactive" | "background";
+  /** Seconds that the model stays in memory after this request; 0 unloads it at once, −1 keeps it. */
+  readonly keepAlive?: number;
   /** Fields of the request that no dialect of ours knows; for providers whose wire may know them. */
   readonly extra: JsonObject;
 }
@@ -89,6 +93,31 @@ export interface Usage {
   /** Prompt tokens that came from a cache; absent when the provider does not tell. */
   readonly cachedTokens?: number;
   readonly reasoningTokens?: number;
+  /** Drafted tokens of speculative decoding that the model agreed to, and those that it did not. */
+  readonly acceptedDraftTokens?: number;
+  readonly rejectedDraftTokens?: number;
+}
+
+/** Where the time of an answer went, and why its prompt was not found in the cache. */
+export interface Timings {
+  /** Milliseconds from the start of the prompt to the first token, and from there to the end. */
+  readonly promptMs: number;
+  readonly completionMs: number;
+  /** Milliseconds in the queue before. */
+  readonly queuedMs: number;
+  readonly cacheMiss?: CacheMiss;
+}
+
+/** The first place where a prompt differs from what the cache holds. */
+export interface CacheMiss {
+  /** `new`: nothing like it was cached. `changed`: the prompt differs at `position`. `cannot-rewind`: the model's memory cannot go back. */
+  readonly reason: "new" | "changed" | "cannot-rewind";
+  /** Index of the first token that differs. */
+  readonly position: number;
+  readonly cached?: string;
+  readonly found?: string;
+  /** Index of the message in the request that holds it; absent where it is not in a message (tools, template). */
+  readonly message?: number;
 }
 
 export interface TokenLogprob {
@@ -125,7 +154,7 @@ export type ChatEvent =
       readonly done?: number;
       readonly total?: number;
     }
-  | { readonly type: "finish"; readonly reason: FinishReason; readonly usage: Usage };
+  | { readonly type: "finish"; readonly reason: FinishReason; readonly usage: Usage; readonly timings?: Timings };
 
 /** How tokens are chosen and when they end: what chats and text completions share. */
 export type SamplingRequest = Pick<

@@ -1,4 +1,5 @@
 import type { FinishReason, TokenLogprob, Usage } from "../../core/chat.ts";
+import { Constraint } from "./constraint.ts";
 import { toLogprob } from "./logprobs.ts";
 import type { GenerateJob, Output } from "./messages.ts";
 import type { NativeContext } from "./native-context.ts";
@@ -132,43 +133,4 @@ function preservedTokens(vocabulary: Vocabulary, texts: readonly string[]): Set<
     if (ids.length === 1 && ids[0] !== undefined) tokens.add(ids[0]);
   }
   return tokens;
-}
-
-/** Decides when a grammar begins: at once, or where the reasoning that opens an output has ended. */
-class Constraint {
-  readonly valid: boolean;
-  readonly #grammar: GenerateJob["grammar"] & object;
-  readonly #sampler: Sampler;
-  #reasoning: boolean;
-  #text = "";
-
-  constructor(grammar: GenerateJob["grammar"] & object, sampler: Sampler) {
-    this.#grammar = grammar;
-    this.#sampler = sampler;
-    this.#reasoning = grammar.reasoning?.opened ?? false;
-    this.valid = sampler.constrain(grammar.text);
-    if (this.valid && this.#reasoning) sampler.release();
-  }
-
-  /** The first token of an output may be the opening tag of reasoning, whatever the grammar says. */
-  exempt(vocabulary: Vocabulary): ((token: number) => boolean) | undefined {
-    const { reasoning } = this.#grammar;
-    if (reasoning === null || this.#reasoning || this.#text !== "") return undefined;
-    return (token) => vocabulary.piece(token).toString("utf8").trim() === reasoning.open;
-  }
-
-  observe(text: string): void {
-    const { reasoning } = this.#grammar;
-    if (reasoning === null) return;
-    const opens = !this.#reasoning && this.#text === "" && text.trim() === reasoning.open;
-    this.#text = (this.#text + text).slice(-(reasoning.close.length + text.length));
-    if (opens) {
-      this.#reasoning = true;
-      this.#sampler.release();
-    } else if (this.#reasoning && this.#text.includes(reasoning.close)) {
-      this.#reasoning = false;
-      this.#text = reasoning.close;
-      this.#sampler.constrain(this.#grammar.text);
-    }
-  }
 }

@@ -1,4 +1,5 @@
-import type { BatchStruct, ContextHandle, ContextParams, MemoryHandle, NativeMemory } from "./binding.ts";
+import type { NativeMemory } from "./binding.ts";
+import type { BatchStruct, ContextHandle, ContextParams, MemoryHandle } from "./declarations.ts";
 import { ModelError, type NativeModel } from "./native-model.ts";
 
 /** How a decode ended: `aborted` keeps what whole passes had done, `full` means that the cache has no room and changed nothing. */

@@ -1,4 +1,5 @@
-import type { ContextParams, LlamaLibrary, ModelHandle, VocabularyHandle } from "./binding.ts";
+import type { LlamaLibrary } from "./binding.ts";
+import type { ContextParams, ModelHandle, VocabularyHandle } from "./declarations.ts";
 import type { WorkerSettings } from "./settings.ts";
 
 /** Why a model could not be opened. */

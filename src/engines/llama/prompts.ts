@@ -1,14 +1,12 @@
 import { randomBytes } from "node:crypto";
 import type { ChatRequest, Tool } from "../../core/chat.ts";
-import { ApiError } from "../../core/errors.ts";
-import { GrammarBuilder, type GrammarOptions } from "../grammar/json-schema.ts";
-import { addToolCalls } from "../grammar/tool-calls.ts";
 import { type Family, detectFamily } from "../parsers/families.ts";
 import { textParser } from "../parsers/parser.ts";
 import { ReasoningParser, thinkTags } from "../parsers/reasoning.ts";
 import { ChatTemplate, renderChatml } from "../templates/chat-template.ts";
 import { withToolPrompt } from "../templates/hermes-prompt.ts";
-import type { GenerateJob, Grammar, LoadedModel } from "./messages.ts";
+import { buildGrammar } from "./answer-grammar.ts";
+import type { GenerateJob, LoadedModel } from "./messages.ts";
 import { type LlamaSettings, toSampling } from "./settings.ts";
 
 /** A chat ready for the worker, and the parser of what it will say. */
@@ -42,8 +40,7 @@ export class Prompts {
     const tools = request.toolChoice === "none" ? [] : [...request.tools];
     const prompt = this.#render(request, tools);
     const opened = /<think>\s*$/.test(prompt);
-    const builder = new GrammarBuilder(grammarOptions(request));
-    const grammar = this.#grammar(request, { tools, opened, builder });
+    const { grammar, loosened } = buildGrammar(request, { tools, opened, family: this.#family });
     const newId = (): string => `call_${randomBytes(12).toString("hex")}`;
     const inner = tools.length === 0 ? textParser() : this.#family.createParser({ tools, newId });
     return {
@@ -61,7 +58,7 @@ export class Prompts {
         session: request.session ?? null,
       },
       parser: new ReasoningParser(inner, { tags: thinkTags, opened }),
-      loosened: [...builder.loosened],
+      loosened,
     };
   }
 
@@ -81,42 +78,6 @@ export class Prompts {
     const { addsBos, bosText } = this.#model;
     return addsBos && bosText !== "" && prompt.startsWith(bosText) ? prompt.slice(bosText.length) : prompt;
   }
-
-  #grammar(request: ChatRequest, made: { tools: Tool[]; opened: boolean; builder: GrammarBuilder }): Grammar | null {
-    const { builder, tools } = made;
-    const format = request.responseFormat;
-    const forced = forcedTools(request, tools);
-    const ways: string[] = [];
-    const calls = forced ?? (format.type === "text" ? [] : tools);
-    if (calls.length > 0) {
-      ways.push(addToolCalls(builder, calls, { syntax: this.#family.syntax, parallel: request.parallelToolCalls }));
-    }
-    if (forced === null && format.type === "json") ways.push("object");
-    if (forced === null && format.type === "json-schema") ways.push(builder.schema(format.schema, "answer"));
-    if (ways.length === 0) return null;
-    const root = builder.rule("start", `ws (${ways.join(" | ")})`);
-    return { text: builder.text(root), reasoning: { ...thinkTags, opened: made.opened } };
-  }
-}
-
-function grammarOptions(request: ChatRequest): GrammarOptions {
-  const format = request.responseFormat;
-  if (format.type === "json-schema") return { strict: format.strict === true, param: "response_format" };
-  return { strict: request.tools.some((tool) => tool.strict === true), param: "tools" };
-}
-
-/** The tools of which one must be called; null when the model may choose not to. */
-function forcedTools(request: ChatRequest, tools: Tool[]): Tool[] | null {
-  const { toolChoice } = request;
-  if (toolChoice === "auto" || toolChoice === "none" || tools.length === 0) return null;
-  if (toolChoice === "required") return tools;
-  const named = tools.filter((tool) => tool.name === toolChoice.name);
-  if (named.length === 0) {
-    throw new ApiError("invalid_value", `tool_choice names ${toolChoice.name}, which is not among the tools`, {
-      param: "tool_choice",
-    });
-  }
-  return named;
 }
 
 function openTemplate(model: LoadedModel): { template: ChatTemplate | null; warning: string | null } {

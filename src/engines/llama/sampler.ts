@@ -1,4 +1,5 @@
-import type { LlamaLibrary, NativeMemory, SamplerHandle } from "./binding.ts";
+import type { LlamaLibrary, NativeMemory } from "./binding.ts";
+import type { SamplerHandle } from "./declarations.ts";
 import type { NativeContext } from "./native-context.ts";
 import type { NativeModel } from "./native-model.ts";
 import type { Sampling } from "./settings.ts";
