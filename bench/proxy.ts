@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { Clients } from "./support/clients.ts";
 import { Results } from "./support/figures.ts";
 import { buildRuntime, startLair } from "./support/lair.ts";
-import { describeMachine } from "./support/machine.ts";
+import { describeProxyBench } from "./support/machine.ts";
 import { type Bench, measureMemory, measureRound, warmUp } from "./support/measures.ts";
 import { requireNginx, startNginx } from "./support/nginx.ts";
 import { CannotRun, type Options, type ProxyName, readOptions, usage } from "./support/options.ts";
@@ -13,7 +13,7 @@ import { cleanUp, requireTools } from "./support/processes.ts";
 import type { Proxy } from "./support/proxy.ts";
 import { figureTable, machineTable, verdictTable } from "./support/report.ts";
 import { startUpstream, type Upstream } from "./support/upstream.ts";
-import { judge } from "./support/verdicts.ts";
+import { judgeProxy } from "./support/verdicts.ts";
 
 type Starter = (upstreamPort: number) => Promise<Proxy>;
 
@@ -38,7 +38,7 @@ async function main(options: Options): Promise<number> {
     process.exit(2);
   }, limit * 1000).unref();
 
-  const machine = describeMachine(options);
+  const machine = describeProxyBench(options);
   const upstream = await startUpstream(options.cores.load);
   const clients = new Clients(options.cores.load);
   const results = new Results();
@@ -127,7 +127,7 @@ function directTo(upstream: Upstream): Proxy {
 }
 
 function report(options: Options, machine: Record<string, string>, results: Results): number {
-  const verdicts = judge(results);
+  const verdicts = judgeProxy(results);
   const names = ["direct" as const, ...options.only].filter((name) =>
     Object.values(results.values).some((row) => row[name] !== undefined),
   );

@@ -21,9 +21,14 @@ const folders: string[] = [];
 
 /** Starts a program pinned to one core, as the leader of a process group of its own. */
 export function startPinned(start: Start): ChildProcess {
+  return startFree({ ...start, command: "taskset", args: ["-c", start.core, start.command, ...start.args] });
+}
+
+/** The same on all cores. */
+export function startFree(start: Omit<Start, "core">): ChildProcess {
   // "a": the log can be cut to zero while it is written.
   const log = start.log === undefined ? undefined : openSync(start.log, "a");
-  const child = spawn("taskset", ["-c", start.core, start.command, ...start.args], {
+  const child = spawn(start.command, start.args, {
     detached: true,
     env: { ...plainEnvironment(), ...start.env },
     stdio: log === undefined ? ["pipe", "pipe", "inherit"] : ["ignore", log, log],
@@ -39,9 +44,9 @@ function plainEnvironment(): Record<string, string> {
   return { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "" };
 }
 
-/** Asks a program to end, kills it with its children after a second, and waits until it is gone. */
-export async function stop(child: ChildProcess): Promise<void> {
-  const late = setTimeout(() => killGroup(child), 1000);
+/** Asks a program to end, kills it with its children after some seconds, and waits until it is gone. */
+export async function stop(child: ChildProcess, seconds = 1): Promise<void> {
+  const late = setTimeout(() => killGroup(child), seconds * 1000);
   child.kill("SIGTERM");
   await gone(child);
   clearTimeout(late);
@@ -130,10 +135,14 @@ export function findProgram(name: string): string | undefined {
   return found.status === 0 ? found.stdout.trim() : undefined;
 }
 
-/** Throws `CannotRun` where the machine lacks what the bench needs. */
+/** Throws `CannotRun` elsewhere. */
+export function requireLinux(): void {
+  if (process.platform !== "linux") throw new CannotRun("the bench needs Linux: it reads /proc");
+}
+
+/** Throws `CannotRun` where the machine lacks what the proxy bench needs. */
 export function requireTools(): void {
-  if (process.platform !== "linux")
-    throw new CannotRun("the bench needs Linux: it pins processes to cores and reads /proc/<pid>/schedstat");
+  requireLinux();
   if (findProgram("taskset") === undefined)
     throw new CannotRun("taskset is missing; install util-linux (Debian: apt-get install util-linux)");
   if (findProgram("cc") === undefined)

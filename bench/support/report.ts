@@ -1,6 +1,6 @@
 import { type Figure, figures, median, type Results } from "./figures.ts";
 import type { Proxy } from "./proxy.ts";
-import type { Verdict } from "./verdicts.ts";
+import type { Verdict } from "./goals.ts";
 
 /** A Markdown table of the machine. */
 export function machineTable(machine: Record<string, string>): string {
@@ -36,7 +36,8 @@ export function verdictTable(verdicts: readonly Verdict[]): string {
   return toTable(["goal", "reached", "must", "aim", "result"], rows);
 }
 
-function cell(values: readonly number[], decimals: number): string {
+/** `median (min–max)`. */
+export function cell(values: readonly number[], decimals: number): string {
   if (values.length === 0) return "-";
   const [low, middle, high] = [Math.min(...values), median(values), Math.max(...values)].map((value) =>
     format(value, decimals),
@@ -44,7 +45,8 @@ function cell(values: readonly number[], decimals: number): string {
   return low === high ? `${middle}` : `${middle} (${low}–${high})`;
 }
 
-function ratio(own: readonly number[], rival: readonly number[]): string {
+/** The ratio of the medians, e.g. `1.05×`. */
+export function ratio(own: readonly number[], rival: readonly number[]): string {
   const value = median(own) / median(rival);
   return Number.isFinite(value) ? `${round(value)}×` : "-";
 }
@@ -57,7 +59,8 @@ function format(value: number, decimals: number): string {
   return value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
 }
 
-function toTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
+/** A Markdown table. */
+export function toTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [head, ...rows];
   const widths = head.map((_, column) => Math.max(3, ...all.map((row) => row[column]?.length ?? 0)));
   const line = (cells: readonly string[]) =>

@@ -12,9 +12,17 @@ export interface RandomDecoder {
   readonly architecture: "llama" | "qwen2";
   readonly layers?: number;
   readonly width?: number;
-  /** Pairs of letters are added as tokens until the vocabulary has this size. */
+  /** Pairs, threes and fours of letters are added as tokens until the vocabulary has this size. */
   readonly vocabulary?: number;
   readonly type?: TensorType;
+  /** Type of the token embeddings, which are the output weights too. Default: `type`. */
+  readonly embeddingType?: TensorType;
+  /** Default: twice `width`. */
+  readonly feedForward?: number;
+  /** Numbers in a head; `width` must be a multiple of it. Default 32. */
+  readonly headSize?: number;
+  /** Default: half the heads. */
+  readonly keyValueHeads?: number;
   readonly contextLength?: number;
   readonly template?: string | null;
   /** llama.cpp's pooling type; makes it a model of embeddings. */
@@ -22,20 +30,29 @@ export interface RandomDecoder {
   readonly seed?: number;
 }
 
-/** A small BERT of random weights: mean pooling, or with a head that ranks. */
+/** A BERT of random weights: mean pooling, or with a head that ranks. */
 export interface RandomBert {
   readonly rank?: boolean;
+  readonly layers?: number;
+  readonly width?: number;
+  readonly heads?: number;
+  readonly feedForward?: number;
+  readonly type?: TensorType;
   readonly contextLength?: number;
   readonly seed?: number;
 }
 
-const headSize = 32;
+const defaultHeadSize = 32;
 
 export function randomDecoder(options: RandomDecoder): GgufContent {
   const { architecture, layers = 2, width = 128, type = "f16", contextLength = 4096 } = options;
   const random = new Random(options.seed ?? 1);
   const tokens = bpeTokens(options.vocabulary ?? 1024);
+  const headSize = options.headSize ?? defaultHeadSize;
   const heads = width / headSize;
+  const keyValueHeads = options.keyValueHeads ?? heads / 2;
+  const keyValueWidth = keyValueHeads * headSize;
+  const feedForward = options.feedForward ?? width * 2;
   const metadata = new Map<string, GgufValue>([
     ["general.architecture", { type: "string", value: architecture }],
     ["general.name", { type: "string", value: `${architecture}-random` }],
@@ -43,9 +60,9 @@ export function randomDecoder(options: RandomDecoder): GgufContent {
       block_count: layers,
       context_length: contextLength,
       embedding_length: width,
-      feed_forward_length: width * 2,
+      feed_forward_length: feedForward,
       "attention.head_count": heads,
-      "attention.head_count_kv": heads / 2,
+      "attention.head_count_kv": keyValueHeads,
       "rope.dimension_count": headSize,
       ...(options.pooling === undefined ? {} : { pooling_type: options.pooling }),
     }),
@@ -55,7 +72,7 @@ export function randomDecoder(options: RandomDecoder): GgufContent {
   const template = options.template === undefined ? chatmlTemplate : options.template;
   if (template !== null) metadata.set("tokenizer.chat_template", { type: "string", value: template });
   const tensors: Tensor[] = [
-    random.tensor("token_embd.weight", type, [width, tokens.all.length], 0.5),
+    random.tensor("token_embd.weight", options.embeddingType ?? type, [width, tokens.all.length], 0.5),
     ones("output_norm.weight", width),
   ];
   for (let layer = 0; layer < layers; layer++) {
@@ -65,19 +82,19 @@ export function randomDecoder(options: RandomDecoder): GgufContent {
     tensors.push(
       ones(name("attn_norm.weight"), width),
       matrix("attn_q.weight", width, width),
-      matrix("attn_k.weight", width, width / 2),
-      matrix("attn_v.weight", width, width / 2),
+      matrix("attn_k.weight", width, keyValueWidth),
+      matrix("attn_v.weight", width, keyValueWidth),
       matrix("attn_output.weight", width, width),
       ones(name("ffn_norm.weight"), width),
-      matrix("ffn_gate.weight", width, width * 2),
-      matrix("ffn_up.weight", width, width * 2),
-      matrix("ffn_down.weight", width * 2, width),
+      matrix("ffn_gate.weight", width, feedForward),
+      matrix("ffn_up.weight", width, feedForward),
+      matrix("ffn_down.weight", feedForward, width),
     );
     if (architecture === "qwen2") {
       tensors.push(random.tensor(name("attn_q.bias"), "f32", [width], 0.1));
       tensors.push(
-        random.tensor(name("attn_k.bias"), "f32", [width / 2], 0.1),
-        random.tensor(name("attn_v.bias"), "f32", [width / 2], 0.1),
+        random.tensor(name("attn_k.bias"), "f32", [keyValueWidth], 0.1),
+        random.tensor(name("attn_v.bias"), "f32", [keyValueWidth], 0.1),
       );
     }
   }
@@ -85,7 +102,8 @@ export function randomDecoder(options: RandomDecoder): GgufContent {
 }
 
 export function randomBert(options: RandomBert = {}): GgufContent {
-  const width = 64;
+  const { layers = 2, width = 64, heads = 2, type = "f16" } = options;
+  const feedForward = options.feedForward ?? width * 2;
   const contextLength = options.contextLength ?? 512;
   const random = new Random(options.seed ?? 1);
   const tokens = bertTokens();
@@ -93,11 +111,11 @@ export function randomBert(options: RandomBert = {}): GgufContent {
     ["general.architecture", { type: "string", value: "bert" }],
     ["general.name", { type: "string", value: "bert-random" }],
     ...numbers("bert", {
-      block_count: 2,
+      block_count: layers,
       context_length: contextLength,
       embedding_length: width,
-      feed_forward_length: width * 2,
-      "attention.head_count": 2,
+      feed_forward_length: feedForward,
+      "attention.head_count": heads,
       pooling_type: options.rank === true ? 4 : 1,
     }),
     ["bert.attention.layer_norm_epsilon", { type: "f32", value: 1e-12 }],
@@ -119,20 +137,20 @@ export function randomBert(options: RandomBert = {}): GgufContent {
   if (options.rank === true) metadata.set("bert.classifier.output_labels", { type: "strings", value: ["LABEL_0"] });
   const norm = (name: string): Tensor[] => [ones(`${name}.weight`, width), zeros(`${name}.bias`, width)];
   const linear = (name: string, input: number, output: number): Tensor[] => [
-    random.tensor(`${name}.weight`, "f16", [input, output], 0.15),
+    random.tensor(`${name}.weight`, type, [input, output], 0.15),
     random.tensor(`${name}.bias`, "f32", [output], 0.05),
   ];
   const tensors: Tensor[] = [
-    random.tensor("token_embd.weight", "f16", [width, tokens.length], 1),
+    random.tensor("token_embd.weight", type, [width, tokens.length], 1),
     random.tensor("position_embd.weight", "f32", [width, contextLength], 0.3),
     random.tensor("token_types.weight", "f32", [width, 2], 0.1),
     ...norm("token_embd_norm"),
   ];
-  for (let layer = 0; layer < 2; layer++) {
+  for (let layer = 0; layer < layers; layer++) {
     for (const part of ["attn_q", "attn_k", "attn_v", "attn_output"])
       tensors.push(...linear(`blk.${layer}.${part}`, width, width));
-    tensors.push(...norm(`blk.${layer}.attn_output_norm`), ...linear(`blk.${layer}.ffn_up`, width, width * 2));
-    tensors.push(...linear(`blk.${layer}.ffn_down`, width * 2, width), ...norm(`blk.${layer}.layer_output_norm`));
+    tensors.push(...norm(`blk.${layer}.attn_output_norm`), ...linear(`blk.${layer}.ffn_up`, width, feedForward));
+    tensors.push(...linear(`blk.${layer}.ffn_down`, feedForward, width), ...norm(`blk.${layer}.layer_output_norm`));
   }
   if (options.rank === true) tensors.push(...linear("cls", width, width), ...linear("cls.output", width, 1));
   return { metadata, tensors };
@@ -147,6 +165,8 @@ interface BpeTokens {
   readonly merges: string[];
 }
 
+/** Prefixes of the last row of tokens: more than a real vocabulary has. */
+const longestRow = 1e6;
 const letters = [..."etaoinshrdlcumwfgypbvkjxqz"];
 
 function bpeTokens(size: number): BpeTokens {
@@ -154,12 +174,20 @@ function bpeTokens(size: number): BpeTokens {
   const merges: string[] = [];
   const room = size - baseSpecials.length;
   const space = byteCharacters()[32] ?? " ";
-  for (const first of [space, ...letters]) {
-    for (const second of letters) {
-      if (all.length >= room) break;
-      all.push(first + second);
-      merges.push(`${first} ${second}`);
+  const firsts = [space, ...letters];
+  // Longer tokens merge shorter ones, as in a real vocabulary: pairs, then threes, then fours.
+  let prefixes = firsts;
+  while (all.length < room && prefixes.length < longestRow) {
+    const longer: string[] = [];
+    for (const prefix of prefixes) {
+      for (const letter of letters) {
+        if (all.length >= room) break;
+        longer.push(prefix + letter);
+        all.push(prefix + letter);
+        merges.push(`${prefix} ${letter}`);
+      }
     }
+    prefixes = longer;
   }
   return { all: [...all, ...baseSpecials], merges };
 }

@@ -1,0 +1,151 @@
+// `npm run bench:engine`: the embedded llama.cpp beside llama-server of the same release. How and why: docs/benchmarks.md
+import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { complete } from "./engine/client.ts";
+import { type Contender, decoderSetup, startLair, startLlamaServer } from "./engine/contenders.ts";
+import { type Figure, figures, goals } from "./engine/figures.ts";
+import * as measures from "./engine/measures.ts";
+import { bertFile, decoderFile } from "./engine/models.ts";
+import { type MeasureName, type Options, readOptions, usage } from "./engine/options.ts";
+import { type Verdict, judge } from "./support/goals.ts";
+import { buildRuntime, lairVersion } from "./support/lair.ts";
+import { describeMachine } from "./support/machine.ts";
+import { CannotRun } from "./support/options.ts";
+import { cleanUp, requireLinux, temporaryFolder } from "./support/processes.ts";
+import { cell, machineTable, ratio, toTable, verdictTable } from "./support/report.ts";
+
+type Values = Partial<Record<Figure, Partial<Record<Contender["name"], number[]>>>>;
+
+process.on("exit", cleanUp);
+process.once("SIGINT", () => process.exit(130));
+process.once("SIGTERM", () => process.exit(143));
+try {
+  const options = readOptions(process.argv.slice(2), process.env);
+  if (options === null) console.log(usage);
+  else process.exitCode = await main(options);
+} catch (error) {
+  console.error(error instanceof CannotRun ? error.message : error);
+  process.exitCode = 2;
+}
+
+async function main(options: Options): Promise<number> {
+  requireLinux();
+  const runtime = buildRuntime(options.runtime);
+  const machine = {
+    ...describeMachine(),
+    threads: String(options.threads),
+    lair: options.runtime === undefined ? lairVersion() : `${lairVersion()} (another build)`,
+    "llama-server": serverVersion(options.server),
+  };
+  const values: Values = {};
+  const model = options.model ?? decoderFile();
+  await measureDecoder(options, { runtime, model }, values);
+  if (options.measures.includes("embeddings")) await measureEmbedder(options, runtime, values);
+  if (options.measures.includes("restart")) {
+    const setup = { ...decoderSetup, model, cache: join(temporaryFolder(), "cache") };
+    for (const round of rounds(options)) {
+      console.log(`${round}: a restart`);
+      add(values, "lair", await measures.measureRestart(() => startLair(runtime, options, setup), setup.cache));
+    }
+  }
+  return report(options, machine, values);
+}
+
+/** Both servers run side by side with the model in memory; the one whose turn it is not is idle. */
+async function measureDecoder(
+  options: Options,
+  { runtime, model }: { runtime: string; model: string },
+  values: Values,
+): Promise<void> {
+  const chosen = steps.filter(({ name }) => options.measures.includes(name));
+  if (chosen.length === 0) return;
+  const lair = await startLair(runtime, options, { ...decoderSetup, model, cache: join(temporaryFolder(), "cache") });
+  const rival = await startLlamaServer(options, { ...decoderSetup, model });
+  const both = [rival, lair];
+  console.log("warm-up");
+  for (const contender of both) await complete(contender, measures.randomPrompt(64), 32).seen;
+  const prefix = measures.randomPrompt(4080);
+  if (options.measures.includes("warm"))
+    for (const contender of both) await complete(contender, [...prefix, ...measures.randomPrompt(16)], 1).seen;
+  for (const step of chosen) {
+    for (const [index, round] of rounds(options).entries()) {
+      // The first of a pair finds another machine than the second: the order alternates.
+      for (const contender of index % 2 === 0 ? both : both.toReversed()) {
+        console.log(`${round}: ${step.name}, ${contender.name}`);
+        add(values, contender.name, await step.measure(contender, prefix));
+      }
+    }
+  }
+  for (const contender of both) await contender.stop();
+}
+
+interface Step {
+  readonly name: MeasureName;
+  readonly measure: (contender: Contender, prefix: readonly number[]) => Promise<measures.Round> | measures.Round;
+}
+
+/** `warm` comes first, while the prefix is still in everybody's cache; memory after all slots have been full. */
+const steps: readonly Step[] = [
+  { name: "warm", measure: measures.measureWarm },
+  { name: "prompts", measure: measures.measurePrompts },
+  { name: "decode", measure: measures.measureDecode },
+  { name: "chat", measure: measures.measureChat },
+  { name: "abort", measure: measures.measureAbort },
+  { name: "stall", measure: measures.measureStall },
+  { name: "shared", measure: measures.measureShared },
+  { name: "memory", measure: measures.measureMemory },
+];
+
+async function measureEmbedder(options: Options, runtime: string, values: Values): Promise<void> {
+  const setup = { model: bertFile(), slots: 8, context: 512 };
+  const lair = await startLair(runtime, options, { ...setup, cache: join(temporaryFolder(), "cache") });
+  const rival = await startLlamaServer(options, setup, ["--embeddings"]);
+  const both = [rival, lair];
+  for (const contender of both) await measures.measureEmbeddings(contender);
+  for (const [index, round] of rounds(options).entries()) {
+    for (const contender of index % 2 === 0 ? both : both.toReversed()) {
+      console.log(`${round}: embeddings, ${contender.name}`);
+      add(values, contender.name, await measures.measureEmbeddings(contender));
+    }
+  }
+  for (const contender of both) await contender.stop();
+}
+
+function rounds(options: Options): string[] {
+  return Array.from({ length: options.rounds }, (_, index) => `round ${index + 1} of ${options.rounds}`);
+}
+
+function add(values: Values, name: Contender["name"], seen: measures.Round): void {
+  for (const [figure, value] of Object.entries(seen) as [Figure, number][]) {
+    const row = (values[figure] ??= {});
+    (row[name] ??= []).push(value);
+  }
+}
+
+function serverVersion(program: string): string {
+  const text = execFileSync(program, ["--version"], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+  return /version:\s*(.*)/.exec(text)?.[1] ?? "unknown";
+}
+
+function report(options: Options, machine: Record<string, string>, values: Values): number {
+  const of = (figure: Figure, name: Contender["name"]): readonly number[] => values[figure]?.[name] ?? [];
+  const rows = (Object.keys(figures) as Figure[])
+    .filter((figure) => values[figure] !== undefined)
+    .map((figure) => {
+      const [title, decimals] = figures[figure];
+      const [rival, lair] = [of(figure, "llama-server"), of(figure, "lair")];
+      return [title, cell(rival, decimals), cell(lair, decimals), rival.length === 0 ? "-" : ratio(lair, rival)];
+    });
+  const verdicts: Verdict[] = goals.map((goal) =>
+    judge(goal, of(goal.figure, "lair"), goal.alone === true ? null : of(goal.figure, "llama-server")),
+  );
+  const table = toTable(["median (min–max)", "llama-server", "lair", "lair / llama-server"], rows);
+  console.log(`\n${machineTable(machine)}\n\n${table}\n\n${verdictTable(verdicts)}\n`);
+  if (options.quick) console.log("--quick: one round, a look and not a result.\n");
+  if (options.json !== undefined) {
+    const settings = { rounds: options.rounds, threads: options.threads, gpuLayers: options.gpuLayers };
+    writeFileSync(options.json, `${JSON.stringify({ machine, settings, values, verdicts }, null, 2)}\n`);
+  }
+  return verdicts.some((verdict) => verdict.result === "MISS") ? 1 : 0;
+}

@@ -1,0 +1,103 @@
+import { existsSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { CannotRun } from "../support/options.ts";
+
+export const measureNames = [
+  "prompts",
+  "decode",
+  "chat",
+  "memory",
+  "warm",
+  "restart",
+  "shared",
+  "embeddings",
+  "abort",
+  "stall",
+] as const;
+export type MeasureName = (typeof measureNames)[number];
+
+export interface Options {
+  readonly quick: boolean;
+  readonly rounds: number;
+  readonly threads: number;
+  /** Layers on the GPU, for both. */
+  readonly gpuLayers: number;
+  /** A GGUF file instead of the generated one. */
+  readonly model: string | undefined;
+  readonly measures: readonly MeasureName[];
+  readonly json: string | undefined;
+  /** The built main file of the runtime to measure; undefined: this checkout's. */
+  readonly runtime: string | undefined;
+  /** The program of llama-server. */
+  readonly server: string;
+}
+
+export const usage = `usage: LLAMA_SERVER_BIN=<file> npm run bench:engine -- [options]
+
+  --quick            one round: a look, not a result
+  --measure A,B      what to measure: ${measureNames.join(", ")} (default: all)
+  --rounds N         alternating rounds (default 5)
+  --threads N        compute threads of both (default 2)
+  --gpu-layers N     layers on the GPU, of both (default 0)
+  --model FILE       a GGUF file instead of the generated one
+  --json FILE        write everything as JSON too
+  --runtime FILE     the runtime's built main file (default: dist/cli/main.js)
+  --help
+
+LLAMA_SERVER_BIN names llama-server of the same release of llama.cpp; docs/benchmarks.md says how to build it.
+Exit status: 0 every "must" that was measured is reached; 1 one is missed; 2 the bench could not run.`;
+
+/** Reads the command line and the environment. Returns null where only the usage was asked for. Throws `CannotRun`. */
+export function readOptions(args: string[], environment: NodeJS.ProcessEnv): Options | null {
+  const { values } = parse(args);
+  if (values.help) return null;
+  const server = environment["LLAMA_SERVER_BIN"] ?? "";
+  if (!existsSync(server)) throw new CannotRun(`LLAMA_SERVER_BIN names no file ("${server}")\n\n${usage}`);
+  return {
+    quick: values.quick,
+    rounds: toNumber("--rounds", values.rounds ?? (values.quick ? "1" : "5"), 1),
+    threads: toNumber("--threads", values.threads, 1),
+    gpuLayers: toNumber("--gpu-layers", values["gpu-layers"], 0),
+    model: values.model,
+    measures: choose(values.measure),
+    json: values.json,
+    runtime: values.runtime,
+    server,
+  };
+}
+
+function parse(args: string[]) {
+  try {
+    return parseArgs({
+      args,
+      options: {
+        quick: { type: "boolean", default: false },
+        measure: { type: "string" },
+        rounds: { type: "string" },
+        threads: { type: "string", default: "2" },
+        "gpu-layers": { type: "string", default: "0" },
+        model: { type: "string" },
+        json: { type: "string" },
+        runtime: { type: "string" },
+        help: { type: "boolean", default: false },
+      },
+    });
+  } catch (error) {
+    throw new CannotRun(`${(error as Error).message}\n\n${usage}`);
+  }
+}
+
+function toNumber(flag: string, text: string, least: number): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < least)
+    throw new CannotRun(`${flag} wants a whole number from ${least}, not "${text}"`);
+  return value;
+}
+
+function choose(value: string | undefined): readonly MeasureName[] {
+  if (value === undefined) return measureNames;
+  const chosen = value.split(",");
+  const unknown = chosen.find((name) => !measureNames.includes(name as MeasureName));
+  if (unknown !== undefined) throw new CannotRun(`--measure: "${unknown}" is none of ${measureNames.join(", ")}`);
+  return measureNames.filter((name) => chosen.includes(name));
+}
