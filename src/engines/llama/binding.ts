@@ -1,6 +1,5 @@
-import { existsSync, readdirSync } from "node:fs";
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
 import type Koffi from "koffi";
 import {
   type Library,
@@ -8,13 +7,13 @@ import {
   type ThreadPoolHandle,
   batchLayout,
   contextParamsLayout,
-  defaultContextParams,
-  defaultModelParams,
   modelParamsLayout,
   prototypes,
-  releases,
-  structSizes,
 } from "./declarations.ts";
+import { cudaLibraries, gpuBackendFile } from "./gpu-files.ts";
+import { LibraryError } from "./library-error.ts";
+import { findLibraryFolder, notInstalled } from "./packages.ts";
+import { verifyLayout, verifyRelease, verifySamplers } from "./verification.ts";
 
 /**
  * Opens llama.cpp's shared libraries. The only file that knows koffi. Nothing here checks arguments: a wrong one ends
@@ -41,6 +40,8 @@ export interface LlamaLibrary {
   /** e.g. `0.5.0-dev (0ad4a86)` */
   readonly release: string;
   readonly folder: string;
+  /** Why the GPU that this build is for is not used; null where one is, or where the build is for none. */
+  readonly gpuProblem: string | null;
   devices(): Device[];
   allocate(bytes: number): NativeMemory;
   /** `length` floats at an address; valid until the next decode. */
@@ -55,14 +56,15 @@ export interface LlamaLibrary {
   createThreadPool(threads: number): ThreadPoolHandle | null;
 }
 
-/** Why llama.cpp cannot be used here; the message says what to do. */
-export class LibraryError extends Error {}
-
 /**
- * Loads llama.cpp from `folder`, or from the platform package that npm installed.
- * Throws `LibraryError` when it is not installed, is of an unknown release, or its structs differ from this file's.
+ * Loads llama.cpp from `folder`, or from the platform package that npm installed; `fallback` is a folder with the GPU
+ * backend for older drivers. Throws `LibraryError` when it is not installed, is of an unknown release, or does not keep
+ * to the declarations. One build for each process: two would mix up their backends.
  */
-export async function loadLibrary(folder = findLibraryFolder()): Promise<LlamaLibrary> {
+export async function loadLibrary(
+  folder: string = findLibraryFolder(),
+  fallback: string | null = null,
+): Promise<LlamaLibrary> {
   const koffi = await importKoffi();
   // The default stack of 2 MiB is small for deep grammars and regular expressions.
   koffi.config({ sync_stack_size: 8 << 20, async_stack_size: 8 << 20 });
@@ -72,49 +74,33 @@ export async function loadLibrary(folder = findLibraryFolder()): Promise<LlamaLi
   koffi.struct("llama_context_params", contextParamsLayout);
   koffi.struct("llama_batch", batchLayout);
   koffi.struct("llama_sampler_chain_params", { no_perf: "bool" });
-  const functions = {} as Record<keyof LlamaFunctions, unknown>;
-  for (const [name, [library, prototype]] of Object.entries(prototypes) as [
-    keyof LlamaFunctions,
-    readonly [Library, string],
-  ][]) {
-    try {
-      functions[name] = loaded[library].func(prototype);
-    } catch (error) {
-      throw new LibraryError(
-        `llama.cpp in ${folder} has no function ${name}: it is a release unknown to this runtime`,
-        {
-          cause: error,
-        },
-      );
-    }
-  }
-  const api = functions as unknown as LlamaFunctions;
-  const release = verifyRelease(api, folder);
-  verifyLayout(koffi, api, release);
-  api.llama_backend_init();
-  api.ggml_backend_load_all_from_path(folder);
-  return describeLibrary(koffi, api, { release, folder });
+  const version = {
+    llama_version: bind(loaded, folder, "llama_version"),
+    ggml_commit: bind(loaded, folder, "ggml_commit"),
+  };
+  const release = verifyRelease(version as Pick<LlamaFunctions, keyof typeof version>, folder);
+  const names = Object.keys(prototypes) as (keyof LlamaFunctions)[];
+  const functions = Object.fromEntries(
+    names.map((name) => [name, bind(loaded, folder, name)]),
+  ) as unknown as LlamaFunctions;
+  verifyLayout(functions, release, (struct) => koffi.sizeof(struct));
+  const allocate = (bytes: number): NativeMemory => allocateMemory(koffi, bytes);
+  verifySamplers(functions, release, allocate);
+  functions.llama_backend_init();
+  const gpuProblem = loadBackends(koffi, functions, { folder, fallback });
+  return describeLibrary(koffi, functions, { release, folder, gpuProblem, allocate });
 }
 
-/** Folder of the native files of the best installed `@node-llama-cpp` package. Throws `LibraryError` if there is none. */
-export function findLibraryFolder(): string {
-  const require = createRequire(import.meta.url);
-  const platform = { linux: "linux", darwin: "mac", win32: "win" }[process.platform as string] ?? process.platform;
-  const variants = process.platform === "darwin" ? ["-metal", ""] : ["-cuda", "-vulkan", ""];
-  for (const variant of variants) {
-    const name = `${platform}-${process.arch === "arm" ? "armv7l" : process.arch}${variant}`;
-    try {
-      const folder = join(dirname(dirname(require.resolve(`@node-llama-cpp/${name}`))), "bins", name);
-      if (existsSync(folder)) return folder;
-    } catch {
-      // Not installed: the next one may be.
-    }
-  }
-  throw notInstalled(`no package @node-llama-cpp/${platform}-${process.arch} was found`);
-}
+type LoadedLibraries = Record<Library, ReturnType<typeof Koffi.load>>;
 
-function notInstalled(reason: string, cause?: unknown): LibraryError {
-  return new LibraryError(`llama.cpp is not installed: ${reason}; run npm install --include=optional`, { cause });
+function bind(loaded: LoadedLibraries, folder: string, name: keyof LlamaFunctions): unknown {
+  const [library, prototype] = prototypes[name];
+  try {
+    return loaded[library].func(prototype);
+  } catch (error) {
+    const message = `llama.cpp in ${folder} has no function ${name}: it is a release unknown to this runtime`;
+    throw new LibraryError(message, { cause: error });
+  }
 }
 
 async function importKoffi(): Promise<typeof Koffi> {
@@ -144,57 +130,25 @@ function libraryFiles(folder: string): Record<Library, string> {
     throw new LibraryError(`the folder of llama.cpp cannot be read: ${folder}`, { cause: error });
   }
   const find = (stem: string): string => {
-    const pattern = new RegExp(String.raw`^(lib)?${stem}((\.[a-z]+)?\.v[\d.]+)?\.(so|dylib|dll)$`);
-    const name = names.find((candidate) => pattern.test(candidate));
+    // A build that was installed may have `libllama.so.0` or `libllama.0.dylib` only.
+    const pattern = new RegExp(String.raw`^(lib)?${stem}((\.[a-z]+)?\.v[\d.]+)?(\.so(\.\d+)*|(\.\d+)*\.dylib|\.dll)$`);
+    const [name] = names.filter((candidate) => pattern.test(candidate)).toSorted((a, b) => a.length - b.length);
     if (name === undefined) throw new LibraryError(`${folder} has no library ${stem} of llama.cpp`);
     return join(folder, name);
   };
   return { base: find("ggml-base"), ggml: find("ggml"), llama: find("llama") };
 }
 
-function verifyRelease(functions: LlamaFunctions, folder: string): string {
-  const version = functions.llama_version();
-  const commit = functions.ggml_commit();
-  if (!releases.some(([knownVersion, knownCommit]) => knownVersion === version && knownCommit === commit)) {
-    const known = releases.map(([knownVersion, knownCommit]) => `${knownVersion} (${knownCommit})`).join(", ");
-    throw new LibraryError(
-      `llama.cpp ${version} (${commit}) in ${folder} is not a release that this runtime was written for; it knows ${known}`,
-    );
-  }
-  return `${version} (${commit})`;
-}
-
-function verifyLayout(koffi: typeof Koffi, functions: LlamaFunctions, release: string): void {
-  const wrong: string[] = [];
-  for (const [name, size] of Object.entries(structSizes))
-    if (koffi.sizeof(name) !== size) wrong.push(`size of ${name}`);
-  const compare = (found: object, expected: object): void => {
-    for (const [field, value] of Object.entries(expected)) {
-      const actual = (found as Record<string, unknown>)[field];
-      if (typeof actual === "bigint" ? BigInt(value as number) !== actual : actual !== value) wrong.push(field);
-    }
-  };
-  compare(functions.llama_model_default_params(), defaultModelParams);
-  compare(functions.llama_context_default_params(), defaultContextParams);
-  if (wrong.length > 0) {
-    throw new LibraryError(`llama.cpp ${release} lays out its structs otherwise than expected (${wrong.join(", ")})`);
-  }
-}
-
 function describeLibrary(
   koffi: typeof Koffi,
   functions: LlamaFunctions,
-  about: { release: string; folder: string },
+  about: Pick<LlamaLibrary, "release" | "folder" | "gpuProblem" | "allocate">,
 ): LlamaLibrary {
   const progress = koffi.pointer(koffi.proto("bool llama_progress_callback(float progress, void *user_data)"));
   return {
     ...about,
     functions,
     devices: () => listDevices(functions),
-    allocate(bytes) {
-      const address = koffi.alloc("uint8_t", bytes) as bigint;
-      return { address, buffer: koffi.view(address, bytes) };
-    },
     floats: (address, length) => new Float32Array(koffi.view(address, length * 4)),
     addressOf: (shared) => koffi.address(shared),
     byteIsSet: findByteTest(koffi),
@@ -204,6 +158,55 @@ function describeLibrary(
     },
     createThreadPool: (threads) => createThreadPool(koffi, functions, threads),
   };
+}
+
+function allocateMemory(koffi: typeof Koffi, bytes: number): NativeMemory {
+  const address = koffi.alloc("uint8_t", bytes) as bigint;
+  return { address, buffer: koffi.view(address, bytes) };
+}
+
+/** Loads the backends of a folder, then those of the fallback if no GPU has shown. Returns why none has. */
+function loadBackends(
+  koffi: typeof Koffi,
+  functions: LlamaFunctions,
+  { folder, fallback }: { folder: string; fallback: string | null },
+): string | null {
+  const hasGpu = (): boolean => listDevices(functions).some(({ type }) => type === "gpu" || type === "igpu");
+  preloadCuda(koffi, folder);
+  functions.ggml_backend_load_all_from_path(folder);
+  if (hasGpu()) return null;
+  const reason = gpuFailure(koffi, folder);
+  if (reason === null || fallback === null) return reason;
+  preloadCuda(koffi, fallback);
+  functions.ggml_backend_load_all_from_path(fallback);
+  return hasGpu() ? null : `${reason}; ${gpuFailure(koffi, fallback) ?? "the fallback has no backend"}`;
+}
+
+/** ggml's release builds say nothing where a backend cannot be loaded: the loader's own message is the reason. */
+function gpuFailure(koffi: typeof Koffi, folder: string): string | null {
+  const name = gpuBackendFile(folder);
+  if (name === null) return null;
+  try {
+    koffi.load(join(folder, name));
+    return `${name} was loaded, but found no GPU: is there one, and is its driver installed?`;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+/**
+ * CUDA's own libraries, which no package ships, from where its installers put them: then nobody has to set
+ * LD_LIBRARY_PATH. What is not found here is left to the system's loader.
+ */
+function preloadCuda(koffi: typeof Koffi, folder: string): void {
+  if (process.platform !== "linux" || gpuBackendFile(folder)?.includes("cuda") !== true) return;
+  for (const path of cudaLibraries(folder)) {
+    try {
+      koffi.load(path, { global: true });
+    } catch {
+      // The backend's own message will say what is missing.
+    }
+  }
 }
 
 function listDevices(functions: LlamaFunctions): Device[] {

@@ -13,9 +13,10 @@ import { ApiError } from "../../core/errors.ts";
 import { type Log, silent } from "../../core/log.ts";
 import type { Capabilities, Model } from "../../core/model.ts";
 import type { Health } from "../../core/provider.ts";
-import { LibraryError, findLibraryFolder } from "./binding.ts";
 import type { GgufHeader } from "./gguf.ts";
+import { LibraryError } from "./library-error.ts";
 import { type ModelFile, ModelFiles } from "./model-files.ts";
+import { findLibraryFolder } from "./packages.ts";
 import { type LlamaSettings, effectiveContextLength, toWorkerSettings } from "./settings.ts";
 import { Supervisor } from "./supervisor.ts";
 

@@ -1,7 +1,8 @@
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
-import { type LlamaLibrary, LibraryError, loadLibrary } from "./binding.ts";
+import { type LlamaLibrary, loadLibrary } from "./binding.ts";
 import { Embedder, RequestFailure } from "./embedder.ts";
 import type { Ground } from "./generation.ts";
+import { LibraryError } from "./library-error.ts";
 import type { Answers, LoadedModel, Output, Query, WorkerEvent, WorkerMessage, WorkerStart } from "./messages.ts";
 import { NativeContext } from "./native-context.ts";
 import { ModelError, NativeModel, contextParams } from "./native-model.ts";

@@ -1,0 +1,2 @@
+/** Why llama.cpp cannot be used here; the message says what to do. */
+export class LibraryError extends Error {}
