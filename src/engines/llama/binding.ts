@@ -1,18 +1,12 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import type Koffi from "koffi";
-import {
-  type Library,
-  type LlamaFunctions,
-  type ThreadPoolHandle,
-  batchLayout,
-  contextParamsLayout,
-  modelParamsLayout,
-  prototypes,
-} from "./declarations.ts";
+import type { LlamaFunctions, ThreadPoolHandle } from "./declarations.ts";
 import { cudaLibraries, gpuBackendFile } from "./gpu-files.ts";
+import { batchLayout, contextParamsLayout, modelParamsLayout } from "./layouts.ts";
 import { LibraryError } from "./library-error.ts";
 import { findLibraryFolder, notInstalled } from "./packages.ts";
+import { type Library, prototypes } from "./prototypes.ts";
 import { verifyLayout, verifyRelease, verifySamplers } from "./verification.ts";
 
 /**
