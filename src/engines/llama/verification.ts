@@ -1,11 +1,6 @@
 import { brokenSamplers } from "./contract.ts";
-import {
-  type LlamaFunctions,
-  defaultContextParams,
-  defaultModelParams,
-  releases,
-  structSizes,
-} from "./declarations.ts";
+import type { LlamaFunctions } from "./declarations.ts";
+import { defaultContextParams, defaultModelParams, releases, structSizes } from "./layouts.ts";
 import { LibraryError } from "./library-error.ts";
 
 /**
