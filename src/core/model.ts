@@ -8,6 +8,14 @@ export interface Capabilities {
   rerank: boolean;
 }
 
+/** Where model files lie: a file or a folder of them, or the store of another program in its own layout. */
+export interface ModelSource {
+  readonly kind: "files" | "huggingface" | "ollama";
+  readonly path: string;
+  /** Nothing is said where it does not exist. */
+  readonly optional?: boolean;
+}
+
 /** One model as its provider knows it. */
 export interface Model {
   /** Id at the provider, without a provider's prefix. May hold `:` and `/`. */

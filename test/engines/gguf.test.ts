@@ -2,7 +2,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { GgufError, readGguf } from "../../src/engines/llama/gguf.ts";
+import { readGguf } from "../../src/engines/llama/gguf.ts";
+import { GgufError } from "../../src/engines/llama/gguf-reader.ts";
 import { writeGguf } from "../../src/engines/llama/gguf-writer.ts";
 import { writeDemoModel } from "../../scripts/make-demo.ts";
 import { randomBert, randomDecoder } from "../support/gguf.ts";
@@ -24,13 +25,26 @@ describe("the header of a GGUF file", () => {
   test("tells what the model is", async () => {
     expect(await readGguf(path)).toEqual({
       architecture: "qwen2",
+      type: "model",
       name: "qwen2-random",
+      quantization: null,
       contextLength: 2048,
       template: "{{ messages }}",
       pooling: null,
       // 600 × 128 embeddings, a norm, and two layers of 2 norms, 4 attention matrices with biases, 3 of feed-forward.
       parameters: 600 * 128 + 128 + 2 * (2 * 128 + 128 * (128 + 64 + 64 + 128) + 256 + 3 * 128 * 256),
       shards: 1,
+      shape: {
+        layers: 2,
+        width: 128,
+        feedForward: 256,
+        vocabulary: 600,
+        heads: 4,
+        // Two heads of 32.
+        keys: [64, 64],
+        values: [64, 64],
+        recurrentState: 0,
+      },
     });
     writeGguf(join(folder, "rank.gguf"), randomBert({ rank: true }));
     expect(await readGguf(join(folder, "rank.gguf"))).toMatchObject({

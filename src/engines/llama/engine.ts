@@ -11,7 +11,7 @@ import type {
 import type { Engine } from "../../core/engine.ts";
 import { ApiError } from "../../core/errors.ts";
 import { type Log, silent } from "../../core/log.ts";
-import type { Capabilities, Model } from "../../core/model.ts";
+import type { Capabilities, Model, ModelSource } from "../../core/model.ts";
 import type { Health } from "../../core/provider.ts";
 import type { GgufHeader } from "./gguf.ts";
 import { LibraryError } from "./library-error.ts";
@@ -37,8 +37,8 @@ export class LlamaEngine implements Engine {
     this.name = name;
     this.#settings = settings;
     this.#log = log;
-    const roots = [settings.model, settings.demo].filter((path) => path !== null && path !== undefined);
-    this.#files = new ModelFiles(roots);
+    const own: ModelSource[] = typeof settings.model === "string" ? [{ kind: "files", path: settings.model }] : [];
+    this.#files = new ModelFiles({ sources: [...own, ...(settings.sources ?? [])], fallback: settings.demo });
   }
 
   async *chat(request: ChatRequest, signal: AbortSignal): AsyncGenerator<ChatEvent> {
@@ -107,6 +107,7 @@ export class LlamaEngine implements Engine {
 
   async close(): Promise<void> {
     this.#closed = true;
+    this.#files.close();
     for (const wake of this.#waiting) wake();
     await Promise.all([...this.#supervisors.values()].map((supervisor) => supervisor.stop()));
   }

@@ -1,47 +1,41 @@
 import { type FileHandle, open } from "node:fs/promises";
+import { GgufError, GgufReader, type MetadataValue } from "./gguf-reader.ts";
+import { quantizations } from "./gguf-types.ts";
 
 /** What a GGUF file says of its model, read from its header alone. */
 export interface GgufHeader {
   readonly architecture: string;
+  /** What the file is: `model`, `adapter` (LoRA), `mmproj` (a projector for images), `imatrix` or `vocab`. */
+  readonly type: string;
   readonly name: string | null;
+  /** e.g. `Q4_K_M`; null when the file does not tell. */
+  readonly quantization: string | null;
   /** Tokens of context that the model was trained for. */
   readonly contextLength: number | null;
   readonly template: string | null;
   /** llama.cpp's pooling type (4: rank); null for models that generate. */
   readonly pooling: number | null;
+  /** Weights of this file. */
   readonly parameters: number;
   /** This file is one of so many that make up the model; 1 for a whole one. */
   readonly shards: number;
+  readonly shape: GgufShape;
 }
 
-/** Why a file is no GGUF that can be loaded. */
-export class GgufError extends Error {}
-
-// Bounds: a hostile file must not make us allocate or loop without end. Real files stay far below.
-const limits = {
-  keys: 20_000,
-  tensors: 200_000,
-  keyBytes: 65_535,
-  stringBytes: 64 * 1024 * 1024,
-  arrayLength: 16_000_000,
-  headerBytes: 512 * 1024 * 1024,
-  dimensions: 4,
-  keptStringBytes: 4 * 1024 * 1024,
-};
-
-// Sizes of GGUF's scalar types by their number; 8 is a string, 9 an array.
-const scalarBytes: Record<number, number> = { 0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8 };
-const typeString = 8;
-const typeArray = 9;
-
-/** Block sizes (weights, bytes) of the tensor types that can be checked; others are taken as they are. */
-const tensorBlocks: Record<number, readonly [number, number]> = {
-  0: [1, 4],
-  1: [1, 2],
-  2: [32, 18],
-  8: [32, 34],
-  30: [1, 2],
-};
+/** The measures from which the memory of a context follows. 0 where the file does not tell. */
+export interface GgufShape {
+  readonly layers: number;
+  /** Length of a token's vector (`embedding_length`). */
+  readonly width: number;
+  readonly feedForward: number;
+  readonly vocabulary: number;
+  readonly heads: number;
+  /** Elements of the keys and of the values of one token, for each layer; 0 for layers without attention. */
+  readonly keys: readonly number[];
+  readonly values: readonly number[];
+  /** f32 numbers that each recurrent layer keeps for one sequence; 0: no layer is recurrent. */
+  readonly recurrentState: number;
+}
 
 /** Reads the header. Throws `GgufError` for what is no GGUF, is cut off, or goes beyond all reason. */
 export async function readGguf(path: string): Promise<GgufHeader> {
@@ -55,217 +49,118 @@ export async function readGguf(path: string): Promise<GgufHeader> {
     );
   }
   try {
-    const { size } = await file.stat();
-    return await new HeaderReader(file, size).read();
+    const stats = await file.stat();
+    if (!stats.isFile()) throw new GgufError("it is not a file");
+    const { metadata, parameters } = await new GgufReader(file, stats.size).read();
+    return toHeader(new Metadata(metadata), parameters);
   } finally {
     await file.close();
   }
 }
 
-type Scalar = string | number | boolean | null;
-
-class HeaderReader {
-  readonly #file: FileHandle;
-  readonly #size: number;
-  #buffer = Buffer.alloc(0);
-  #at = 0;
-  /** Position in the file of the buffer's start. */
-  #base = 0;
-
-  constructor(file: FileHandle, size: number) {
-    this.#file = file;
-    this.#size = size;
-  }
-
-  async read(): Promise<GgufHeader> {
-    await this.#need(24);
-    if (this.#buffer.toString("latin1", 0, 4) !== "GGUF")
-      throw new GgufError("the file is no GGUF (its first bytes are not GGUF)");
-    this.#at = 4;
-    const version = this.#u32();
-    if (version < 2 || version > 3) throw new GgufError(`the GGUF version is ${version}; 2 and 3 can be read`);
-    const tensors = this.#count(limits.tensors, "tensors");
-    const keys = this.#count(limits.keys, "metadata keys");
-    const metadata = new Map<string, Scalar>();
-    for (let index = 0; index < keys; index++) {
-      const key = (await this.#string(limits.keyBytes)) ?? "";
-      metadata.set(key, await this.#value());
-    }
-    const parameters = await this.#tensors(tensors, metadata);
-    return toHeader(metadata, parameters);
-  }
-
-  /** Sums up the weights, and finds out whether the file ends before its last tensor. */
-  async #tensors(count: number, metadata: Map<string, Scalar>): Promise<number> {
-    let parameters = 0;
-    let end = 0;
-    for (let index = 0; index < count; index++) {
-      const name = await this.#string(limits.keyBytes);
-      await this.#need(4);
-      const dimensions = this.#u32();
-      if (dimensions > limits.dimensions) throw new GgufError(`the tensor ${name} has ${dimensions} dimensions`);
-      await this.#need(dimensions * 8 + 12);
-      let weights = 1;
-      for (let dimension = 0; dimension < dimensions; dimension++) weights *= this.#u64();
-      const block = tensorBlocks[this.#u32()];
-      const offset = this.#u64();
-      if (!Number.isSafeInteger(weights) || !Number.isSafeInteger(offset))
-        throw new GgufError(`the tensor ${name} has an impossible size`);
-      parameters += weights;
-      end = Math.max(end, offset + (block === undefined ? 0 : (weights / block[0]) * block[1]));
-    }
-    const alignment = Number(metadata.get("general.alignment") ?? 32) || 32;
-    const dataStart = Math.ceil((this.#base + this.#at) / alignment) * alignment;
-    if (count > 0 && dataStart + end > this.#size) {
-      throw new GgufError(`the file is cut off: its tensors need ${dataStart + end} bytes, it has ${this.#size}`);
-    }
-    return parameters;
-  }
-
-  async #value(): Promise<Scalar> {
-    await this.#need(4);
-    const type = this.#u32();
-    if (type === typeString) return this.#string(limits.stringBytes);
-    if (type === typeArray) return this.#skipArray();
-    const size = scalarBytes[type];
-    if (size === undefined) throw new GgufError(`the metadata hold a value of unknown type ${type}`);
-    await this.#need(size);
-    return this.#scalar(type, size);
-  }
-
-  #scalar(type: number, size: number): Scalar {
-    const at = this.#at;
-    this.#at += size;
-    switch (type) {
-      case 0:
-        return this.#buffer.readUInt8(at);
-      case 1:
-        return this.#buffer.readInt8(at);
-      case 2:
-        return this.#buffer.readUInt16LE(at);
-      case 3:
-        return this.#buffer.readInt16LE(at);
-      case 4:
-        return this.#buffer.readUInt32LE(at);
-      case 5:
-        return this.#buffer.readInt32LE(at);
-      case 6:
-        return this.#buffer.readFloatLE(at);
-      case 7:
-        return this.#buffer.readUInt8(at) !== 0;
-      case 10:
-        return Number(this.#buffer.readBigUInt64LE(at));
-      case 11:
-        return Number(this.#buffer.readBigInt64LE(at));
-      default:
-        return this.#buffer.readDoubleLE(at);
-    }
-  }
-
-  async #skipArray(): Promise<null> {
-    await this.#need(12);
-    const type = this.#u32();
-    const length = this.#count(limits.arrayLength, "elements of an array");
-    const size = scalarBytes[type];
-    if (size !== undefined) {
-      await this.#skip(length * size);
-      return null;
-    }
-    if (type !== typeString) throw new GgufError(`the metadata hold an array of unknown type ${type}`);
-    for (let index = 0; index < length; index++) {
-      // Awaiting for each of 150,000 tokens would cost more than the reading itself.
-      if (this.#buffer.length - this.#at < 8) await this.#need(8);
-      const bytes = this.#u64();
-      if (bytes > limits.stringBytes) throw new GgufError(`the metadata hold a string of ${bytes} bytes`);
-      if (this.#buffer.length - this.#at >= bytes) this.#at += bytes;
-      else await this.#skip(bytes);
-    }
-    return null;
-  }
-
-  async #string(limit: number): Promise<string | null> {
-    await this.#need(8);
-    const length = this.#u64();
-    if (length > limit) throw new GgufError(`the metadata hold a string of ${length} bytes`);
-    if (length > limits.keptStringBytes) {
-      await this.#skip(length);
-      return null;
-    }
-    await this.#need(length);
-    this.#at += length;
-    return this.#buffer.toString("utf8", this.#at - length, this.#at);
-  }
-
-  #count(limit: number, what: string): number {
-    const count = this.#u64();
-    if (count > limit) throw new GgufError(`the file claims ${count} ${what}; at most ${limit} are believed`);
-    return count;
-  }
-
-  #u32(): number {
-    this.#at += 4;
-    return this.#buffer.readUInt32LE(this.#at - 4);
-  }
-
-  #u64(): number {
-    this.#at += 8;
-    return Number(this.#buffer.readBigUInt64LE(this.#at - 8));
-  }
-
-  async #skip(bytes: number): Promise<void> {
-    const held = this.#buffer.length - this.#at;
-    if (bytes <= held) {
-      this.#at += bytes;
-      return;
-    }
-    this.#base += this.#buffer.length + (bytes - held);
-    if (this.#base > this.#size) throw this.#cutOff();
-    this.#buffer = Buffer.alloc(0);
-    this.#at = 0;
-  }
-
-  /** Makes `bytes` bytes readable at the present position. */
-  async #need(bytes: number): Promise<void> {
-    const held = this.#buffer.length - this.#at;
-    if (held >= bytes) return;
-    const position = this.#base + this.#at;
-    if (position + bytes > this.#size) throw this.#cutOff();
-    if (position > limits.headerBytes) throw new GgufError("the header is larger than any real model's");
-    const room = Math.min(Math.max(bytes, 1 << 20), this.#size - position);
-    const next = Buffer.alloc(room);
-    const { bytesRead } = await this.#file.read(next, 0, room, position);
-    if (bytesRead < bytes) throw this.#cutOff();
-    this.#buffer = next.subarray(0, bytesRead);
-    this.#base = position;
-    this.#at = 0;
-  }
-
-  #cutOff(): GgufError {
-    return new GgufError(`the file is cut off within its header (${this.#size} bytes)`);
-  }
-}
-
-function toHeader(metadata: Map<string, Scalar>, parameters: number): GgufHeader {
-  const architecture = metadata.get("general.architecture");
-  if (typeof architecture !== "string" || architecture === "") {
-    throw new GgufError("the file does not name its architecture (general.architecture)");
-  }
-  const number = (key: string): number | null => {
-    const value = metadata.get(key);
-    return typeof value === "number" && Number.isFinite(value) && value >= 0 ? value : null;
-  };
-  const text = (key: string): string | null => {
-    const value = metadata.get(key);
-    return typeof value === "string" ? value : null;
-  };
-  const pooling = number(`${architecture}.pooling_type`);
+function toHeader(metadata: Metadata, parameters: number): GgufHeader {
+  const { architecture } = metadata;
+  if (architecture === "") throw new GgufError("the file does not name its architecture (general.architecture)");
+  const pooling = metadata.number("pooling_type");
+  const fileType = metadata.general("file_type");
   return {
     architecture,
-    name: text("general.name"),
-    contextLength: number(`${architecture}.context_length`),
-    template: text("tokenizer.chat_template"),
+    type: metadata.text("general.type") ?? (architecture === "clip" ? "mmproj" : "model"),
+    name: metadata.text("general.name"),
+    // Files whose maker guessed the type add 1024 (LLAMA_FTYPE_GUESSED).
+    quantization: typeof fileType === "number" ? (quantizations[fileType % 1024] ?? null) : null,
+    contextLength: metadata.number("context_length"),
+    template: metadata.text("tokenizer.chat_template"),
     pooling: pooling === 0 ? null : pooling,
     parameters,
-    shards: number("split.count") ?? 1,
+    shards: metadata.plain("split.count") ?? 1,
+    shape: toShape(metadata),
   };
+}
+
+/** More layers than this no model has; a file that claims them must not make us count them one by one. */
+const mostLayers = 4096;
+
+// The rules are those of llama_hparams in llama-hparams.cpp and of llama_model_base::load_hparams.
+function toShape(metadata: Metadata): GgufShape {
+  const number = (key: string): number => metadata.number(key) ?? 0;
+  const layers = Math.min(number("block_count"), mostLayers);
+  const width = number("embedding_length");
+  const heads = Math.max(0, ...metadata.numbers("attention.head_count"));
+  const keyLength = metadata.number("attention.key_length") ?? (heads > 0 ? width / heads : 0);
+  const valueLength = metadata.number("attention.value_length") ?? (heads > 0 ? width / heads : 0);
+  const kvHeads = metadata.numbers("attention.head_count_kv");
+  // DeepSeek's latent attention keeps the values within the keys.
+  const latent = metadata.number("attention.key_length_mla") !== null;
+  const shared = number("attention.shared_kv_layers");
+  const perLayer = (length: number): number[] =>
+    Array.from({ length: layers }, (_, layer) => {
+      const own = kvHeads.length > 1 ? (kvHeads[layer] ?? 0) : (kvHeads[0] ?? heads);
+      return layer < layers - shared ? own * length : 0;
+    });
+  return {
+    layers,
+    width,
+    feedForward: Math.max(0, ...metadata.numbers("feed_forward_length")),
+    vocabulary: metadata.arrayLength("tokenizer.ggml.tokens"),
+    heads,
+    keys: perLayer(keyLength),
+    values: latent ? perLayer(0) : perLayer(valueLength),
+    recurrentState: recurrentState(number, width, heads),
+  };
+}
+
+/** `n_embd_r` + `n_embd_s` of llama-hparams.cpp. */
+function recurrentState(number: (key: string) => number, width: number, heads: number): number {
+  const rwkv = number("wkv.head_size");
+  if (rwkv > 0) return width * ((number("token_shift_count") || 2) + rwkv);
+  const shortConvolution = number("shortconv.l_cache");
+  if (shortConvolution > 0) return width * (shortConvolution - 1);
+  const kernel = number("ssm.conv_kernel");
+  const delta = number("kda.head_dim");
+  if (delta > 0) return delta * heads * (3 * (kernel > 0 ? kernel - 1 : 3) + delta);
+  const [inner, state] = [number("ssm.inner_size"), number("ssm.state_size")];
+  return Math.max(0, kernel - 1) * (inner + 2 * number("ssm.group_count") * state) + state * inner;
+}
+
+/** Metadata by key, keys of the architecture without its prefix. Whatever is not of the kind asked for counts as absent. */
+class Metadata {
+  readonly architecture: string;
+  readonly #values: ReadonlyMap<string, MetadataValue>;
+
+  constructor(values: ReadonlyMap<string, MetadataValue>) {
+    this.#values = values;
+    this.architecture = this.text("general.architecture") ?? "";
+  }
+
+  text(key: string): string | null {
+    const value = this.#values.get(key);
+    return typeof value === "string" ? value : null;
+  }
+
+  general(key: string): MetadataValue | undefined {
+    return this.#values.get(`general.${key}`);
+  }
+
+  /** A number ≥ 0 under its full key. */
+  plain(key: string): number | null {
+    const value = this.#values.get(key);
+    return typeof value === "number" && Number.isFinite(value) && value >= 0 ? value : null;
+  }
+
+  number(key: string): number | null {
+    return this.plain(`${this.architecture}.${key}`);
+  }
+
+  /** The numbers of an array, or of a single value. */
+  numbers(key: string): readonly number[] {
+    const value = this.#values.get(`${this.architecture}.${key}`);
+    const list = typeof value === "object" && value !== null ? value.numbers : [this.number(key) ?? -1];
+    return list.filter((number) => Number.isFinite(number) && number >= 0);
+  }
+
+  arrayLength(key: string): number {
+    const value = this.#values.get(key);
+    return typeof value === "object" && value !== null ? value.length : 0;
+  }
 }

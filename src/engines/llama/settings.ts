@@ -1,10 +1,13 @@
-import type { SamplingRequest } from "../../core/chat.ts";
+import { type SamplerName, samplerNames, type SamplingRequest } from "../../core/chat.ts";
+import type { ModelSource } from "../../core/model.ts";
 
 /** How the embedded llama.cpp runs. What is left out (or undefined) takes the default named here. */
 export interface LlamaSettings {
-  /** A GGUF file or a folder of them; null offers only `demo`. */
+  /** A GGUF file or a folder of them. */
   readonly model?: string | null | undefined;
-  /** A GGUF file that is offered where `model` is null. */
+  /** Further places of models; `model` comes first. */
+  readonly sources?: readonly ModelSource[] | undefined;
+  /** A GGUF file that is offered where no other model is found. */
   readonly demo?: string | undefined;
   /** Tokens of context of one request. Default: what the model was trained for, at most 16384. */
   readonly contextLength?: number | undefined;
@@ -79,7 +82,24 @@ export interface Sampling {
   readonly repeatPenalty: number;
   readonly presencePenalty: number;
   readonly frequencyPenalty: number;
+  /** −1: the whole context; so for DRY. */
   readonly penaltyLastN: number;
+  readonly typicalP: number;
+  readonly topNSigma: number;
+  readonly xtc: { readonly probability: number; readonly threshold: number };
+  readonly dry: {
+    readonly multiplier: number;
+    readonly base: number;
+    readonly allowedLength: number;
+    readonly lastN: number;
+    readonly breakers: readonly string[];
+  };
+  readonly dynatemp: { readonly range: number; readonly exponent: number };
+  readonly mirostat: { readonly version: number; readonly tau: number; readonly eta: number };
+  readonly minKeep: number;
+  readonly samplers: readonly SamplerName[];
+  readonly minTokens: number;
+  readonly ignoreEos: boolean;
   /** 0 … 2³²−2. */
   readonly seed: number;
   /** Token id → bias. */
@@ -116,7 +136,7 @@ export function toWorkerSettings(settings: LlamaSettings, path: string, cores: n
   };
 }
 
-/** Sampling of a request: its own values, then the settings', then llama.cpp's defaults. */
+/** Sampling of a request: its own values, then the settings', then llama.cpp's defaults (common/common.h). */
 export function toSampling(request: Partial<SamplingRequest>, settings: LlamaSettings): Sampling {
   // llama.cpp reads 2³²−1 as "random", and a random seed must be known to be reported and repeated.
   const seed = request.seed ?? settings.seed ?? Math.floor(Math.random() * 0xfffffffe);
@@ -128,7 +148,23 @@ export function toSampling(request: Partial<SamplingRequest>, settings: LlamaSet
     repeatPenalty: request.repeatPenalty ?? settings.repeatPenalty ?? 1,
     presencePenalty: request.presencePenalty ?? 0,
     frequencyPenalty: request.frequencyPenalty ?? 0,
-    penaltyLastN: settings.penaltyLastN ?? 64,
+    penaltyLastN: request.repeatLastN ?? settings.penaltyLastN ?? 64,
+    typicalP: request.typicalP ?? 1,
+    topNSigma: request.topNSigma ?? -1,
+    xtc: { probability: request.xtcProbability ?? 0, threshold: request.xtcThreshold ?? 0.1 },
+    dry: {
+      multiplier: request.dryMultiplier ?? 0,
+      base: request.dryBase ?? 1.75,
+      allowedLength: request.dryAllowedLength ?? 2,
+      lastN: request.dryPenaltyLastN ?? 64,
+      breakers: request.drySequenceBreakers ?? ["\n", ":", '"', "*"],
+    },
+    dynatemp: { range: request.dynatempRange ?? 0, exponent: request.dynatempExponent ?? 1 },
+    mirostat: { version: request.mirostat ?? 0, tau: request.mirostatTau ?? 5, eta: request.mirostatEta ?? 0.1 },
+    minKeep: request.minKeep ?? 0,
+    samplers: request.samplers ?? samplerNames,
+    minTokens: request.minTokens ?? 0,
+    ignoreEos: request.ignoreEos ?? false,
     seed: ((Math.trunc(seed) % 0xffffffff) + 0xffffffff) % 0xffffffff,
     logitBias: request.logitBias ?? {},
   };
