@@ -46,8 +46,59 @@ export type ResponseFormat =
   | { readonly type: "json" }
   | { readonly type: "json-schema"; readonly name: string; readonly schema: JsonObject; readonly strict?: boolean };
 
+/** The samplers of llama.cpp, by the names that llama-server has for them. */
+export const samplerNames = [
+  "penalties",
+  "dry",
+  "top_n_sigma",
+  "top_k",
+  "typ_p",
+  "top_p",
+  "min_p",
+  "xtc",
+  "temperature",
+] as const;
+export type SamplerName = (typeof samplerNames)[number];
+
+/** Sampling beyond OpenAI's fields, as llama-server has it. Engines leave out what they do not know. */
+export interface ExtendedSampling {
+  /** Tokens that the penalties look back on; 0 is none, −1 the whole context. */
+  readonly repeatLastN?: number;
+  /** Locally typical sampling: the total probability that is kept; 1 is off. */
+  readonly typicalP?: number;
+  /** Standard deviations below the highest logit that are kept; 0 or less is off. */
+  readonly topNSigma?: number;
+  /** XTC removes, with this probability, every token at or above the threshold but the least likely of them. */
+  readonly xtcProbability?: number;
+  readonly xtcThreshold?: number;
+  /** DRY: a token that would continue a repetition longer than `dryAllowedLength` loses multiplier · base^(excess). 0 is off. */
+  readonly dryMultiplier?: number;
+  readonly dryBase?: number;
+  readonly dryAllowedLength?: number;
+  /** As `repeatLastN`. */
+  readonly dryPenaltyLastN?: number;
+  readonly drySequenceBreakers?: string[];
+  /** The temperature moves within ± this range with the entropy; 0 is off. */
+  readonly dynatempRange?: number;
+  readonly dynatempExponent?: number;
+  /** 0 is off; 1 and 2 are the versions, which take the place of all filters. */
+  readonly mirostat?: number;
+  readonly mirostatTau?: number;
+  readonly mirostatEta?: number;
+  /** Tokens that every filter leaves at least. */
+  readonly minKeep?: number;
+  /** The filters in their order; those not named are off. */
+  readonly samplers?: SamplerName[];
+  /** Tokens before which an answer does not end by itself. */
+  readonly minTokens?: number;
+  /** An answer never ends by itself. */
+  readonly ignoreEos?: boolean;
+  /** Most tokens drafted ahead at a time; 0 drafts none. */
+  readonly draftMax?: number;
+}
+
 /** A chat request as every dialect can say it. Absent means: the provider's own default. */
-export interface ChatRequest {
+export interface ChatRequest extends ExtendedSampling {
   /** The model's id at the provider. */
   readonly model: string;
   readonly messages: Message[];
@@ -170,6 +221,7 @@ export type SamplingRequest = Pick<
   | "frequencyPenalty"
   | "repeatPenalty"
   | "logitBias"
+  | keyof ExtendedSampling
 >;
 
 /** A text completion (`/v1/completions`): a raw prompt, no template. */

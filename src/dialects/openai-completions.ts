@@ -14,7 +14,7 @@ import {
   without,
   wrongType,
 } from "./fields.ts";
-import { decodeSampling } from "./openai-chat/request.ts";
+import { decodeSampling, samplingFields } from "./openai-chat/request.ts";
 import { encodeStreamError, encodeUsage, withComments } from "./openai-chat/wire.ts";
 
 /** `POST /v1/completions`: one engine request for each answer, in the order of the choices. */
@@ -142,10 +142,10 @@ export function decodeTokens(value: Json[], param: string): number[] {
   });
 }
 
-const knownFields: ReadonlySet<string> = new Set(
-  `model prompt suffix stream stream_options n best_of echo logprobs stop max_tokens max_completion_tokens temperature top_p top_k min_p seed
-  presence_penalty frequency_penalty repeat_penalty repetition_penalty logit_bias`.split(/\s+/),
-);
+const knownFields: ReadonlySet<string> = new Set([
+  ...samplingFields,
+  ..."model prompt suffix stream stream_options n best_of echo logprobs n_probs".split(" "),
+]);
 
 const finishReasons: Readonly<Record<FinishReason, string>> = {
   stop: "stop",

@@ -89,6 +89,8 @@ function common(request: CompletionRequest | ChatRequest, options: OllamaOptions
       presence_penalty: request.presencePenalty,
       frequency_penalty: request.frequencyPenalty,
       repeat_penalty: request.repeatPenalty,
+      repeat_last_n: request.repeatLastN,
+      typical_p: request.typicalP,
       stop: request.stop.length === 0 ? undefined : request.stop,
     },
   };

@@ -1,6 +1,7 @@
 import type { Headers } from "../../core/call.ts";
 import type { ChatRequest, ResponseFormat, SamplingRequest } from "../../core/chat.ts";
-import type { JsonObject } from "../../core/json.ts";
+import type { Json, JsonObject } from "../../core/json.ts";
+import { decodeExtendedSampling, encodeExtendedSampling, extendedSamplingFields } from "../extended-sampling.ts";
 import {
   defined,
   invalidValue,
@@ -45,7 +46,11 @@ export function decodeSampling(body: JsonObject): SamplingRequest {
   return {
     stop: decodeStop(body),
     ...defined({
-      maxTokens: decodeMaxTokens(body, "max_completion_tokens") ?? decodeMaxTokens(body, "max_tokens"),
+      maxTokens:
+        decodeMaxTokens(body, "max_completion_tokens") ??
+        decodeMaxTokens(body, "max_tokens") ??
+        // llama-server's own name.
+        decodeMaxTokens(body, "n_predict"),
       temperature: readNumber(body, "temperature", { min: 0, max: 2 }),
       topP: readNumber(body, "top_p", { min: 0, max: 1 }),
       // 0 (llama.cpp) and −1 (vLLM) both mean: all tokens.
@@ -59,6 +64,7 @@ export function decodeSampling(body: JsonObject): SamplingRequest {
         readNumber(body, "repeat_penalty", { min: 0 }) ?? readNumber(body, "repetition_penalty", { min: 0 }),
       logitBias: decodeLogitBias(body),
     }),
+    ...decodeExtendedSampling(body),
   };
 }
 
@@ -101,11 +107,18 @@ export function encodeRequest(request: ChatRequest): JsonObject {
   };
 }
 
-const knownFields: ReadonlySet<string> = new Set(
-  `model messages tools tool_choice functions function_call parallel_tool_calls response_format stream stream_options n stop max_tokens
-  max_completion_tokens temperature top_p top_k min_p seed presence_penalty frequency_penalty repeat_penalty repetition_penalty logit_bias
-  logprobs top_logprobs reasoning_effort chat_template_kwargs prompt_cache_key`.split(/\s+/),
-);
+/** The wire's names of what `decodeSampling` reads. */
+export const samplingFields: readonly string[] = [
+  ...`stop max_tokens max_completion_tokens n_predict temperature top_p top_k min_p seed presence_penalty
+  frequency_penalty repeat_penalty repetition_penalty logit_bias`.split(/\s+/),
+  ...extendedSamplingFields,
+];
+
+const knownFields: ReadonlySet<string> = new Set([
+  ...samplingFields,
+  ...`model messages tools tool_choice functions function_call parallel_tool_calls response_format stream stream_options n
+  logprobs top_logprobs n_probs reasoning_effort chat_template_kwargs prompt_cache_key`.split(/\s+/),
+]);
 
 function decodeMaxTokens(body: JsonObject, key: string): number | undefined {
   const limit = readInteger(body, key, { min: -1 });
@@ -129,13 +142,17 @@ function decodeStop(body: JsonObject): string[] {
 }
 
 function decodeLogprobs(body: JsonObject): number | undefined {
-  const wanted = readBoolean(body, "logprobs") ?? false;
-  const top = readInteger(body, "top_logprobs", { min: 0, max: 20 });
+  // `n_probs` is llama-server's way to ask for both at once.
+  const count = readInteger(body, "n_probs", { min: 0, max: 20 }) ?? 0;
+  const wanted = readBoolean(body, "logprobs") ?? count > 0;
+  const top = readInteger(body, "top_logprobs", { min: 0, max: 20 }) ?? (count > 0 ? count : undefined);
   if (!wanted && top !== undefined && top > 0) throw invalidValue("top_logprobs", "needs `logprobs` to be true");
   return wanted ? (top ?? 0) : undefined;
 }
 
+/** An object of OpenAI's form, or llama-server's list of `[token, bias]`, in which `false` forbids. */
 function decodeLogitBias(body: JsonObject): Record<string, number> | undefined {
+  if (Array.isArray(body.logit_bias)) return decodeBiasList(body.logit_bias);
   const biases = readObject(body, "logit_bias");
   if (biases === undefined) return undefined;
   const decoded: Record<string, number> = {};
@@ -143,6 +160,19 @@ function decodeLogitBias(body: JsonObject): Record<string, number> | undefined {
     if (!/^\d{1,9}$/.test(token)) throw invalidValue("logit_bias", `must have token ids as keys, not ${quoted(token)}`);
     const bias = readNumber(biases, token, { min: -100, max: 100 }, "logit_bias");
     if (bias !== undefined) decoded[token] = bias;
+  }
+  return decoded;
+}
+
+function decodeBiasList(list: readonly Json[]): Record<string, number> {
+  const decoded: Record<string, number> = {};
+  for (const [index, item] of list.entries()) {
+    const at = `logit_bias[${index}]`;
+    const [token, bias] = Array.isArray(item) ? item : [];
+    if (typeof token !== "number" || !Number.isSafeInteger(token) || token < 0)
+      throw invalidValue(at, "must be a token id and its bias");
+    const value = bias === false ? -100 : readNumber({ bias: bias ?? null }, "bias", { min: -100, max: 100 }, at);
+    if (value !== undefined) decoded[token] = value;
   }
   return decoded;
 }
@@ -204,5 +234,6 @@ export function encodeSampling(request: SamplingRequest): JsonObject {
     repetition_penalty: request.repeatPenalty,
     logit_bias: request.logitBias,
     stop: request.stop.length === 0 ? undefined : request.stop,
+    ...encodeExtendedSampling(request),
   });
 }

@@ -7,6 +7,7 @@ import type {
   FinishReason,
   RerankRequest,
   RerankResult,
+  Timings,
   TokenLogprob,
   Usage,
 } from "../../core/chat.ts";
@@ -78,10 +79,14 @@ export interface GenerateJob {
   readonly stop: string[];
   /** Alternatives for each token; null: no log probabilities. */
   readonly topLogprobs: number | null;
+  /** Whether the log probabilities of the prompt's tokens are wanted too. */
+  readonly promptLogprobs?: boolean;
   /** Control tokens that are part of the output's syntax; all others are left out of the text. */
   readonly preserved: string[];
   readonly grammar: Grammar | null;
   readonly session: string | null;
+  /** Absent: `interactive`. */
+  readonly priority?: "interactive" | "background" | undefined;
 }
 
 /** A GBNF grammar with the rule `root`, and where in the output it begins. */
@@ -107,8 +112,18 @@ export type Output =
       readonly text: string;
       readonly tokens: number;
       readonly logprobs?: TokenLogprob[];
+      /** The log probabilities are the prompt's: of all its tokens, or of those after one that the model adds itself. */
+      readonly prompt?: "all" | "rest";
     }
-  | { readonly id: number; readonly type: "finish"; readonly reason: FinishReason; readonly usage: Usage }
+  | {
+      readonly id: number;
+      readonly type: "finish";
+      readonly reason: FinishReason;
+      readonly usage: Usage;
+      readonly timings?: Timings;
+      /** Characters of the prompt before the first token that differs from what was cached. */
+      readonly missOffset?: number;
+    }
   | { readonly id: number; readonly type: "answer"; readonly answer: Answers[keyof Answers] }
   | { readonly id: number; readonly type: "failed"; readonly failure: Failure };
 

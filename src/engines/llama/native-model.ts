@@ -107,6 +107,7 @@ export class Vocabulary {
   readonly addsBos: boolean;
   readonly #library: LlamaLibrary;
   readonly #pieces = new Map<number, Buffer>();
+  #endTokens: readonly number[] | undefined;
 
   constructor(library: LlamaLibrary, handle: VocabularyHandle) {
     this.#library = library;
@@ -139,6 +140,12 @@ export class Vocabulary {
 
   endsGeneration(token: number): boolean {
     return this.has(token) && this.#library.functions.llama_vocab_is_eog(this.handle, token);
+  }
+
+  /** All tokens that end a generation. The first call asks for each token of the vocabulary. */
+  get endTokens(): readonly number[] {
+    this.#endTokens ??= Array.from({ length: this.size }, (_, token) => token).filter((id) => this.endsGeneration(id));
+    return this.#endTokens;
   }
 
   isControl(token: number): boolean {

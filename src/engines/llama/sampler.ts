@@ -1,5 +1,7 @@
+import type { SamplerName } from "../../core/chat.ts";
 import type { LlamaLibrary, NativeMemory } from "./binding.ts";
-import type { SamplerHandle } from "./declarations.ts";
+import type { LlamaFunctions, SamplerHandle } from "./declarations.ts";
+import type { DrySamplers } from "./dry-samplers.ts";
 import type { NativeContext } from "./native-context.ts";
 import type { NativeModel } from "./native-model.ts";
 import type { Sampling } from "./settings.ts";
@@ -9,12 +11,18 @@ export class Sampler {
   readonly #model: NativeModel;
   readonly #candidates: Candidates;
   readonly #chain: SamplerHandle;
+  /** Forbids the end of the answer while fewer than `minTokens` were chosen; null when that is past or not asked. */
+  #opening: SamplerHandle | null = null;
+  readonly #minTokens: number;
+  #chosen = 0;
   #grammar: SamplerHandle | null = null;
 
-  constructor(model: NativeModel, candidates: Candidates, sampling: Sampling & { contextLength: number }) {
+  constructor(model: NativeModel, tools: { candidates: Candidates; dry: DrySamplers }, sampling: Sampling) {
     this.#model = model;
-    this.#candidates = candidates;
-    this.#chain = buildChain(model, sampling);
+    this.#candidates = tools.candidates;
+    this.#chain = buildChain(model, tools.dry, sampling);
+    this.#minTokens = sampling.minTokens;
+    if (sampling.minTokens > 0) this.#opening = forbid(model, model.vocabulary.endTokens);
   }
 
   /** From the next token on, only what the GBNF grammar allows is chosen. False: llama.cpp cannot read the grammar. */
@@ -38,22 +46,28 @@ export class Sampler {
   sample(context: NativeContext, row: number, exempt?: (token: number) => boolean): number | null {
     const { functions } = this.#model.library;
     const index = context.outputIndex(row);
-    if (this.#grammar === null) return functions.llama_sampler_sample(this.#chain, context.handle, index);
-    const logits = context.logits(row);
-    let token = this.#candidates.choose(this.#chain, logits);
-    if (exempt?.(token) === true) {
-      functions.llama_sampler_accept(this.#chain, token);
-      return token;
-    }
-    if (!this.#candidates.allows(this.#grammar, token)) {
-      const allowed = this.#candidates.chooseUnder(this.#grammar, this.#chain, logits);
-      if (allowed === null) return null;
-      token = allowed;
-    }
+    if (this.#chosen >= this.#minTokens) this.#endOpening();
+    this.#chosen += 1;
+    // Accepts the token as well.
+    if (this.#grammar === null && this.#opening === null)
+      return functions.llama_sampler_sample(this.#chain, context.handle, index);
+    const token = this.#choose(context.logits(row), exempt);
+    if (token === null) return null;
     functions.llama_sampler_accept(this.#chain, token);
-    // Accepting what the grammar forbids throws a C++ exception through the FFI and ends the process: it was checked above.
-    functions.llama_sampler_accept(this.#grammar, token);
+    // Accepting what the grammar forbids throws a C++ exception through the FFI and ends the process: it was checked.
+    if (this.#grammar !== null && exempt?.(token) !== true) functions.llama_sampler_accept(this.#grammar, token);
     return token;
+  }
+
+  #choose(logits: Float32Array, exempt?: (token: number) => boolean): number | null {
+    const chain = this.#opening === null ? [this.#chain] : [this.#opening, this.#chain];
+    const token = this.#candidates.choose(chain, logits);
+    const grammar = this.#grammar;
+    if (grammar === null || exempt?.(token) === true || this.#candidates.allows(grammar, token)) return token;
+    const allowed = this.#candidates.choose([grammar, ...chain], logits);
+    if (this.#candidates.allows(grammar, allowed)) return allowed;
+    // All that the grammar allows was forbidden by biases, as where it wants the end and `ignore_eos` does not.
+    return this.#model.vocabulary.endTokens.find((end) => this.#candidates.allows(grammar, end)) ?? null;
   }
 
   /** Lifts the constraint. */
@@ -64,48 +78,129 @@ export class Sampler {
 
   free(): void {
     this.release();
+    this.#endOpening();
     this.#model.library.functions.llama_sampler_free(this.#chain);
+  }
+
+  #endOpening(): void {
+    if (this.#opening !== null) this.#model.library.functions.llama_sampler_free(this.#opening);
+    this.#opening = null;
   }
 }
 
-/** llama.cpp's order: bias, penalties, top-k, top-p, min-p, temperature, choice. */
-function buildChain(model: NativeModel, sampling: Sampling & { contextLength: number }): SamplerHandle {
+/** llama-server's chain: biases, the filters in the order asked for, then the choice. Filters without effect are left out. */
+function buildChain(model: NativeModel, dry: DrySamplers, sampling: Sampling): SamplerHandle {
   const { functions } = model.library;
   const chain = functions.llama_sampler_chain_init({ no_perf: true });
-  const add = (sampler: SamplerHandle): void => functions.llama_sampler_chain_add(chain, sampler);
-  const biases = Object.entries(sampling.logitBias).filter(([token]) => model.vocabulary.has(Number(token)));
-  if (biases.length > 0) {
-    add(functions.llama_sampler_init_logit_bias(model.vocabulary.size, biases.length, encodeBiases(biases)));
+  const add = (sampler: SamplerHandle | null): void => {
+    if (sampler !== null) functions.llama_sampler_chain_add(chain, sampler);
+  };
+  add(biases(model, sampling));
+  const chosen = sampling.temperature <= 0 ? "greedy" : sampling.mirostat.version === 0 ? "filtered" : "mirostat";
+  for (const name of sampling.samplers) {
+    if (name === "penalties") add(penalties(model, sampling));
+    else if (name === "dry") add(dry.create(sampling.dry));
+    else if (chosen === "filtered") add(filter(functions, name, sampling));
   }
-  const lastTokens = sampling.penaltyLastN < 0 ? sampling.contextLength : sampling.penaltyLastN;
-  if (penalises(sampling)) {
-    const { repeatPenalty, frequencyPenalty, presencePenalty } = sampling;
-    const size = model.vocabulary.size;
-    add(functions.llama_sampler_init_penalties(size, lastTokens, repeatPenalty, frequencyPenalty, presencePenalty));
+  if (chosen === "greedy") add(functions.llama_sampler_init_greedy());
+  else if (chosen === "filtered") add(functions.llama_sampler_init_dist(sampling.seed));
+  else {
+    add(functions.llama_sampler_init_temp(sampling.temperature));
+    add(mirostat(model, sampling));
   }
-  if (sampling.temperature <= 0) {
-    add(functions.llama_sampler_init_greedy());
-    return chain;
-  }
-  if (sampling.topK > 0) add(functions.llama_sampler_init_top_k(sampling.topK));
-  if (sampling.topP < 1) add(functions.llama_sampler_init_top_p(sampling.topP, 1));
-  if (sampling.minP > 0) add(functions.llama_sampler_init_min_p(sampling.minP, 1));
-  add(functions.llama_sampler_init_temp(sampling.temperature));
-  add(functions.llama_sampler_init_dist(sampling.seed));
   return chain;
 }
 
-/** Whether any penalty is on, so that the sampler has to know the prompt's last tokens. */
-export function penalises(sampling: Sampling): boolean {
-  return sampling.repeatPenalty !== 1 || sampling.frequencyPenalty !== 0 || sampling.presencePenalty !== 0;
+/** A filter by its name; null where its values switch it off. */
+function filter(
+  functions: LlamaFunctions,
+  name: Exclude<SamplerName, "penalties" | "dry">,
+  sampling: Sampling,
+): SamplerHandle | null {
+  const { topK, topP, minP, typicalP, topNSigma, xtc, temperature, dynatemp, seed } = sampling;
+  const keep = Math.max(1, sampling.minKeep);
+  switch (name) {
+    case "top_k":
+      return topK > 0 ? functions.llama_sampler_init_top_k(Math.max(topK, sampling.minKeep)) : null;
+    case "top_p":
+      return topP < 1 ? functions.llama_sampler_init_top_p(topP, keep) : null;
+    case "min_p":
+      return minP > 0 ? functions.llama_sampler_init_min_p(minP, keep) : null;
+    case "typ_p":
+      return typicalP < 1 ? functions.llama_sampler_init_typical(typicalP, keep) : null;
+    case "top_n_sigma":
+      return topNSigma > 0 ? functions.llama_sampler_init_top_n_sigma(topNSigma) : null;
+    case "xtc":
+      return xtc.probability > 0
+        ? functions.llama_sampler_init_xtc(xtc.probability, xtc.threshold, sampling.minKeep, seed)
+        : null;
+    case "temperature":
+      return dynatemp.range > 0
+        ? functions.llama_sampler_init_temp_ext(temperature, dynatemp.range, dynatemp.exponent)
+        : functions.llama_sampler_init_temp(temperature);
+  }
 }
 
-/** `llama_logit_bias[]`: int32 token, float bias. A bias of −100 forbids the token, as OpenAI documents it. */
-function encodeBiases(biases: [string, number][]): Buffer {
-  const bytes = Buffer.alloc(biases.length * 8);
-  for (const [index, [token, bias]] of biases.entries()) {
-    bytes.writeInt32LE(Number(token), index * 8);
-    bytes.writeFloatLE(bias <= -100 ? -Infinity : bias, index * 8 + 4);
+function mirostat(
+  { library, vocabulary }: NativeModel,
+  { mirostat: { version, tau, eta }, seed }: Sampling,
+): SamplerHandle {
+  // 100: the candidates from which version 1 estimates the spread, as llama-server has it.
+  return version === 1
+    ? library.functions.llama_sampler_init_mirostat(vocabulary.size, seed, tau, eta, 100)
+    : library.functions.llama_sampler_init_mirostat_v2(seed, tau, eta);
+}
+
+function penalties({ library, vocabulary }: NativeModel, sampling: Sampling): SamplerHandle | null {
+  const { repeatPenalty, frequencyPenalty, presencePenalty, penaltyLastN } = sampling;
+  if (repeatPenalty === 1 && frequencyPenalty === 0 && presencePenalty === 0) return null;
+  const create = library.functions.llama_sampler_init_penalties;
+  return create(vocabulary.size, penaltyLastN, repeatPenalty, frequencyPenalty, presencePenalty);
+}
+
+/** Sampling whose windows are tokens: −1 is the whole context, and llama.cpp allocates as many as it is told. */
+export function withinContext(sampling: Sampling, contextLength: number): Sampling {
+  const clamp = (lastN: number): number => (lastN < 0 ? contextLength : Math.min(lastN, contextLength));
+  return {
+    ...sampling,
+    penaltyLastN: clamp(sampling.penaltyLastN),
+    dry: { ...sampling.dry, lastN: clamp(sampling.dry.lastN) },
+    minKeep: Math.min(sampling.minKeep, 0x7fffffff),
+  };
+}
+
+/** Tokens before the answer that its sampler has to know. */
+export function lookback(sampling: Sampling): number {
+  const { repeatPenalty, frequencyPenalty, presencePenalty, penaltyLastN, dry } = sampling;
+  const penalises = repeatPenalty !== 1 || frequencyPenalty !== 0 || presencePenalty !== 0;
+  return Math.max(penalises ? penaltyLastN : 0, dry.multiplier > 0 ? dry.lastN : 0);
+}
+
+function biases(model: NativeModel, sampling: Sampling): SamplerHandle | null {
+  const { vocabulary, library } = model;
+  const entries = new Map<number, number>();
+  for (const [token, bias] of Object.entries(sampling.logitBias)) {
+    // OpenAI documents −100 as a ban.
+    if (vocabulary.has(Number(token))) entries.set(Number(token), bias <= -100 ? -Infinity : bias);
+  }
+  if (sampling.ignoreEos) for (const token of vocabulary.endTokens) entries.set(token, -Infinity);
+  if (entries.size === 0) return null;
+  return library.functions.llama_sampler_init_logit_bias(vocabulary.size, entries.size, encodeBiases(entries));
+}
+
+function forbid({ library, vocabulary }: NativeModel, tokens: readonly number[]): SamplerHandle {
+  const entries = new Map(tokens.map((token) => [token, -Infinity]));
+  return library.functions.llama_sampler_init_logit_bias(vocabulary.size, entries.size, encodeBiases(entries));
+}
+
+/** `llama_logit_bias[]`: int32 token, float bias. */
+function encodeBiases(entries: ReadonlyMap<number, number>): Buffer {
+  const bytes = Buffer.alloc(entries.size * 8);
+  let at = 0;
+  for (const [token, bias] of entries) {
+    bytes.writeInt32LE(token, at);
+    bytes.writeFloatLE(bias, at + 4);
+    at += 8;
   }
   return bytes;
 }
@@ -131,21 +226,10 @@ export class Candidates {
     this.#header = new DataView(this.#array.buffer);
   }
 
-  /** The token that a chain, which must end in a choice, picks. */
-  choose(chain: SamplerHandle, logits: Float32Array): number {
+  /** The token that the samplers, applied one after the other, pick; the last must end in a choice. */
+  choose(samplers: readonly SamplerHandle[], logits: Float32Array): number {
     this.#fill(logits);
-    this.#library.functions.llama_sampler_apply(chain, this.#array.address);
-    return this.#selected();
-  }
-
-  /** The same among what the grammar allows; null when that is nothing. */
-  chooseUnder(grammar: SamplerHandle, chain: SamplerHandle, logits: Float32Array): number | null {
-    this.#fill(logits);
-    this.#library.functions.llama_sampler_apply(grammar, this.#array.address);
-    let open = false;
-    for (let index = 0; index < this.#size && !open; index++) open = this.#values[index * 3 + 1] !== -Infinity;
-    if (!open) return null;
-    this.#library.functions.llama_sampler_apply(chain, this.#array.address);
+    for (const sampler of samplers) this.#library.functions.llama_sampler_apply(sampler, this.#array.address);
     return this.#selected();
   }
 

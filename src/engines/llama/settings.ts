@@ -53,12 +53,21 @@ export interface LlamaSettings {
   readonly maxLoaded?: number | undefined;
   /** A folder with another build of the same llama.cpp release. */
   readonly library?: string | undefined;
+  /** What computes; `auto`: the GPU if a package for one is installed and it answers. Default `auto`. */
+  readonly gpu?: "auto" | "off" | "cuda" | "vulkan" | "metal" | undefined;
+  /** The user's folder for what `lair engine install` adds. */
+  readonly dataFolder?: string | undefined;
 }
 
 /** Settings as the worker of one model gets them: every default filled in but those that the model decides. */
 export interface WorkerSettings {
   readonly path: string;
+  /** The folder of the build to load; null: the one that npm installed. */
   readonly library: string | null;
+  /** A folder with its GPU backend for older drivers. */
+  readonly libraryFallback: string | null;
+  /** false: no GPU at all, not even for large products. */
+  readonly useGpu: boolean;
   readonly contextLength: number | null;
   readonly flashAttention: "auto" | "on" | "off";
   readonly batchSize: number;
@@ -121,6 +130,8 @@ export function toWorkerSettings(settings: LlamaSettings, path: string, cores: n
   return {
     path,
     library: settings.library ?? null,
+    libraryFallback: null,
+    useGpu: settings.gpu !== "off",
     contextLength: settings.contextLength ?? null,
     flashAttention: settings.flashAttention ?? "auto",
     batchSize,

@@ -1,6 +1,9 @@
 import { overlap } from "../parsers/overlap.ts";
 
-/** Finds stop strings in a text that comes in pieces, and holds back what may turn out to be the start of one. */
+/**
+ * Finds stop strings in a text that comes in pieces, and holds back what may turn out to be the start of one. However
+ * the text is cut, the string that is complete first counts; of those complete at the same place, the longest.
+ */
 export class StopFilter {
   readonly #stops: readonly string[];
   #held = "";
@@ -35,7 +38,10 @@ export class StopFilter {
     let found: { at: number; stop: string } | null = null;
     for (const stop of this.#stops) {
       const at = text.indexOf(stop);
-      if (at >= 0 && (found === null || at < found.at)) found = { at, stop };
+      if (at < 0) continue;
+      const end = at + stop.length;
+      const before = found === null ? Infinity : found.at + found.stop.length;
+      if (end < before || (end === before && found !== null && at < found.at)) found = { at, stop };
     }
     return found;
   }

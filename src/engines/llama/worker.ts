@@ -1,8 +1,10 @@
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { type LlamaLibrary, loadLibrary } from "./binding.ts";
+import { DrySamplers } from "./dry-samplers.ts";
 import { Embedder, RequestFailure } from "./embedder.ts";
 import type { Ground } from "./generation.ts";
 import { LibraryError } from "./library-error.ts";
+import { LogprobReader } from "./logprobs.ts";
 import type { Answers, LoadedModel, Output, Query, WorkerEvent, WorkerMessage, WorkerStart } from "./messages.ts";
 import { NativeContext } from "./native-context.ts";
 import { ModelError, NativeModel, contextParams } from "./native-model.ts";
@@ -32,6 +34,9 @@ if (parentPort !== null) {
     send({ type: "load-failed", reason, message: (error as Error).message });
   }
 }
+
+/** Rows of one stream in one step whose logits are wanted. */
+const rowsPerStream = 1;
 
 interface Served {
   readonly about: LoadedModel;
@@ -64,12 +69,19 @@ async function open(start: WorkerStart, send: (event: WorkerEvent) => void): Pro
     return { about, model, scheduler: null, embedder, free: () => (embedder.free(), model.free()) };
   }
   const context = openContext(model, start, contextLength);
-  const ground: Ground = { model, candidates: new Candidates(library, model.vocabulary.size), contextLength };
+  const { vocabulary } = model;
+  const ground: Ground = {
+    model,
+    candidates: new Candidates(library, vocabulary.size),
+    dry: new DrySamplers(model),
+    logprobs: new LogprobReader((token) => vocabulary.piece(token)),
+    contextLength,
+  };
   const onGpu = settings.gpuLayers !== 0 && library.functions.llama_supports_gpu_offload();
   // A GPU heeds no abort flag and gains from large calls; the CPU is broken off within one pass either way.
   const chunk = onGpu ? settings.batchSize : settings.ubatchSize;
   const scheduler = new Scheduler(ground, context, { maxQueue: settings.maxQueue, chunk, stallMs: 150 });
-  return { about, model, scheduler, embedder: null, free: () => (context.free(), model.free()) };
+  return { about, model, scheduler, embedder: null, free: () => (ground.dry.free(), context.free(), model.free()) };
 }
 
 function openContext(model: NativeModel, start: WorkerStart, contextLength: number): NativeContext {
@@ -80,7 +92,7 @@ function openContext(model: NativeModel, start: WorkerStart, contextLength: numb
   params.n_seq_max = settings.maxSessions;
   params.n_batch = Math.max(settings.batchSize, settings.maxSessions);
   params.n_ubatch = Math.min(settings.ubatchSize, params.n_batch);
-  params.n_outputs_max = settings.maxSessions;
+  params.n_outputs_max = settings.maxSessions * rowsPerStream;
   if (library.byteIsSet !== null) {
     params.abort_callback = library.byteIsSet;
     params.abort_callback_data = library.addressOf(new Uint8Array(start.interrupt));
@@ -148,10 +160,10 @@ async function serve(served: Served, start: WorkerStart, line: Line): Promise<vo
       const output = take(served, message);
       if (output !== null) outputs.push(output);
     }
-    served.scheduler?.step(() => performance.now());
+    const computed = served.scheduler?.step() ?? false;
     outputs.push(...(served.scheduler?.takeOutputs() ?? []));
     if (outputs.length > 0) line.send({ type: "outputs", outputs });
-    if (served.scheduler?.busy === true || inbox.length > 0) continue;
+    if (computed || inbox.length > 0) continue;
     await new Promise<void>((resolve) => (wake = resolve));
     wake = undefined;
   }
