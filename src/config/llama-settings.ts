@@ -151,6 +151,16 @@ export const llama = z.strictObject({
   library: setting(
     z.string().min(1).exactOptional(),
     "A folder with another build (e.g. for CUDA) of the same llama.cpp release; absent: the one that was installed.",
+    { env: ["LLAMA_CPP_LIB"] },
+  ),
+  gpu: setting(
+    z.enum(["auto", "off", "cuda", "vulkan", "metal"]).default("auto"),
+    "What computes: `auto` takes a GPU where a package for it is installed (`lair engine install`) and it answers, `off` none; with any other, a model that cannot have that GPU is refused.",
+    {
+      env: ["LLAMA_CPP_GPU"],
+      flag: "gpu",
+      spellings: { cpu: "off", none: "off", no: "off", false: "off", "0": "off", on: "auto", true: "auto", "1": "auto" },
+    },
   ),
   demo: setting(
     z.boolean().default(false),

@@ -14,7 +14,7 @@ import { verifyLayout, verifyRelease, verifySamplers } from "./verification.ts";
  * the process. `native-model.ts` and `native-context.ts` do.
  */
 
-/** Memory of C that JavaScript reads and writes in place. Never freed: made once for each context. */
+/** Memory of C that JavaScript reads and writes in place, zeroed. Never freed: made once for each context. */
 export interface NativeMemory {
   readonly address: bigint;
   readonly buffer: ArrayBuffer;
@@ -36,6 +36,8 @@ export interface LlamaLibrary {
   readonly folder: string;
   /** Why the GPU that this build is for is not used; null where one is, or where the build is for none. */
   readonly gpuProblem: string | null;
+  /** Version of koffi. */
+  readonly koffi: string;
   devices(): Device[];
   allocate(bytes: number): NativeMemory;
   /** `length` floats at an address; valid until the next decode. */
@@ -141,6 +143,7 @@ function describeLibrary(
   const progress = koffi.pointer(koffi.proto("bool llama_progress_callback(float progress, void *user_data)"));
   return {
     ...about,
+    koffi: koffi.version,
     functions,
     devices: () => listDevices(functions),
     floats: (address, length) => new Float32Array(koffi.view(address, length * 4)),
@@ -156,7 +159,9 @@ function describeLibrary(
 
 function allocateMemory(koffi: typeof Koffi, bytes: number): NativeMemory {
   const address = koffi.alloc("uint8_t", bytes) as bigint;
-  return { address, buffer: koffi.view(address, bytes) };
+  const buffer = koffi.view(address, bytes);
+  new Uint8Array(buffer).fill(0);
+  return { address, buffer };
 }
 
 /** Loads the backends of a folder, then those of the fallback if no GPU has shown. Returns why none has. */

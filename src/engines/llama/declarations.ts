@@ -15,7 +15,7 @@ export type RegistryHandle = Handle<"ggml_backend_reg">;
 export type ThreadPoolHandle = Handle<"ggml_threadpool">;
 
 export interface ModelParams {
-  devices: null;
+  devices: bigint | null;
   tensor_buft_overrides: null;
   n_gpu_layers: number;
   split_mode: number;

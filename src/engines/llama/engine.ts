@@ -92,7 +92,7 @@ export class LlamaEngine implements Engine {
   #missingLibrary(): string | undefined {
     if (this.#settings.library !== undefined) return undefined;
     try {
-      findLibraryFolder();
+      findLibraryFolder(this.#settings.dataFolder);
       return undefined;
     } catch (error) {
       if (error instanceof LibraryError) return error.message;

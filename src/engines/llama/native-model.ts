@@ -35,6 +35,8 @@ export class NativeModel {
     params.n_gpu_layers = settings.gpuLayers === "all" || settings.gpuLayers === null ? -1 : settings.gpuLayers;
     params.split_mode = { none: 0, layer: 1, row: 2 }[settings.splitMode];
     params.main_gpu = settings.mainGpu;
+    // An empty list: llama.cpp takes every GPU there is where it gets none, and would use it for large products.
+    if (settings.backend.gpu === "off") params.devices = library.allocate(8).address;
     params.progress_callback = callback.address;
     try {
       const handle = functions.llama_model_load_from_file(settings.path, params);

@@ -81,7 +81,16 @@ export function dataPlace(dataFolder: string, name: string): string {
 export function findLibraryFolder(dataFolder?: string): string {
   const last = installedPackages(dataFolder).at(-1);
   if (last !== undefined) return last.folder;
-  throw notInstalled(`no package @node-llama-cpp/${platformName()} was found`);
+  throw missingPackage();
+}
+
+/** There is no build of llama.cpp at all. */
+export function missingPackage(): LibraryError {
+  const reason =
+    publishedBackends().length === 0
+      ? `there is no package of it for ${platformName()}; build it and set LLAMA_CPP_LIB`
+      : `no package @node-llama-cpp/${platformName()} was found`;
+  return notInstalled(reason);
 }
 
 /** What to say where a part of an installation is missing. */

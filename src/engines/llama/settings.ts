@@ -1,4 +1,5 @@
 import { type SamplerName, samplerNames, type SamplingRequest } from "../../core/chat.ts";
+import type { BackendSettings, GpuChoice } from "./backends.ts";
 import type { ModelSource } from "../../core/model.ts";
 
 /** How the embedded llama.cpp runs. What is left out (or undefined) takes the default named here. */
@@ -54,7 +55,7 @@ export interface LlamaSettings {
   /** A folder with another build of the same llama.cpp release. */
   readonly library?: string | undefined;
   /** What computes; `auto`: the GPU if a package for one is installed and it answers. Default `auto`. */
-  readonly gpu?: "auto" | "off" | "cuda" | "vulkan" | "metal" | undefined;
+  readonly gpu?: GpuChoice | undefined;
   /** The user's folder for what `lair engine install` adds. */
   readonly dataFolder?: string | undefined;
 }
@@ -62,12 +63,8 @@ export interface LlamaSettings {
 /** Settings as the worker of one model gets them: every default filled in but those that the model decides. */
 export interface WorkerSettings {
   readonly path: string;
-  /** The folder of the build to load; null: the one that npm installed. */
-  readonly library: string | null;
-  /** A folder with its GPU backend for older drivers. */
-  readonly libraryFallback: string | null;
-  /** false: no GPU at all, not even for large products. */
-  readonly useGpu: boolean;
+  /** Which build of llama.cpp the process loads. */
+  readonly backend: BackendSettings;
   readonly contextLength: number | null;
   readonly flashAttention: "auto" | "on" | "off";
   readonly batchSize: number;
@@ -129,9 +126,7 @@ export function toWorkerSettings(settings: LlamaSettings, path: string, cores: n
   const batchSize = settings.batchSize ?? 2048;
   return {
     path,
-    library: settings.library ?? null,
-    libraryFallback: null,
-    useGpu: settings.gpu !== "off",
+    backend: { gpu: settings.gpu, library: settings.library, dataFolder: settings.dataFolder },
     contextLength: settings.contextLength ?? null,
     flashAttention: settings.flashAttention ?? "auto",
     batchSize,

@@ -1,10 +1,10 @@
-import { type ChildProcess, fork } from "node:child_process";
-import { basename, extname } from "node:path";
-import { fileURLToPath } from "node:url";
+import type { ChildProcess } from "node:child_process";
+import { basename } from "node:path";
 import type { ChatEvent, ChatRequest, CompletionRequest } from "../../core/chat.ts";
 import { ApiError } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
 import { EventQueue } from "./event-queue.ts";
+import { forkEntry } from "./fork.ts";
 import type { Answers, ChildMessage, LoadedModel, ParentMessage, Query } from "./messages.ts";
 import { type ProcessState, toFailure } from "./process-failure.ts";
 import { ProcessLog } from "./process-log.ts";
@@ -169,14 +169,10 @@ export class Supervisor {
   }
 
   #start(): void {
-    const entry = fileURLToPath(new URL(`./child${extname(import.meta.url)}`, import.meta.url));
     this.#state = "starting";
     this.#loadFailure = null;
     this.#stderr = new ProcessLog();
-    const child = fork(entry, [], {
-      execArgv: loaderArguments(process.execArgv),
-      stdio: ["ignore", "ignore", "pipe", "ipc"],
-    });
+    const child = forkEntry("child");
     this.#child = child;
     child.stderr?.setEncoding("utf8").on("data", (text: string) => this.#stderr.add(text));
     child.on("message", (message) => this.#receive(message as ChildMessage));
@@ -281,13 +277,6 @@ export class Supervisor {
   #send(message: ParentMessage): void {
     if (this.#child?.connected === true) this.#child.send(message);
   }
-}
-
-/** What loads TypeScript sources is wanted in the child too; a debugger's port or the code of `node -e` is not. */
-function loaderArguments(execArgv: readonly string[]): string[] {
-  const loader = /^(?:--import|--require|-r|--loader|--experimental-loader)(?==|$)/;
-  const takesNext = (argument = ""): boolean => loader.test(argument) && !argument.includes("=");
-  return execArgv.filter((argument, index) => loader.test(argument) || takesNext(execArgv[index - 1]));
 }
 
 function clientLeft(): ApiError {

@@ -1,4 +1,5 @@
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import { chooseLibrary } from "./backends.ts";
 import { type LlamaLibrary, loadLibrary } from "./binding.ts";
 import { DrySamplers } from "./dry-samplers.ts";
 import { Embedder, RequestFailure } from "./embedder.ts";
@@ -48,7 +49,9 @@ interface Served {
 
 async function open(start: WorkerStart, send: (event: WorkerEvent) => void): Promise<Served> {
   const { settings } = start;
-  const library = await (settings.library === null ? loadLibrary() : loadLibrary(settings.library));
+  const chosen = await chooseLibrary(settings.backend);
+  for (const message of chosen.warnings) send({ type: "warning", message });
+  const library = await loadLibrary(chosen.folder, chosen.fallback);
   warnOfDevices(library, settings, send);
   let last = -10;
   const model = NativeModel.load(library, settings, (fraction) => {

@@ -1,0 +1,23 @@
+import { homedir } from "node:os";
+import { isAbsolute, join } from "node:path";
+import { cleaned, type Environment } from "./environment.ts";
+
+/** The machine and user whose folders are meant; default: this one. */
+interface Owner {
+  readonly env: Environment;
+  readonly home?: string;
+  readonly platform?: NodeJS.Platform;
+}
+
+/**
+ * Where this user's downloads of ours lie, that a program may not lose: `$XDG_DATA_HOME/lair` or `~/.local/share/lair`,
+ * on macOS `~/Library/Application Support/lair`, on Windows `%LOCALAPPDATA%\lair` (which does not roam).
+ */
+export function dataFolder({ env, home = homedir(), platform = process.platform }: Owner): string {
+  if (platform === "win32") return join(cleaned(env["LOCALAPPDATA"]) || join(home, "AppData", "Local"), "lair");
+  const xdg = cleaned(env["XDG_DATA_HOME"]);
+  if (xdg !== "" && isAbsolute(xdg)) return join(xdg, "lair");
+  return platform === "darwin"
+    ? join(home, "Library", "Application Support", "lair")
+    : join(home, ".local", "share", "lair");
+}
