@@ -255,7 +255,8 @@ function createThreadPool(koffi: typeof Koffi, functions: LlamaFunctions, thread
     if (params.readInt32LE(512) !== threads) return null;
     return koffi.call(
       create,
-      koffi.proto("void *ggml_threadpool_new(uint8_t *params)"),
+      // Without a name, for a name can be given only once.
+      koffi.proto("void *", ["uint8_t *"]),
       params,
     ) as ThreadPoolHandle | null;
   }
