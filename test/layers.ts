@@ -21,7 +21,7 @@ export const rooms: Readonly<Record<string, readonly string[] | "*">> = {
   admin: ["core", "state"],
   http: ["core", "wire"],
   app: "*",
-  cli: ["app", "config", "core"],
+  cli: ["app", "config", "core", "wire"],
 };
 
 /** Each package that comes from outside, and each part of Node that reaches outside, with the file (or room) that holds it. */

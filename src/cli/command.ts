@@ -7,8 +7,13 @@ export interface Terminal {
   readonly env: Environment;
   /** A line of the answer. */
   print(line: string): void;
+  /** A piece of the answer, without a line end. */
+  write(text: string): void;
   /** A line about trouble; goes to the error stream. */
   complain(line: string): void;
+  /** What is typed or piped in, and where it is typed. */
+  readonly input: NodeJS.ReadStream;
+  readonly output: NodeJS.WriteStream;
   /** Whether a person is looking. */
   readonly interactive: boolean;
 }

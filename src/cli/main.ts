@@ -11,6 +11,7 @@ const commands: Readonly<Record<string, Entry>> = {
     summary: "answer OpenAI clients on http://127.0.0.1:18080/v1",
     load: async () => (await import("./serve.ts")).serve,
   },
+  run: { summary: "chat with a model in the terminal", load: async () => (await import("./run.ts")).run },
   config: {
     summary: "show, check or describe the configuration",
     load: async () => (await import("./config.ts")).config,
@@ -98,7 +99,10 @@ function indented(text: string): string {
 process.exitCode = await run(process.argv.slice(2), {
   env: process.env,
   print: (line) => void process.stdout.write(`${line}\n`),
+  write: (text) => void process.stdout.write(text),
   complain: (line) => void process.stderr.write(`${line}\n`),
+  input: process.stdin,
+  output: process.stdout,
   interactive: process.stdout.isTTY === true,
 });
 // A handle that something left open must not keep a finished program alive; an empty loop ends before this.
