@@ -1,7 +1,10 @@
+import type { CacheMiss } from "../../core/chat.ts";
 import { Generation, type Ground } from "./generation.ts";
 import type { GenerateJob, Output } from "./messages.ts";
-import type { NativeContext, Row } from "./native-context.ts";
-import { Slot, chooseSlot, commonPrefix } from "./slots.ts";
+import type { NativeContext } from "./native-context.ts";
+import { PrefixCache } from "./prefix-cache.ts";
+import { Slot, chooseSlot } from "./slots.ts";
+import { WaitingLine } from "./waiting-line.ts";
 
 /** How the work is cut. */
 export interface Pace {
@@ -12,40 +15,63 @@ export interface Pace {
   readonly stallMs: number;
 }
 
-interface Waiting {
-  readonly generation: Generation;
-  /** Last position told. */
-  position: number;
+/** The rows of a batch that belong to one slot. */
+interface Share {
+  readonly slot: Slot;
+  readonly count: number;
+  /** Index of the row whose logits choose the next token; null while the prompt is not at its end. */
+  readonly outputRow: number | null;
 }
 
-/** llama.cpp's CPU attention takes a path ten times slower for fewer rows (measured: 320 against 30 ms a step at 3,000 tokens). */
-const smallestChunk = 64;
+/** When what happened to a request, in milliseconds of the scheduler's clock. */
+interface Course {
+  readonly queued: number;
+  readonly started: number;
+  firstToken: number;
+  miss: CacheMiss | undefined;
+}
+
+/**
+ * llama.cpp's CPU attention takes a path ten times slower for fewer than 64 rows of a sequence (`GGML_FA_TILE_Q`;
+ * measured: 320 against 30 ms a step at 3,000 tokens). One more, for the first row may be computed with the streams.
+ */
+const smallestChunk = 65;
 
 /**
  * Continuous batching over the slots of one context: every step computes one token for each request that generates and
- * fills the rest of the batch with chunks of the prompts that wait, first come first served. Prompts yield to streams:
- * while others generate, a chunk is cut so small that a step stays within `stallMs`.
+ * fills the rest of the batch with chunks of the prompts that wait. Prompts yield to streams: while others generate, a
+ * chunk is cut so small that a step stays within `stallMs`.
  */
 export class Scheduler {
   readonly #ground: Ground;
   readonly #context: NativeContext;
   readonly #pace: Pace;
-  readonly #slots: Slot[];
-  readonly #queue: Waiting[] = [];
+  readonly #now: () => number;
+  /** In the order of their sequences: llama.cpp computes only neighbours in one pass. */
+  readonly #slots: readonly Slot[];
+  readonly #prefixes: PrefixCache;
+  readonly #line: WaitingLine;
+  readonly #courses = new Map<Generation, Course>();
   #outputs: Output[] = [];
   #arrivals = 0;
+  #steps = 0;
+  /** Whether somebody in the line has another position than was told. */
+  #lineMoved = false;
   /** Prompt tokens per millisecond, measured. */
   #speed = 0.5;
 
-  constructor(ground: Ground, context: NativeContext, pace: Pace) {
+  constructor(ground: Ground, context: NativeContext, pace: Pace, now: () => number = () => performance.now()) {
     this.#ground = ground;
     this.#context = context;
     this.#pace = pace;
+    this.#now = now;
     this.#slots = Array.from({ length: context.sequences }, (_, sequence) => new Slot(sequence));
+    this.#prefixes = new PrefixCache(context, this.#slots);
+    this.#line = new WaitingLine(pace.maxQueue);
   }
 
   get busy(): boolean {
-    return this.#queue.length > 0 || this.#slots.some((slot) => slot.generation !== null);
+    return this.#line.length > 0 || this.#slots.some((slot) => slot.generation !== null);
   }
 
   /** Takes what was said since the last call. */
@@ -56,8 +82,8 @@ export class Scheduler {
   }
 
   submit(job: GenerateJob): void {
-    if (this.#queue.length >= this.#pace.maxQueue) {
-      const message = `${this.#queue.length} requests already wait for this model, which is as many as may`;
+    if (this.#line.full) {
+      const message = `${this.#line.length} requests already wait for this model, which is as many as may`;
       this.#fail(job.id, { code: "concurrency_limit", message });
       return;
     }
@@ -70,33 +96,37 @@ export class Scheduler {
       this.#fail(job.id, { code: "unsupported_parameter", message, param: "response_format" });
       return;
     }
-    this.#queue.push({ generation, position: -1 });
+    this.#line.push(generation, this.#now());
+    this.#lineMoved = true;
   }
 
   abort(id: number): void {
-    const waiting = this.#queue.findIndex((entry) => entry.generation.job.id === id);
-    if (waiting >= 0) {
-      for (const entry of this.#queue.splice(waiting, 1)) entry.generation.free();
+    const waiting = this.#line.remove(id);
+    if (waiting !== undefined) {
+      waiting.generation.free();
+      this.#lineMoved = true;
       return;
     }
     for (const slot of this.#slots) if (slot.generation?.job.id === id) this.#release(slot);
   }
 
-  /** Computes one batch. Blocks for as long as that takes. */
-  step(now: () => number): void {
+  /** Computes one batch, and blocks for as long as that takes. False when there was nothing to compute. */
+  step(): boolean {
     this.#admit();
-    const rows: Row[] = [];
-    const shares = this.#plan(rows);
-    if (rows.length === 0) return;
-    const started = now();
-    const result = this.#context.decode(rows);
+    this.#seat();
+    const shares = this.#plan();
+    if (shares.length === 0) return false;
+    const started = this.#now();
+    const result = this.#context.decode();
+    this.#steps += 1;
     if (result !== "done") {
       this.#repair(shares, result);
-      return;
+      return true;
     }
     const prompt = shares.reduce((sum, share) => sum + (share.count > 1 ? share.count : 0), 0);
-    if (prompt >= 16) this.#speed = (this.#speed + prompt / Math.max(1, now() - started)) / 2;
+    if (prompt >= 16) this.#speed = (this.#speed + prompt / Math.max(1, this.#now() - started)) / 2;
     for (const share of shares) this.#settle(share);
+    return true;
   }
 
   #promptTokens(job: GenerateJob): number[] | null {
@@ -124,85 +154,143 @@ export class Scheduler {
     return prompt;
   }
 
+  /** Gives slots to those who wait. */
   #admit(): void {
-    while (this.#queue.length > 0) {
+    while (this.#line.length > 0) {
       const free = this.#slots.filter((slot) => slot.generation === null);
-      const first = this.#queue[0];
-      if (free.length === 0 || first === undefined) break;
-      this.#queue.shift();
-      const { finished } = first.generation;
+      const next = free.length === 0 ? undefined : this.#line.shift();
+      if (next === undefined) break;
+      this.#lineMoved = true;
+      const { generation } = next;
+      const { finished } = generation;
       if (finished !== null) {
         this.#outputs.push(finished);
-        first.generation.free();
+        generation.free();
         continue;
       }
-      this.#begin(chooseSlot(free, first.generation), first.generation);
+      const slot = chooseSlot(generation, {
+        free,
+        longest: this.#prefixes.longest(generation.tokens),
+        now: this.#arrivals,
+        usable: (candidate, shared) => this.#prefixes.usable(candidate, shared),
+      });
+      slot.take(generation, ++this.#arrivals);
+      this.#courses.set(generation, { queued: next.since, started: this.#now(), firstToken: 0, miss: undefined });
     }
-    for (const [position, entry] of this.#queue.entries()) {
-      if (entry.position === position) continue;
-      entry.position = position;
-      const event = { type: "progress", phase: "queued", position } as const;
-      this.#outputs.push({ id: entry.generation.job.id, type: "progress", event });
+    if (!this.#lineMoved) return;
+    this.#lineMoved = false;
+    for (const { id, position } of this.#line.moved()) {
+      this.#outputs.push({ id, type: "progress", event: { type: "progress", phase: "queued", position } });
     }
   }
 
-  /** Keeps what the slot's cache has in common with the prompt; at least the last token is computed, for its logits. */
-  #begin(slot: Slot, generation: Generation): void {
-    const shared = commonPrefix(slot.tokens, generation.tokens);
-    const keep = Math.min(shared, generation.promptLength - 1);
-    const kept = keep === slot.tokens.length || this.#context.truncate(slot.sequence, keep) ? keep : 0;
-    slot.start(generation, kept, ++this.#arrivals);
-    generation.cachedTokens = kept;
+  /** Lets those begin whose prompt's beginning is there. */
+  #seat(): void {
+    let unseated = this.#slots.filter((slot) => slot.generation !== null && !slot.seated);
+    if (unseated.length > 1) unseated = unseated.sort((a, b) => a.arrival - b.arrival);
+    for (const slot of unseated) {
+      const { generation } = slot;
+      if (generation === null) continue;
+      const seating = this.#prefixes.seat(slot, generation);
+      const course = this.#courses.get(generation);
+      if (seating !== null && course !== undefined) course.miss = seating.miss;
+    }
   }
 
-  #plan(rows: Row[]): Share[] {
-    const active = this.#slots.filter((slot) => slot.generation !== null).toSorted((a, b) => a.arrival - b.arrival);
-    const generating = active.filter((slot) => slot.pending === 1);
-    const reading = active.filter((slot) => slot.pending > 1);
-    const shares = generating.map((slot) => addRows(rows, slot, 1));
-    const fair = Math.max(smallestChunk, Math.round(this.#speed * this.#pace.stallMs));
-    let budget = Math.min(
-      this.#context.batchSize - rows.length,
-      generating.length > 0 ? Math.min(fair, this.#pace.chunk) : this.#pace.chunk,
-    );
-    for (const slot of reading) {
-      const count = Math.min(budget, slot.pending);
-      if (count <= 0) break;
-      budget -= count;
-      shares.push(addRows(rows, slot, count));
+  /** Fills the next batch: a row for each stream, and as much of the prompts as may be. */
+  #plan(): Share[] {
+    const readers = this.#slots.filter((slot) => slot.pending > 1);
+    const streams = this.#slots.reduce((count, slot) => count + (slot.pending === 1 ? 1 : 0), 0);
+    const portions = readers.length === 0 ? null : this.#portions(readers, streams);
+    const shares: Share[] = [];
+    for (const slot of this.#slots) {
+      const count = slot.pending === 1 ? 1 : (portions?.get(slot) ?? 0);
+      if (count > 0) shares.push(this.#addRows(slot, count));
     }
     return shares;
   }
 
-  #settle(share: Share): void {
-    const { slot } = share;
+  #addRows(slot: Slot, count: number): Share {
+    const tokens = slot.generation?.tokens ?? [];
+    const end = slot.length + count;
+    let row = 0;
+    for (let position = slot.length; position < end; position++) {
+      row = this.#context.addRow(tokens[position] ?? -1, position, slot.sequence, position === tokens.length - 1);
+    }
+    return { slot, count, outputRow: count === slot.pending ? row : null };
+  }
+
+  /**
+   * How many tokens of each prompt are computed next. The oldest has at least half of it, so that none starves; the
+   * one with the least to go has the other half, so that a short prompt does not wait for a long one's end.
+   */
+  #portions(readers: readonly Slot[], streams: number): Map<Slot, number> {
+    const fair = Math.max(smallestChunk, Math.round(this.#speed * this.#pace.stallMs));
+    const chunk = streams > 0 ? Math.min(fair, this.#pace.chunk) : this.#pace.chunk;
+    let budget = Math.min(chunk, this.#context.batchSize - streams);
+    const portions = new Map<Slot, number>();
+    const give = (slot: Slot, most: number): void => {
+      const given = portions.get(slot) ?? 0;
+      const wanted = Math.min(slot.pending, this.#prefixes.boundary(slot) - slot.length) - given;
+      const count = Math.min(wanted, most, budget);
+      budget -= count;
+      portions.set(slot, given + count);
+    };
+    const byAge = readers.length === 1 ? readers : [...readers].sort((a, b) => a.arrival - b.arrival);
+    const shortest = readers.reduce((least, slot) => (slot.pending < least.pending ? slot : least));
+    // Halves that are too small are slow (`smallestChunk`): then they take turns.
+    const divisible = budget >= 2 * smallestChunk;
+    if (shortest !== byAge[0] && (divisible || this.#steps % 2 === 0)) {
+      give(shortest, divisible ? Math.floor(budget / 2) : budget);
+    }
+    for (const slot of byAge) give(slot, budget);
+    return portions;
+  }
+
+  #settle({ slot, count, outputRow }: Share): void {
     const { generation } = slot;
     if (generation === null) return;
-    slot.computed(share.count);
-    if (share.outputRow === null) {
+    slot.length += count;
+    if (outputRow === null) {
       const event = {
         type: "progress",
         phase: "prefill",
-        done: slot.tokens.length,
+        done: slot.length,
         total: generation.promptLength,
       } as const;
       this.#outputs.push({ id: generation.job.id, type: "progress", event });
       return;
     }
-    const outputs = generation.advance(this.#context, share.outputRow);
-    this.#outputs.push(...outputs);
-    if (outputs.some((output) => output.type === "finish" || output.type === "failed")) this.#release(slot);
+    const course = this.#courses.get(generation);
+    if (course !== undefined && course.firstToken === 0) course.firstToken = this.#now();
+    let over = false;
+    for (const output of generation.advance(this.#context, outputRow)) {
+      over ||= output.type === "finish" || output.type === "failed";
+      this.#outputs.push(output.type === "finish" ? this.#withTimings(output, generation) : output);
+    }
+    if (over) this.#release(slot);
+  }
+
+  #withTimings(output: Output & { type: "finish" }, generation: Generation): Output {
+    const course = this.#courses.get(generation);
+    if (course === undefined) return output;
+    const { queued, started, firstToken, miss } = course;
+    const timings = {
+      queuedMs: started - queued,
+      promptMs: firstToken - started,
+      completionMs: this.#now() - firstToken,
+      ...(miss === undefined ? {} : { cacheMiss: miss }),
+    };
+    return { ...output, timings };
   }
 
   /** After a decode that was broken off: every slot goes on from what its cache really holds. */
-  #repair(shares: Share[], result: "aborted" | "full"): void {
+  #repair(shares: readonly Share[], result: "aborted" | "full"): void {
     for (const { slot, count } of shares) {
-      const before = slot.tokens.length;
-      const held = Math.min(this.#context.lengthOf(slot.sequence), before + count);
+      const held = Math.min(this.#context.lengthOf(slot.sequence), slot.length + count);
       // The last pending token must be computed again, for its logits are lost.
-      const keep = Math.max(0, Math.min(held, before + slot.pending - 1));
-      const kept = keep === held || this.#context.truncate(slot.sequence, keep) ? keep : 0;
-      slot.rewind(kept);
+      const keep = Math.max(0, Math.min(held, slot.length + slot.pending - 1));
+      slot.length = this.#context.truncate(slot.sequence, keep) ? keep : 0;
       if (result === "full" && slot.generation !== null) {
         const message = "the context of llama.cpp has no room for this request";
         this.#fail(slot.generation.job.id, { code: "insufficient_memory", message });
@@ -212,30 +300,13 @@ export class Scheduler {
   }
 
   #release(slot: Slot): void {
+    if (slot.generation !== null) this.#courses.delete(slot.generation);
     slot.generation?.free();
+    this.#prefixes.leave(slot);
     slot.finish(++this.#arrivals);
   }
 
   #fail(id: number, failure: (Output & { type: "failed" })["failure"]): void {
     this.#outputs.push({ id, type: "failed", failure });
   }
-}
-
-/** The rows of a batch that belong to one slot. */
-interface Share {
-  readonly slot: Slot;
-  readonly count: number;
-  /** Index of the row whose logits choose the next token; null while the prompt is not at its end. */
-  readonly outputRow: number | null;
-}
-
-function addRows(rows: Row[], slot: Slot, count: number): Share {
-  const tokens = slot.generation?.tokens ?? [];
-  const from = slot.tokens.length;
-  for (let index = 0; index < count; index++) {
-    const position = from + index;
-    const output = position === tokens.length - 1;
-    rows.push({ token: tokens[position] ?? 0, position, sequence: slot.sequence, output });
-  }
-  return { slot, count, outputRow: count === slot.pending ? rows.length - 1 : null };
 }

@@ -7,8 +7,8 @@ import type { Ground } from "./generation.ts";
 import { LibraryError } from "./library-error.ts";
 import { LogprobReader } from "./logprobs.ts";
 import type { Answers, LoadedModel, Output, Query, WorkerEvent, WorkerMessage, WorkerStart } from "./messages.ts";
-import { NativeContext } from "./native-context.ts";
-import { ModelError, NativeModel, contextParams } from "./native-model.ts";
+import { ModelError, NativeModel } from "./native-model.ts";
+import { openContext } from "./open-context.ts";
 import { Candidates } from "./sampler.ts";
 import { Scheduler } from "./scheduler.ts";
 import { type WorkerSettings, effectiveContextLength } from "./settings.ts";
@@ -35,9 +35,6 @@ if (parentPort !== null) {
     send({ type: "load-failed", reason, message: (error as Error).message });
   }
 }
-
-/** Rows of one stream in one step whose logits are wanted. */
-const rowsPerStream = 1;
 
 interface Served {
   readonly about: LoadedModel;
@@ -71,7 +68,7 @@ async function open(start: WorkerStart, send: (event: WorkerEvent) => void): Pro
     const embedder = new Embedder(model, settings, contextLength);
     return { about, model, scheduler: null, embedder, free: () => (embedder.free(), model.free()) };
   }
-  const context = openContext(model, start, contextLength);
+  const context = openContext(model, { settings, contextLength, interrupt: start.interrupt });
   const { vocabulary } = model;
   const ground: Ground = {
     model,
@@ -85,27 +82,6 @@ async function open(start: WorkerStart, send: (event: WorkerEvent) => void): Pro
   const chunk = onGpu ? settings.batchSize : settings.ubatchSize;
   const scheduler = new Scheduler(ground, context, { maxQueue: settings.maxQueue, chunk, stallMs: 150 });
   return { about, model, scheduler, embedder: null, free: () => (ground.dry.free(), context.free(), model.free()) };
-}
-
-function openContext(model: NativeModel, start: WorkerStart, contextLength: number): NativeContext {
-  const { settings } = start;
-  const { library } = model;
-  const params = contextParams(library, settings);
-  params.n_ctx = contextLength * settings.maxSessions;
-  params.n_seq_max = settings.maxSessions;
-  params.n_batch = Math.max(settings.batchSize, settings.maxSessions);
-  params.n_ubatch = Math.min(settings.ubatchSize, params.n_batch);
-  params.n_outputs_max = settings.maxSessions * rowsPerStream;
-  if (library.byteIsSet !== null) {
-    params.abort_callback = library.byteIsSet;
-    params.abort_callback_data = library.addressOf(new Uint8Array(start.interrupt));
-  }
-  const context = new NativeContext(model, params);
-  if (context.sequenceLength < contextLength)
-    throw new ModelError("memory", `llama.cpp gave a context of ${context.sequenceLength} tokens only`);
-  const pool = library.createThreadPool(Math.max(settings.threads, settings.threadsBatch));
-  if (pool !== null) library.functions.llama_attach_threadpool(context.handle, pool, pool);
-  return context;
 }
 
 function warnOfDevices(library: LlamaLibrary, settings: WorkerSettings, send: (event: WorkerEvent) => void): void {
