@@ -105,7 +105,8 @@ class ModelProcess {
       const keywords = prepared.loosened.join(", ");
       send({ type: "warning", message: `a schema uses ${keywords}, which the answer is not held to` });
     }
-    this.#begin(prepared.job, { parser: prepared.parser, isReasoning: () => prepared.parser.reasoning });
+    const job = { ...prepared.job, priority: message.request.priority };
+    this.#begin(job, { parser: prepared.parser, isReasoning: () => prepared.parser.reasoning });
   }
 
   #complete({ id, request }: ParentMessage & { type: "complete" }): void {
@@ -202,7 +203,8 @@ function readOutput(active: Active, output: Output & { type: "text" | "progress"
     const reason: FinishReason = output.reason === "stop" && active.toolCalls > 0 ? "tool-calls" : output.reason;
     const usage =
       active.reasoningTokens > 0 ? { ...output.usage, reasoningTokens: active.reasoningTokens } : output.usage;
-    return [...rest, { type: "finish", reason, usage }];
+    const timings = output.timings === undefined ? {} : { timings: output.timings };
+    return [...rest, { type: "finish", reason, usage, ...timings }];
   }
   const said: ChatEvent[] = output.text === "" ? [] : count(active, active.parser.push(output.text));
   if (active.isReasoning()) active.reasoningTokens += output.tokens;
