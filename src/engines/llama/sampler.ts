@@ -88,6 +88,9 @@ export class Sampler {
   }
 }
 
+/** Below it a token is never chosen anyway. */
+const smallestProbability = 1e-30;
+
 /** llama-server's chain: biases, the filters in the order asked for, then the choice. Filters without effect are left out. */
 function buildChain(model: NativeModel, dry: DrySamplers, sampling: Sampling): SamplerHandle {
   const { functions } = model.library;
@@ -100,7 +103,11 @@ function buildChain(model: NativeModel, dry: DrySamplers, sampling: Sampling): S
   for (const name of sampling.samplers) {
     if (name === "penalties") add(penalties(model, sampling));
     else if (name === "dry") add(dry.create(sampling.dry));
-    else if (chosen === "filtered") add(filter(functions, name, sampling));
+    else if (chosen === "filtered") {
+      // llama.cpp's typical filter does nothing at all where a probability is 0, as that of a banned token: 0 · log 0.
+      if (name === "typ_p" && sampling.typicalP < 1) add(functions.llama_sampler_init_min_p(smallestProbability, 1));
+      add(filter(functions, name, sampling));
+    }
   }
   if (chosen === "greedy") add(functions.llama_sampler_init_greedy());
   else if (chosen === "filtered") add(functions.llama_sampler_init_dist(sampling.seed));
