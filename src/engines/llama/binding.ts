@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type Koffi from "koffi";
 import type { LlamaFunctions, ThreadPoolHandle } from "./declarations.ts";
 import { cudaLibraries, gpuBackendFile } from "./gpu-files.ts";
-import { batchLayout, contextParamsLayout, modelParamsLayout } from "./layouts.ts";
+import { structLayouts, structSizes } from "./layouts.ts";
 import { LibraryError } from "./library-error.ts";
 import { findLibraryFolder, notInstalled } from "./packages.ts";
 import { type Library, prototypes } from "./prototypes.ts";
@@ -66,10 +66,7 @@ export async function loadLibrary(
   koffi.config({ sync_stack_size: 8 << 20, async_stack_size: 8 << 20 });
   const files = libraryFiles(folder);
   const loaded = { base: load(koffi, files.base), ggml: load(koffi, files.ggml), llama: load(koffi, files.llama) };
-  koffi.struct("llama_model_params", modelParamsLayout);
-  koffi.struct("llama_context_params", contextParamsLayout);
-  koffi.struct("llama_batch", batchLayout);
-  koffi.struct("llama_sampler_chain_params", { no_perf: "bool" });
+  for (const [name, layout] of Object.entries(structLayouts)) koffi.struct(name, { ...layout });
   const version = {
     llama_version: bind(loaded, folder, "llama_version"),
     ggml_commit: bind(loaded, folder, "ggml_commit"),
@@ -97,6 +94,17 @@ function bind(loaded: LoadedLibraries, folder: string, name: keyof LlamaFunction
     const message = `llama.cpp in ${folder} has no function ${name}: it is a release unknown to this runtime`;
     throw new LibraryError(message, { cause: error });
   }
+}
+
+/** Size of each declared struct and offset of each of its fields, as calls lay them out. For `npm run llama:check`. */
+export async function measureStructs(): Promise<Record<string, { size: number; offsets: Record<string, number> }>> {
+  const koffi = await importKoffi();
+  const measured = Object.entries(structLayouts).map(([name, layout]) => {
+    const type = koffi.struct({ ...layout });
+    const offsets = Object.keys(layout).map((field) => [field, koffi.offsetof(type, field)] as const);
+    return [name, { size: koffi.sizeof(type), offsets: Object.fromEntries(offsets) }] as const;
+  });
+  return Object.fromEntries(measured);
 }
 
 async function importKoffi(): Promise<typeof Koffi> {
@@ -239,9 +247,6 @@ function findByteTest(koffi: typeof Koffi): bigint | null {
   }
 }
 
-/** ggml_threadpool_params: bool cpumask[512], int n_threads, enum prio, uint32 poll, bool strict_cpu, bool paused. */
-const threadPoolParamsBytes = 528;
-
 function createThreadPool(koffi: typeof Koffi, functions: LlamaFunctions, threads: number): ThreadPoolHandle | null {
   for (let index = 0; index < Number(functions.ggml_backend_dev_count()); index++) {
     const device = functions.ggml_backend_dev_get(index);
@@ -250,7 +255,7 @@ function createThreadPool(koffi: typeof Koffi, functions: LlamaFunctions, thread
     // The function lives in the CPU variant that was chosen at load, not in a library linked by name.
     const create = functions.ggml_backend_reg_get_proc_address(registry, "ggml_threadpool_new");
     if (create === null) return null;
-    const params = Buffer.alloc(threadPoolParamsBytes);
+    const params = Buffer.alloc(structSizes["ggml_threadpool_params"] ?? 0);
     functions.ggml_threadpool_params_init(params, threads);
     if (params.readInt32LE(512) !== threads) return null;
     return koffi.call(

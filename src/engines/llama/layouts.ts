@@ -5,7 +5,7 @@ import type { BatchStruct, ContextParams, ModelParams } from "./declarations.ts"
  * a checkout; `verification.ts` with the library that was loaded.
  */
 
-export const modelParamsLayout: Record<keyof ModelParams, string> = {
+const modelParamsLayout: Record<keyof ModelParams, string> = {
   devices: "void *",
   tensor_buft_overrides: "void *",
   n_gpu_layers: "int32_t",
@@ -25,7 +25,7 @@ export const modelParamsLayout: Record<keyof ModelParams, string> = {
   load_mtp: "bool",
 };
 
-export const contextParamsLayout: Record<keyof ContextParams, string> = {
+const contextParamsLayout: Record<keyof ContextParams, string> = {
   n_ctx: "uint32_t",
   n_batch: "uint32_t",
   n_ubatch: "uint32_t",
@@ -65,7 +65,7 @@ export const contextParamsLayout: Record<keyof ContextParams, string> = {
   ctx_other: "void *",
 };
 
-export const batchLayout: Record<keyof BatchStruct, string> = {
+const batchLayout: Record<keyof BatchStruct, string> = {
   n_tokens: "int32_t",
   token: "void *",
   embd: "void *",
@@ -75,8 +75,74 @@ export const batchLayout: Record<keyof BatchStruct, string> = {
   logits: "void *",
 };
 
+/** Every struct that crosses the border, those included that are written byte by byte. */
+export const structLayouts: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  llama_model_params: modelParamsLayout,
+  llama_context_params: contextParamsLayout,
+  llama_batch: batchLayout,
+  llama_sampler_chain_params: { no_perf: "bool" },
+  llama_token_data: { id: "int32_t", logit: "float", p: "float" },
+  llama_token_data_array: { data: "void *", size: "size_t", selected: "int64_t", sorted: "bool" },
+  llama_logit_bias: { token: "int32_t", bias: "float" },
+  ggml_threadpool_params: {
+    cpumask: "bool [512]",
+    n_threads: "int",
+    prio: "int",
+    poll: "uint32_t",
+    strict_cpu: "bool",
+    paused: "bool",
+  },
+};
+
 /** Sizes that gcc gives these structs from the headers on a 64-bit machine. */
-export const structSizes = { llama_model_params: 80, llama_context_params: 160, llama_batch: 56 } as const;
+export const structSizes: Readonly<Record<string, number>> = {
+  llama_model_params: 80,
+  llama_context_params: 160,
+  llama_batch: 56,
+  llama_sampler_chain_params: 1,
+  llama_token_data: 12,
+  llama_token_data_array: 32,
+  llama_logit_bias: 8,
+  ggml_threadpool_params: 528,
+};
+
+/** Numbers that this runtime passes or reads, by their names in the headers. */
+export const constants: Readonly<Record<string, number>> = {
+  LLAMA_SPLIT_MODE_NONE: 0,
+  LLAMA_SPLIT_MODE_LAYER: 1,
+  LLAMA_SPLIT_MODE_ROW: 2,
+  LLAMA_FLASH_ATTN_TYPE_AUTO: -1,
+  LLAMA_FLASH_ATTN_TYPE_DISABLED: 0,
+  LLAMA_FLASH_ATTN_TYPE_ENABLED: 1,
+  LLAMA_POOLING_TYPE_UNSPECIFIED: -1,
+  LLAMA_POOLING_TYPE_NONE: 0,
+  LLAMA_POOLING_TYPE_MEAN: 1,
+  LLAMA_POOLING_TYPE_CLS: 2,
+  LLAMA_POOLING_TYPE_LAST: 3,
+  LLAMA_POOLING_TYPE_RANK: 4,
+  LLAMA_VOCAB_TYPE_NONE: 0,
+  LLAMA_VOCAB_TYPE_SPM: 1,
+  LLAMA_VOCAB_TYPE_BPE: 2,
+  LLAMA_VOCAB_TYPE_WPM: 3,
+  LLAMA_VOCAB_TYPE_UGM: 4,
+  LLAMA_VOCAB_TYPE_RWKV: 5,
+  LLAMA_TOKEN_TYPE_NORMAL: 1,
+  LLAMA_TOKEN_TYPE_UNKNOWN: 2,
+  LLAMA_TOKEN_TYPE_CONTROL: 3,
+  LLAMA_TOKEN_TYPE_USER_DEFINED: 4,
+  LLAMA_TOKEN_TYPE_BYTE: 6,
+  LLAMA_TOKEN_ATTR_CONTROL: 8,
+  LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY: 1,
+  GGML_TYPE_F32: 0,
+  GGML_TYPE_F16: 1,
+  GGML_TYPE_Q4_0: 2,
+  GGML_TYPE_Q8_0: 8,
+  GGML_BACKEND_DEVICE_TYPE_CPU: 0,
+  GGML_BACKEND_DEVICE_TYPE_GPU: 1,
+  GGML_BACKEND_DEVICE_TYPE_IGPU: 2,
+  GGML_BACKEND_DEVICE_TYPE_ACCEL: 3,
+  GGML_BACKEND_DEVICE_TYPE_META: 4,
+};
 
 /** Defaults that the library must report if the layouts above fit it; from llama-model.cpp and llama-context.cpp. */
 export const defaultModelParams: ModelParams = {

@@ -14,7 +14,7 @@ export const prototypes: Record<keyof LlamaFunctions, readonly [Library, string]
   llama_supports_gpu_offload: ["llama", "bool llama_supports_gpu_offload()"],
   llama_model_load_from_file: [
     "llama",
-    "void *llama_model_load_from_file(const char *path, llama_model_params params)",
+    "void *llama_model_load_from_file(const char *path_model, llama_model_params params)",
   ],
   llama_model_free: ["llama", "void llama_model_free(void *model)"],
   llama_model_get_vocab: ["llama", "void *llama_model_get_vocab(void *model)"],
@@ -77,7 +77,7 @@ export const prototypes: Record<keyof LlamaFunctions, readonly [Library, string]
   llama_sampler_init_temp: ["llama", "void *llama_sampler_init_temp(float t)"],
   llama_sampler_init_penalties: [
     "llama",
-    "void *llama_sampler_init_penalties(int32_t n_vocab, int32_t last_n, float repeat, float freq, float present)",
+    "void *llama_sampler_init_penalties(int32_t n_vocab, int32_t penalty_last_n, float penalty_repeat, float penalty_freq, float penalty_present)",
   ],
   llama_sampler_init_logit_bias: [
     "llama",
