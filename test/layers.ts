@@ -21,7 +21,8 @@ export const rooms: Readonly<Record<string, readonly string[] | "*">> = {
   admin: ["core", "state"],
   http: ["core", "wire"],
   app: "*",
-  cli: ["app", "config", "core", "wire"],
+  pull: "*",
+  cli: ["app", "pull", "config", "core", "wire", "hub"],
 };
 
 /** Each package that comes from outside, and each part of Node that reaches outside, with the file (or room) that holds it. */

@@ -12,6 +12,10 @@ const commands: Readonly<Record<string, Entry>> = {
     load: async () => (await import("./serve.ts")).serve,
   },
   run: { summary: "chat with a model in the terminal", load: async () => (await import("./run.ts")).run },
+  pull: {
+    summary: "fetch a model from Hugging Face or ModelScope",
+    load: async () => (await import("./pull.ts")).pull,
+  },
   config: {
     summary: "show, check or describe the configuration",
     load: async () => (await import("./config.ts")).config,
@@ -26,7 +30,6 @@ const later: Readonly<Record<string, string>> = {
   keys: "managed keys",
   usage: "usage records",
   models: "the model store",
-  pull: "the model store",
   launch: "starting a client",
   doctor: "the self-test",
 };

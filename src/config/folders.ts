@@ -1,5 +1,5 @@
 import { homedir } from "node:os";
-import { isAbsolute, join } from "node:path";
+import { isAbsolute, join, resolve } from "node:path";
 import { cleaned, type Environment } from "./environment.ts";
 
 /** The machine and user whose folders are meant; default: this one. */
@@ -20,4 +20,10 @@ export function dataFolder({ env, home = homedir(), platform = process.platform 
   return platform === "darwin"
     ? join(home, "Library", "Application Support", "lair")
     : join(home, ".local", "share", "lair");
+}
+
+/** Where `lair pull` puts models: `LAIR_MODELS`, else `models` in the data folder. Always among the sources of models. */
+export function modelsFolder(owner: Owner): string {
+  const named = cleaned(owner.env["LAIR_MODELS"]);
+  return named === "" ? join(dataFolder(owner), "models") : resolve(named);
 }

@@ -6,6 +6,8 @@ import type { AddressInfo } from "node:net";
 export interface Moods {
   /** Connections that are cut after this many bytes of a file, before all is well. */
   cuts?: { readonly times: number; readonly after: number };
+  /** Bytes of a part after which nothing more comes. */
+  stall?: number;
   /** No ranges: every file comes whole. */
   whole?: boolean;
   /** Byte that is sent wrong. */
@@ -109,6 +111,7 @@ export class FakeHub {
       "content-length": part.length,
       ...(moods.whole === true ? {} : { "content-range": `bytes ${from}-${to}/${content.length}` }),
     });
+    if (moods.stall !== undefined) return void response.write(part.subarray(0, moods.stall));
     if (moods.cuts === undefined || moods.cuts.times === 0) return void response.end(part);
     moods.cuts = { ...moods.cuts, times: moods.cuts.times - 1 };
     response.write(part.subarray(0, moods.cuts.after), () => response.destroy());

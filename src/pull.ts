@@ -1,0 +1,123 @@
+import { join } from "node:path";
+import { proxyFor } from "./config/proxy.ts";
+import { download } from "./hub/download.ts";
+import { type Choice, pickFiles } from "./hub/pick.ts";
+import type { Reference } from "./hub/reference.ts";
+import { type Hub, type RemoteFile, type Repository, readRepository } from "./hub/repository.ts";
+import { HubError, follow } from "./hub/transport.ts";
+import { plainGet } from "./providers/plain-get.ts";
+
+export interface PullOptions {
+  /** The models folder; each repository gets `user/repo` in it. */
+  readonly folder: string;
+  /** `HF_ENDPOINT`, `HF_TOKEN`, `MODELSCOPE_ENDPOINT` and the proxy variables are read. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly signal: AbortSignal;
+  readonly onProgress: (progress: PullProgress) => void;
+}
+
+export interface PullProgress {
+  readonly file: string;
+  readonly phase: "download" | "verify";
+  /** Bytes of all files of the model. */
+  readonly done: number;
+  readonly total: number;
+}
+
+/** What has come. */
+export interface Pulled {
+  /** The model's file; of several parts the first. */
+  readonly path: string;
+  readonly quantisation: string;
+  readonly bytes: number;
+  /** False: all of it was there already. */
+  readonly fetched: boolean;
+}
+
+/** Fetches a model with all its parts and its projector. Throws `HubError`, and the signal's reason when it is aborted. */
+export async function pullModel(reference: Reference, options: PullOptions): Promise<Pulled> {
+  const web = plainGet({ proxyFor: (url) => proxyFor(url, options.env), timeout: 30_000 });
+  try {
+    return await pull(reference, options, toHub(web.get, options));
+  } catch (error) {
+    options.signal.throwIfAborted();
+    if (error instanceof HubError || !(error instanceof Error)) throw error;
+    throw new HubError(`the download failed: ${error.message}`, { cause: error });
+  } finally {
+    await web.close();
+  }
+}
+
+async function pull(reference: Reference, options: PullOptions, hub: Hub): Promise<Pulled> {
+  const { repository, choice, folder } = await find(reference, options, hub);
+  const files = choice.projector === null ? choice.files : [...choice.files, choice.projector];
+  const total = files.reduce((sum, { size }) => sum + size, 0);
+  let before = 0;
+  let fetched = false;
+  for (const file of files) {
+    const path = join(folder, ...file.path.split("/"));
+    const name = file.path.split("/").pop() ?? file.path;
+    const wanted = { url: file.url, size: file.size, sha256: file.sha256, headers: repository.headers, path };
+    const came = await download(wanted, {
+      get: hub.get,
+      signal: options.signal,
+      onProgress: (phase, done) => options.onProgress({ file: name, phase, done: before + done, total }),
+    });
+    fetched ||= came;
+    before += file.size;
+  }
+  const [first] = choice.files;
+  if (first === undefined) throw new HubError("there is nothing to fetch");
+  return { path: join(folder, ...first.path.split("/")), quantisation: choice.quantisation, bytes: total, fetched };
+}
+
+async function find(
+  reference: Reference,
+  options: PullOptions,
+  hub: Hub,
+): Promise<{ repository: Repository; choice: Choice; folder: string }> {
+  if (reference.kind === "repository") {
+    const repository = await readRepository(hub, reference);
+    const choice = pickFiles(repository, reference);
+    const folder = join(options.folder, ...reference.repository.split("/"));
+    return { repository, choice, folder };
+  }
+  const { url, file: path } = reference;
+  const file: RemoteFile = { path, size: await readSize(hub, url), sha256: null, url };
+  const repository = { name: new URL(url).host, files: [file], headers: {} };
+  return { repository, choice: { quantisation: "", files: [file], projector: null }, folder: options.folder };
+}
+
+/** The length of a file, by its first byte. */
+async function readSize(hub: Hub, url: string): Promise<number> {
+  const reply = await follow(hub.get, url, { headers: { range: "bytes=0-0" }, signal: hub.signal });
+  // Leaving the loop closes the body.
+  for await (const _ of reply.body) break;
+  const { "content-range": range = "", "content-length": length } = reply.headers;
+  const size = Number(reply.status === 206 ? /\/(\d+)$/.exec(range)?.[1] : length);
+  if (![200, 206].includes(reply.status))
+    throw new HubError(`${new URL(url).host} answered ${reply.status} to the file`);
+  if (!Number.isSafeInteger(size) || size <= 0)
+    throw new HubError(`${new URL(url).host} does not tell how long the file is`);
+  return size;
+}
+
+function toHub(get: Hub["get"], { env, signal }: PullOptions): Hub {
+  const endpoint = (name: string, fallback: string): string => {
+    const named = env[name]?.trim() ?? "";
+    if (named === "") return fallback;
+    if (!/^https?:\/\/[^/]/i.test(named))
+      throw new HubError(`${name} wants an address such as ${fallback}, not ${named}`);
+    return named;
+  };
+  const token = env["HF_TOKEN"]?.trim();
+  return {
+    get,
+    signal,
+    endpoints: {
+      huggingface: endpoint("HF_ENDPOINT", "https://huggingface.co"),
+      modelscope: endpoint("MODELSCOPE_ENDPOINT", "https://www.modelscope.cn"),
+    },
+    ...(token === undefined || token === "" ? {} : { token }),
+  };
+}
