@@ -7,7 +7,7 @@ import { type Contender, decoderSetup, startLair, startLlamaServer } from "./eng
 import { type Figure, figures, goals } from "./engine/figures.ts";
 import * as measures from "./engine/measures.ts";
 import { bertFile, decoderFile } from "./engine/models.ts";
-import { type MeasureName, type Options, readOptions, usage } from "./engine/options.ts";
+import { type Options, readOptions, usage } from "./engine/options.ts";
 import { type Verdict, judge } from "./support/goals.ts";
 import { buildRuntime, lairVersion } from "./support/lair.ts";
 import { describeMachine } from "./support/machine.ts";
@@ -58,7 +58,7 @@ async function measureDecoder(
   { runtime, model }: { runtime: string; model: string },
   values: Values,
 ): Promise<void> {
-  const chosen = steps.filter(({ name }) => options.measures.includes(name));
+  const chosen = measures.steps.filter(({ name }) => options.measures.includes(name));
   if (chosen.length === 0) return;
   const lair = await startLair(runtime, options, { ...decoderSetup, model, cache: join(temporaryFolder(), "cache") });
   const rival = await startLlamaServer(options, { ...decoderSetup, model });
@@ -79,23 +79,6 @@ async function measureDecoder(
   }
   for (const contender of both) await contender.stop();
 }
-
-interface Step {
-  readonly name: MeasureName;
-  readonly measure: (contender: Contender, prefix: readonly number[]) => Promise<measures.Round> | measures.Round;
-}
-
-/** `warm` comes first, while the prefix is still in everybody's cache; memory after all slots have been full. */
-const steps: readonly Step[] = [
-  { name: "warm", measure: measures.measureWarm },
-  { name: "prompts", measure: measures.measurePrompts },
-  { name: "decode", measure: measures.measureDecode },
-  { name: "chat", measure: measures.measureChat },
-  { name: "abort", measure: measures.measureAbort },
-  { name: "stall", measure: measures.measureStall },
-  { name: "shared", measure: measures.measureShared },
-  { name: "memory", measure: measures.measureMemory },
-];
 
 async function measureEmbedder(options: Options, runtime: string, values: Values): Promise<void> {
   const setup = { model: bertFile(), slots: 8, context: 512 };

@@ -3,6 +3,7 @@ import { residentMegabytes } from "../support/processes.ts";
 import { type Seen, type Stream, chat, complete, embed } from "./client.ts";
 import type { Contender } from "./contenders.ts";
 import type { Figure } from "./figures.ts";
+import type { MeasureName } from "./options.ts";
 import { vocabulary } from "./models.ts";
 
 /** Values of one round of one contender. */
@@ -124,3 +125,20 @@ export async function measureStall(contender: Contender): Promise<Round> {
 export function measureMemory(contender: Contender): Round {
   return { memory: residentMegabytes(contender.pids()) };
 }
+
+export interface Step {
+  readonly name: MeasureName;
+  readonly measure: (contender: Contender, prefix: readonly number[]) => Promise<Round> | Round;
+}
+
+/** What both servers are asked, in this order: `warm` comes first, while the prefix is still in everybody's cache; memory after all slots have been full. */
+export const steps: readonly Step[] = [
+  { name: "warm", measure: measureWarm },
+  { name: "prompts", measure: measurePrompts },
+  { name: "decode", measure: measureDecode },
+  { name: "chat", measure: measureChat },
+  { name: "abort", measure: measureAbort },
+  { name: "stall", measure: measureStall },
+  { name: "shared", measure: measureShared },
+  { name: "memory", measure: measureMemory },
+];
