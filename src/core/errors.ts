@@ -16,6 +16,8 @@ const table = {
   context_length_exceeded: [400, "invalid_request_error"],
   invalid_image: [400, "invalid_request_error"],
   invalid_model_file: [400, "invalid_request_error"],
+  /** It will never fit into the memory that it may have; `insufficient_memory` may pass. */
+  model_too_large: [400, "invalid_request_error"],
   invalid_api_key: [401, "authentication_error"],
   forbidden_host: [403, "permission_error"],
   forbidden_origin: [403, "permission_error"],
@@ -44,6 +46,11 @@ const table = {
 } as const satisfies Record<string, readonly [status: number, type: string]>;
 
 export type ErrorCode = keyof typeof table;
+
+/** Whether a value from outside is one of the codes. */
+export function isErrorCode(value: unknown): value is ErrorCode {
+  return typeof value === "string" && Object.hasOwn(table, value);
+}
 
 export interface ApiErrorOptions {
   /** Path of the field at fault, e.g. `messages[2].content`. */

@@ -1,3 +1,4 @@
+import { writeSync } from "node:fs";
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
 import type { ChatEvent, FinishReason } from "../../core/chat.ts";
@@ -15,6 +16,7 @@ import type {
 } from "./messages.ts";
 import { ownFailure } from "./process-failure.ts";
 import { Prompts } from "./prompts.ts";
+import { Pulse } from "./pulse.ts";
 import { type LlamaSettings, toSampling } from "./settings.ts";
 
 /**
@@ -32,8 +34,10 @@ interface Active {
 
 class ModelProcess {
   readonly #interrupt = new SharedArrayBuffer(8);
+  readonly #pulse = Pulse.allocate();
   readonly #active = new Map<number, Active>();
   #worker: Worker | null = null;
+  #ending = false;
   #prompts: Prompts | null = null;
   #defaults: LlamaSettings = {};
 
@@ -57,6 +61,9 @@ class ModelProcess {
         // After the message: the worker clears the byte before it reads its messages.
         Atomics.store(new Uint8Array(this.#interrupt), 0, 1);
         break;
+      case "ping":
+        send({ type: "pong", report: new Pulse(this.#pulse).read() });
+        break;
       case "stop":
         if (this.#worker === null) process.exit(0);
         this.#post(message);
@@ -66,12 +73,12 @@ class ModelProcess {
 
   #load(message: ParentMessage & { type: "load" }): void {
     this.#defaults = message.defaults;
-    const start: WorkerStart = { settings: message.settings, interrupt: this.#interrupt };
+    const start: WorkerStart = { settings: message.settings, interrupt: this.#interrupt, pulse: this.#pulse };
     const worker = startWorker(start);
     worker.on("message", (event: WorkerEvent) => this.#onWorker(event));
-    worker.on("error", (error) => {
-      process.stderr.write(`${error.stack ?? error.message}\n`);
-      process.exit(ownFailure);
+    worker.on("error", fail);
+    worker.on("exit", (code) => {
+      if (!this.#ending) fail(new Error(`the computing thread ended with exit code ${code}`));
     });
     this.#worker = worker;
   }
@@ -82,6 +89,7 @@ class ModelProcess {
         this.#relay(event.outputs);
         break;
       case "stopped":
+        this.#ending = true;
         process.exit(0);
         break;
       case "ready":
@@ -91,6 +99,7 @@ class ModelProcess {
         send(event);
         break;
       case "load-failed":
+        this.#ending = true;
         process.send?.(event satisfies ChildMessage, () => process.exit(1));
         break;
       default:
@@ -221,6 +230,14 @@ function send(message: ChildMessage): void {
   process.send?.(message);
 }
 
+/** Whatever nobody foresaw: its requests learn the cause from the log. */
+function fail(error: Error): void {
+  // Not through `process.stderr`: what is still to be written when a process exits is lost.
+  writeSync(2, `${error.stack ?? error.message}\n`);
+  process.exit(ownFailure);
+}
+
+process.on("uncaughtException", fail);
 const model = new ModelProcess();
 process.on("message", (message) => model.receive(message as ParentMessage));
 // A signal to the whole group (Ctrl-C, systemd) is for the parent, which lets running answers end.

@@ -12,6 +12,7 @@ import type {
   Usage,
 } from "../../core/chat.ts";
 import type { ErrorCode } from "../../core/errors.ts";
+import type { WorkReport } from "./pulse.ts";
 import type { LlamaSettings, Sampling, WorkerSettings } from "./settings.ts";
 
 /** A failure on its way between processes: what an `ApiError` is made of. */
@@ -55,6 +56,8 @@ export type ParentMessage =
   | { readonly type: "complete"; readonly id: number; readonly request: CompletionRequest }
   | { readonly type: "query"; readonly id: number; readonly query: Query }
   | { readonly type: "abort"; readonly id: number }
+  /** Answered at once by the main thread, if it lives. */
+  | { readonly type: "ping" }
   | { readonly type: "stop" };
 
 /** Child process → parent. */
@@ -65,7 +68,8 @@ export type ChildMessage =
   | { readonly type: "load-failed"; readonly reason: "file" | "memory" | "library"; readonly message: string }
   | { readonly type: "events"; readonly events: [id: number, ChatEvent[]][] }
   | { readonly type: "answer"; readonly id: number; readonly answer: Answers[keyof Answers] }
-  | { readonly type: "failed"; readonly id: number; readonly failure: Failure };
+  | { readonly type: "failed"; readonly id: number; readonly failure: Failure }
+  | { readonly type: "pong"; readonly report: WorkReport };
 
 /** Text to be generated: a chat or a completion after its prompt was rendered. */
 export interface GenerateJob {
@@ -141,4 +145,6 @@ export interface WorkerStart {
   readonly settings: WorkerSettings;
   /** One byte that is set to break off the decode in progress; the worker clears it before every step. */
   readonly interrupt: SharedArrayBuffer;
+  /** A `Pulse`. */
+  readonly pulse: SharedArrayBuffer;
 }

@@ -7,24 +7,35 @@ export class ProcessLog {
   #partial = "";
 
   add(text: string): void {
-    const lines = (this.#partial + text).split(/\r?\n/);
+    // What cannot be kept need not be cut into lines either.
+    const lines = (this.#partial + text.slice(-keptLines * longestLine * 2)).split(/\r?\n/);
     this.#partial = (lines.pop() ?? "").slice(-longestLine);
-    this.#lines.push(...lines.filter((line) => line.trim() !== "").map((line) => line.slice(0, longestLine)));
+    this.#lines.push(...lines.filter((line) => line.trim() !== "").map((line) => printable(line)));
     this.#lines.splice(0, Math.max(0, this.#lines.length - keptLines));
   }
 
   last(count: number): string[] {
-    return [...this.#lines, ...(this.#partial === "" ? [] : [this.#partial])].slice(-count);
+    return [...this.#lines, ...(this.#partial === "" ? [] : [printable(this.#partial)])].slice(-count);
   }
 
-  /** What tells best why the process ended: the first of the last lines that speak of an error. */
+  /** What tells best why the process ended: the last of the lines that speak of an error. */
   cause(): string {
     const telling = this.last(keptLines).filter((line) =>
-      /error|fail|assert|invalid|unknown|corrupt|terminate|exceed/i.test(line),
+      /error|fail|assert|invalid|unknown|corrupt|terminate|exceed|what\(\)|bad_alloc|out of memory|abort/i.test(line),
     );
-    const lines = telling.filter((line) => !/failed to load model|error loading model from file/i.test(line));
-    return (lines.length > 0 ? lines : telling).slice(-2).map(withoutPaths).join("; ");
+    const lines = telling.filter((line) => !untelling.test(line));
+    return [...new Set(lines.length > 0 ? lines : telling)].slice(-2).map(withoutPaths).join("; ");
   }
+}
+
+/** Lines that say no more than that there was an error, and those of a debugger that llama.cpp calls for a trace of its stack. */
+const untelling =
+  /failed to load model|error loading model from file|ptrace|debuginfod|No such file or directory\.$|^\s*at |^#\d+ /i;
+
+/** Names in a hostile file may hold what moves a terminal's cursor. */
+function printable(line: string): string {
+  // oxlint-disable-next-line no-control-regex
+  return line.slice(0, longestLine).replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, "\ufffd");
 }
 
 /** Folders of this machine are nothing for a client. */

@@ -1,14 +1,13 @@
-import type { ChildProcess } from "node:child_process";
 import { basename } from "node:path";
 import type { ChatEvent, ChatRequest, CompletionRequest } from "../../core/chat.ts";
 import { ApiError } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
 import { EventQueue } from "./event-queue.ts";
-import { forkEntry } from "./fork.ts";
 import type { Answers, ChildMessage, LoadedModel, ParentMessage, Query } from "./messages.ts";
+import { type ChildEnd, ModelChild } from "./model-child.ts";
 import { type ProcessState, toFailure } from "./process-failure.ts";
-import { ProcessLog } from "./process-log.ts";
 import type { LlamaSettings, WorkerSettings } from "./settings.ts";
+import type { Verdict, WatchLimits } from "./watchdog.ts";
 
 export interface SupervisorOptions {
   readonly id: string;
@@ -17,14 +16,14 @@ export interface SupervisorOptions {
   readonly log: Log;
   /** Called when the last request has ended. */
   readonly onIdle: () => void;
+  /** When the process counts as wedged. Default: `watchLimits`. */
+  readonly watch?: WatchLimits;
 }
 
 type Ask =
   | { readonly type: "chat"; readonly request: ChatRequest }
   | { readonly type: "complete"; readonly request: CompletionRequest };
 
-/** How long a child may take to end by itself before it is killed. */
-const stopGraceMs = 3000;
 const longestBackoffMs = 30_000;
 
 /**
@@ -35,18 +34,16 @@ export class Supervisor {
   readonly id: string;
   lastUsed = 0;
   readonly #options: SupervisorOptions;
-  readonly #requests = new Map<number, EventQueue<ChatEvent>>();
+  readonly #requests = new Map<number, EventQueue>();
   readonly #queries = new Map<
     number,
     { resolve: (answer: Answers[keyof Answers]) => void; reject: (error: Error) => void }
   >();
   readonly #loadListeners = new Set<(permille: number) => void>();
   #state: ProcessState = "stopped";
-  #child: ChildProcess | null = null;
-  #stderr = new ProcessLog();
+  #child: ModelChild | null = null;
   #ready: Promise<LoadedModel> | null = null;
   #settle: { resolve: (model: LoadedModel) => void; reject: (error: Error) => void } | null = null;
-  #closed: Promise<void> = Promise.resolve();
   #loadFailure: (ChildMessage & { type: "load-failed" }) | null = null;
   #leases = 0;
   #nextId = 1;
@@ -88,10 +85,10 @@ export class Supervisor {
 
   /** Chat or completion; starts the process where needed. Throws `ApiError`. */
   async *generate(ask: Ask, signal: AbortSignal): AsyncGenerator<ChatEvent> {
-    const queue = new EventQueue<ChatEvent>();
+    const queue = new EventQueue();
     const id = this.#nextId++;
     const onLoad = (permille: number): void =>
-      queue.push({ type: "progress", phase: "loading", done: permille, total: 1000 });
+      void queue.push([{ type: "progress", phase: "loading", done: permille, total: 1000 }]);
     const onAbort = (): void => queue.end(clientLeft());
     signal.addEventListener("abort", onAbort, { once: true });
     this.#loadListeners.add(onLoad);
@@ -123,7 +120,7 @@ export class Supervisor {
     const id = this.#nextId++;
     return new Promise<Answers[Kind]>((resolve, reject) => {
       const onAbort = (): void => {
-        this.#queries.delete(id);
+        if (this.#queries.delete(id)) this.#send({ type: "abort", id });
         reject(clientLeft());
       };
       signal.addEventListener("abort", onAbort, { once: true });
@@ -139,8 +136,9 @@ export class Supervisor {
   /** Resolves when the model can be asked; all who wait share one start. Rejects with `ApiError`. */
   async ensureReady(): Promise<LoadedModel> {
     if (this.#ready !== null) return this.#ready;
-    if (this.#state === "stopping") {
-      await this.#closed;
+    if (this.#child !== null) {
+      // It is on its way out.
+      await this.#child.closed;
       return this.ensureReady();
     }
     const wait = this.#notBefore - Date.now();
@@ -155,41 +153,39 @@ export class Supervisor {
     return this.#ready;
   }
 
-  /** Unloads the model. Requests in progress fail. */
+  /** Unloads the model, which may save what it knows. Requests in progress fail. */
   async stop(): Promise<void> {
     const child = this.#child;
     if (child === null) return;
-    if (this.#state !== "stopping") {
-      this.#state = "stopping";
-      this.#send({ type: "stop" });
-    }
-    const timer = setTimeout(() => child.kill("SIGKILL"), stopGraceMs);
-    await this.#closed;
-    clearTimeout(timer);
+    // A model that is still being loaded has nothing to save.
+    if (this.#state === "starting") child.kill("it was stopped while it loaded");
+    this.#state = "stopping";
+    this.#ready = null;
+    child.stop();
+    await child.closed;
   }
 
   #start(): void {
+    const { log, watch } = this.#options;
     this.#state = "starting";
     this.#loadFailure = null;
-    this.#stderr = new ProcessLog();
-    const child = forkEntry("child");
-    this.#child = child;
-    child.stderr?.setEncoding("utf8").on("data", (text: string) => this.#stderr.add(text));
-    child.on("message", (message) => this.#receive(message as ChildMessage));
-    // A message to a child that has just died; its end is reported by "close".
-    child.on("error", (error) =>
-      this.#options.log.debug({ model: this.id, err: error }, "the model's process reported an error"),
-    );
-    this.#closed = new Promise((resolve) => {
-      child.once("close", (code, signal) => {
-        this.#onClose(code, signal);
-        resolve();
+    try {
+      this.#child = new ModelChild({
+        log,
+        limits: watch,
+        isWanted: () => this.#state === "starting" || this.#requests.size + this.#queries.size > 0,
+        onMessage: (message) => this.#receive(message),
+        onWedged: (verdict, suspects) => this.#onWedged(verdict, suspects),
+        onEnd: (end) => this.#onEnd(end),
       });
-    });
-    this.#send({ type: "load", settings: this.#options.settings, defaults: this.#options.defaults });
+      this.#send({ type: "load", settings: this.#options.settings, defaults: this.#options.defaults });
+    } catch (error) {
+      const killed = `no process could be started: ${error instanceof Error ? error.message : String(error)}`;
+      this.#onEnd({ code: null, signal: null, killed, outOfMemory: null, cause: "", lines: [] });
+    }
   }
 
-  #receive(message: ChildMessage): void {
+  #receive(message: Exclude<ChildMessage, { type: "pong" }>): void {
     switch (message.type) {
       case "loading":
         for (const listener of this.#loadListeners) listener(message.permille);
@@ -207,18 +203,14 @@ export class Supervisor {
         for (const [id, events] of message.events) this.#deliver(id, events);
         break;
       case "answer":
+        this.#failures = 0;
         this.#queries.get(message.id)?.resolve(message.answer);
         this.#queries.delete(message.id);
         break;
-      case "failed":
-        this.#fail(
-          message.id,
-          new ApiError(
-            message.failure.code,
-            message.failure.message,
-            message.failure.param === undefined ? {} : { param: message.failure.param },
-          ),
-        );
+      case "failed": {
+        const { code, message: text, param } = message.failure;
+        this.#fail(message.id, new ApiError(code, text, param === undefined ? {} : { param }));
+      }
     }
   }
 
@@ -233,10 +225,13 @@ export class Supervisor {
   #deliver(id: number, events: ChatEvent[]): void {
     const queue = this.#requests.get(id);
     if (queue === undefined) return;
-    queue.push(...events);
-    if (!events.some((event) => event.type === "finish")) return;
-    this.#requests.delete(id);
-    queue.end();
+    if (!queue.push(events)) {
+      this.#requests.delete(id);
+      this.#send({ type: "abort", id });
+    } else if (events.some((event) => event.type === "finish")) {
+      this.#requests.delete(id);
+      queue.end();
+    }
   }
 
   #fail(id: number, error: ApiError): void {
@@ -246,36 +241,50 @@ export class Supervisor {
     this.#queries.delete(id);
   }
 
-  #onClose(code: number | null, signal: NodeJS.Signals | null): void {
-    const before = this.#state;
+  /** The process is being killed: its requests need not wait until it is gone. */
+  #onWedged(verdict: Verdict, suspects: number[]): void {
+    const [only, ...others] = suspects;
+    if (verdict.thread === "main" && only !== undefined && others.length === 0) {
+      // Sent again it would do the same: no failure that asks for a repetition.
+      const file = basename(this.#options.settings.path);
+      const message = `the chat template of ${file}, or a schema of this request, came to no end`;
+      this.#fail(only, new ApiError("invalid_request", message));
+    }
+    this.#ready = null;
+    const end = { code: null, signal: null, killed: verdict.reason, outOfMemory: null, cause: "", lines: [] };
+    this.#failAll(this.#toFailure(end));
+  }
+
+  #onEnd(end: ChildEnd): void {
+    const wasStopping = this.#state === "stopping";
+    const failure = wasStopping ? unloaded(this.id) : this.#toFailure(end);
     this.#state = "stopped";
     this.#child = null;
     this.#ready = null;
-    const failure =
-      before === "stopping"
-        ? unloaded(this.id)
-        : toFailure({
-            file: basename(this.#options.settings.path),
-            state: before,
-            code,
-            signal,
-            cause: this.#stderr.cause(),
-            loadFailure: this.#loadFailure,
-          });
-    if (before !== "stopping") {
+    if (!wasStopping) {
       this.#failures += 1;
       this.#lastFailure = failure;
       const backoff = this.#failures < 2 ? 0 : Math.min(longestBackoffMs, 500 * 2 ** (this.#failures - 2));
       this.#notBefore = Date.now() + backoff;
-      this.#options.log.error({ model: this.id, code, signal, lines: this.#stderr.last(20) }, failure.message);
+      const { code, signal, lines } = end;
+      this.#options.log.error({ model: this.id, code, signal, lines }, failure.message);
     }
     this.#settle?.reject(failure);
     this.#settle = null;
+    this.#failAll(failure);
+  }
+
+  #toFailure(end: ChildEnd): ApiError {
+    const file = basename(this.#options.settings.path);
+    return toFailure({ ...end, file, state: this.#state, loadFailure: this.#loadFailure });
+  }
+
+  #failAll(failure: ApiError): void {
     for (const id of [...this.#requests.keys(), ...this.#queries.keys()]) this.#fail(id, failure);
   }
 
   #send(message: ParentMessage): void {
-    if (this.#child?.connected === true) this.#child.send(message);
+    this.#child?.send(message);
   }
 }
 

@@ -9,6 +9,8 @@ import { LogprobReader } from "./logprobs.ts";
 import type { Answers, LoadedModel, Output, Query, WorkerEvent, WorkerMessage, WorkerStart } from "./messages.ts";
 import { ModelError, NativeModel } from "./native-model.ts";
 import { openContext } from "./open-context.ts";
+import { watchParent } from "./parent-watch.ts";
+import { Pulse, withPulse } from "./pulse.ts";
 import { Candidates } from "./sampler.ts";
 import { Scheduler } from "./scheduler.ts";
 import { type WorkerSettings, effectiveContextLength } from "./settings.ts";
@@ -23,6 +25,7 @@ if (parentPort !== null) {
   const port = parentPort;
   const start = workerData as WorkerStart;
   const send = (event: WorkerEvent): void => port.postMessage(event);
+  watchParent();
   try {
     const served = await open(start, send);
     send({ type: "ready", model: served.about });
@@ -48,7 +51,7 @@ async function open(start: WorkerStart, send: (event: WorkerEvent) => void): Pro
   const { settings } = start;
   const chosen = await chooseLibrary(settings.backend);
   for (const message of chosen.warnings) send({ type: "warning", message });
-  const library = await loadLibrary(chosen.folder, chosen.fallback);
+  const library = withPulse(await loadLibrary(chosen.folder, chosen.fallback), new Pulse(start.pulse));
   warnOfDevices(library, settings, send);
   let last = -10;
   const model = NativeModel.load(library, settings, (fraction) => {
@@ -121,6 +124,7 @@ interface Line {
 /** Works until it is told to stop: sleeps while there is nothing to do, and polls its messages between steps. */
 async function serve(served: Served, start: WorkerStart, line: Line): Promise<void> {
   const interrupt = new Uint8Array(start.interrupt);
+  const pulse = new Pulse(start.pulse);
   const inbox: WorkerMessage[] = [];
   let wake: (() => void) | undefined;
   line.port.on("message", (message: WorkerMessage) => {
@@ -143,8 +147,10 @@ async function serve(served: Served, start: WorkerStart, line: Line): Promise<vo
     outputs.push(...(served.scheduler?.takeOutputs() ?? []));
     if (outputs.length > 0) line.send({ type: "outputs", outputs });
     if (computed || inbox.length > 0) continue;
+    pulse.begin("rest");
     await new Promise<void>((resolve) => (wake = resolve));
     wake = undefined;
+    pulse.begin("other");
   }
 }
 
