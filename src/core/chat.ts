@@ -225,7 +225,10 @@ export type SamplingRequest = Pick<
 >;
 
 /** A text completion (`/v1/completions`): a raw prompt, no template. */
-export interface CompletionRequest extends SamplingRequest, Pick<ChatRequest, "model" | "topLogprobs" | "extra"> {
+export interface CompletionRequest extends SamplingRequest, Pick<
+  ChatRequest,
+  "model" | "topLogprobs" | "keepAlive" | "extra"
+> {
   /** Text, or token ids. */
   readonly prompt: string | number[];
   readonly suffix?: string;

@@ -29,6 +29,10 @@ export interface Model {
   readonly state: "available" | "loaded" | "loading" | "unloaded" | "failed";
   /** Why the state is `failed`. */
   readonly problem?: string;
+  /** Bytes of memory that it needs when it is loaded; absent when nobody can tell. */
+  readonly memoryBytes?: number;
+  /** When it will leave the memory if nobody asks it, in milliseconds since 1970; absent: not by time. */
+  readonly expiresAt?: number;
   /** Unix seconds. */
   readonly created?: number;
   readonly ownedBy?: string;

@@ -2,6 +2,7 @@ import type { Target } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
 import { chatModel, type Model } from "../core/model.ts";
 import type { Provider } from "../core/provider.ts";
+import { patternTest } from "../core/name-pattern.ts";
 import { delegate } from "./gate.ts";
 import { configuredContext, type ProviderSettings } from "./settings.ts";
 
@@ -29,16 +30,6 @@ export function withOfferedModels(provider: Provider, settings: Settings): Provi
       throw notOffered(target);
     },
   };
-}
-
-/** Whether an id matches one of the patterns, in which `*` stands for any text. */
-export function patternTest(patterns: readonly string[]): (id: string) => boolean {
-  const expressions = patterns.map((pattern) => new RegExp(`^${pattern.split("*").map(escape).join(".*")}$`, "s"));
-  return (id) => expressions.some((expression) => expression.test(id));
-}
-
-function escape(text: string): string {
-  return text.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&");
 }
 
 function withFigures(model: Model, settings: Settings): Model {

@@ -55,7 +55,7 @@ describe("a folder of models", () => {
   });
 
   test("answers with each, one in memory at a time, and lists what was added meanwhile", async () => {
-    const engine = startEngine({ model: folder });
+    const engine = startEngine({ model: folder, maxLoaded: 1 });
     const say = async (model: string): Promise<string> =>
       (await readAnswer(engine.chat(chatRequest(model, "Who?"), never))).text;
     const answers = await Promise.all(["alpha", "gamma", "nested/alpha"].map(say));

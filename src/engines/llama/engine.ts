@@ -1,4 +1,3 @@
-import { availableParallelism } from "node:os";
 import type {
   ChatEvent,
   ChatRequest,
@@ -11,14 +10,28 @@ import type {
 import type { Engine } from "../../core/engine.ts";
 import { ApiError } from "../../core/errors.ts";
 import { type Log, silent } from "../../core/log.ts";
-import type { Capabilities, Model, ModelSource } from "../../core/model.ts";
+import type { Model, ModelSource } from "../../core/model.ts";
 import type { Health } from "../../core/provider.ts";
-import type { GgufHeader } from "./gguf.ts";
 import { LibraryError } from "./library-error.ts";
+import { readMachineMemory } from "./machine-memory.ts";
+import { type MemoryEstimate, estimateMemory } from "./memory-estimate.ts";
 import { type ModelFile, ModelFiles } from "./model-files.ts";
+import { toModel } from "./model-listing.ts";
+import { findModel } from "./model-lookup.ts";
 import { findLibraryFolder } from "./packages.ts";
-import { type LlamaSettings, effectiveContextLength, toWorkerSettings } from "./settings.ts";
+import { physicalCores } from "./processor-cores.ts";
+import { Residency, type Resident } from "./residency.ts";
+import { type LlamaSettings, type ModelSettings, settingsOf, toWorkerSettings } from "./settings.ts";
 import { Supervisor } from "./supervisor.ts";
+
+/** A model that was asked for at least once. */
+interface Served extends Resident {
+  readonly file: ModelFile;
+  readonly supervisor: Supervisor;
+}
+
+/** Of the machine's memory, models may have this part: the rest is for the system and the user's other programs. */
+const budgetPart = 0.8;
 
 /** llama.cpp in this program: a child process for each model in memory, loaded by the first request that names it. */
 export class LlamaEngine implements Engine {
@@ -27,11 +40,8 @@ export class LlamaEngine implements Engine {
   readonly #settings: LlamaSettings;
   readonly #log: Log;
   readonly #files: ModelFiles;
-  readonly #supervisors = new Map<string, Supervisor>();
-  readonly #waiting = new Set<() => void>();
-  /** Loads are decided one after the other. */
-  #turn: Promise<unknown> = Promise.resolve();
-  #closed = false;
+  readonly #served = new Map<string, Served>();
+  readonly #residency: Residency;
 
   constructor(name: string, settings: LlamaSettings, log: Log = silent) {
     this.name = name;
@@ -39,14 +49,18 @@ export class LlamaEngine implements Engine {
     this.#log = log;
     const own: ModelSource[] = typeof settings.model === "string" ? [{ kind: "files", path: settings.model }] : [];
     this.#files = new ModelFiles({ sources: [...own, ...(settings.sources ?? [])], fallback: settings.demo });
+    const { memoryBudget = readMachineMemory().total * budgetPart, maxLoaded } = settings;
+    const bytes = memoryBudget === "unlimited" ? Infinity : memoryBudget;
+    const available = (): number | null => readMachineMemory().available;
+    this.#residency = new Residency({ bytes, count: maxLoaded, available }, log);
   }
 
   async *chat(request: ChatRequest, signal: AbortSignal): AsyncGenerator<ChatEvent> {
-    yield* this.#generate({ type: "chat", request }, signal);
+    yield* this.#generate({ type: "chat", request }, signal, request.keepAlive);
   }
 
   async *complete(request: CompletionRequest, signal: AbortSignal): AsyncGenerator<ChatEvent> {
-    yield* this.#generate({ type: "complete", request }, signal);
+    yield* this.#generate({ type: "complete", request }, signal, request.keepAlive);
   }
 
   embed(request: EmbeddingRequest, signal: AbortSignal): Promise<Embeddings> {
@@ -63,6 +77,18 @@ export class LlamaEngine implements Engine {
 
   detokenize(model: string, tokens: number[], signal: AbortSignal): Promise<string> {
     return this.#with(model, signal, (supervisor) => supervisor.query({ type: "detokenize", tokens }, signal));
+  }
+
+  /** Brings a model into memory. `keepAlive` as of a request. Throws `ApiError`. */
+  async load(model: string, signal: AbortSignal, keepAlive?: number): Promise<void> {
+    await this.#with(model, signal, (supervisor) => supervisor.ensureReady(), keepAlive);
+  }
+
+  /** Gives a model's memory back, now or as soon as its last request has ended. Throws `ApiError` for an unknown one. */
+  async unload(model: string): Promise<void> {
+    const { id } = await this.#find(model);
+    const served = this.#served.get(id);
+    if (served !== undefined) await this.#residency.unload(served, "it was asked to leave");
   }
 
   async models(): Promise<Model[]> {
@@ -92,7 +118,7 @@ export class LlamaEngine implements Engine {
   #missingLibrary(): string | undefined {
     if (this.#settings.library !== undefined) return undefined;
     try {
-      findLibraryFolder(this.#settings.dataFolder);
+      findLibraryFolder();
       return undefined;
     } catch (error) {
       if (error instanceof LibraryError) return error.message;
@@ -102,18 +128,22 @@ export class LlamaEngine implements Engine {
 
   /** The child processes that run now. */
   processes(): { readonly model: string; readonly pid: number }[] {
-    return [...this.#supervisors.values()].flatMap(({ id, pid }) => (pid === undefined ? [] : [{ model: id, pid }]));
+    return [...this.#served.values()].flatMap(({ supervisor: { id, pid } }) =>
+      pid === undefined ? [] : [{ model: id, pid }],
+    );
   }
 
   async close(): Promise<void> {
-    this.#closed = true;
     this.#files.close();
-    for (const wake of this.#waiting) wake();
-    await Promise.all([...this.#supervisors.values()].map((supervisor) => supervisor.stop()));
+    await this.#residency.close();
   }
 
-  async *#generate(ask: Parameters<Supervisor["generate"]>[0], signal: AbortSignal): AsyncGenerator<ChatEvent> {
-    const { supervisor, release } = await this.#acquire(ask.request.model, signal);
+  async *#generate(
+    ask: Parameters<Supervisor["generate"]>[0],
+    signal: AbortSignal,
+    keepAlive: number | undefined,
+  ): AsyncGenerator<ChatEvent> {
+    const { supervisor, release } = await this.#hold(ask.request.model, signal, keepAlive);
     try {
       yield* supervisor.generate(ask, signal);
     } finally {
@@ -125,8 +155,9 @@ export class LlamaEngine implements Engine {
     model: string,
     signal: AbortSignal,
     work: (supervisor: Supervisor) => Promise<Result>,
+    keepAlive?: number,
   ): Promise<Result> {
-    const { supervisor, release } = await this.#acquire(model, signal);
+    const { supervisor, release } = await this.#hold(model, signal, keepAlive);
     try {
       return await work(supervisor);
     } finally {
@@ -134,120 +165,72 @@ export class LlamaEngine implements Engine {
     }
   }
 
-  /** The model's supervisor, with room made for it in memory. Throws `ApiError`. */
-  async #acquire(id: string, signal: AbortSignal): Promise<{ supervisor: Supervisor; release: () => void }> {
-    const supervisor = this.#supervisors.get(id) ?? (await this.#create(id));
-    const release = supervisor.lease();
-    if (supervisor.state === "ready" || supervisor.state === "starting") return { supervisor, release };
-    const turn = this.#turn.then(() => this.#makeRoom(supervisor, signal));
-    this.#turn = turn.catch(() => undefined);
-    try {
-      await turn;
-      return { supervisor, release };
-    } catch (error) {
-      release();
-      throw error;
-    }
+  /** The model's supervisor, with room made for it in memory. `keepAlive`: seconds; negative for ever. Throws `ApiError`. */
+  async #hold(
+    model: string,
+    signal: AbortSignal,
+    keepAlive: number | undefined,
+  ): Promise<{ supervisor: Supervisor; release: () => void }> {
+    const served = this.#serve(await this.#find(model));
+    const stay = keepAlive === undefined ? served.keepAlive : keepAlive < 0 ? null : keepAlive * 1000;
+    return { supervisor: served.supervisor, release: await this.#residency.hold(served, signal, stay) };
   }
 
-  async #create(id: string): Promise<Supervisor> {
-    const files = await this.#files.list();
-    const file = files.find((candidate) => candidate.id === id);
+  /** Throws `ApiError` when there is no such model, or it is broken. */
+  async #find(name: string): Promise<ModelFile> {
+    const file = await this.#files.find((files) => findModel(files, name, this.#settings));
     if (file === undefined) {
-      const names = files.map((candidate) => candidate.id).join(", ");
+      const names = (await this.#files.list()).map((candidate) => candidate.id).join(", ");
       throw new ApiError(
         "model_not_found",
-        `the embedded llama.cpp has no model ${id}${names === "" ? "" : `; it has ${names}`}`,
+        `the embedded llama.cpp has no model ${name}${names === "" ? "" : `; it has ${names}`}`,
         { param: "model" },
       );
     }
     if (file.problem !== null)
       throw new ApiError("invalid_model_file", `the model file ${file.id}.gguf cannot be loaded: ${file.problem}`);
-    const known = this.#supervisors.get(id);
-    if (known !== undefined) return known;
+    return file;
+  }
+
+  #serve(file: ModelFile): Served {
+    const known = this.#served.get(file.id);
+    if (known !== undefined && isSame(known.file, file)) return known;
+    if (known !== undefined) void this.#residency.unload(known, "its file has changed");
+    const settings = settingsOf(this.#settings, file.id);
     const supervisor = new Supervisor({
-      id,
-      settings: toWorkerSettings(this.#settings, file.path, physicalCores()),
-      defaults: this.#settings,
+      id: file.id,
+      settings: toWorkerSettings(settings, file.path, physicalCores()),
+      defaults: settings,
       log: this.#log,
-      onIdle: () => this.#onIdle(supervisor),
+      onIdle: () => this.#residency.onIdle(served),
     });
-    this.#supervisors.set(id, supervisor);
-    return supervisor;
+    const served: Served = {
+      file,
+      supervisor,
+      needs: this.#estimate(file, settings),
+      pinned: settings.pinned ?? false,
+      keepAlive: settings.keepAlive ?? (settings.unloadAfterChat === true ? 0 : null),
+    };
+    this.#served.set(file.id, served);
+    return served;
   }
 
-  /** Unloads the model that was unused for longest; waits while all are busy. */
-  async #makeRoom(wanted: Supervisor, signal: AbortSignal): Promise<void> {
-    for (;;) {
-      if (this.#closed) throw new ApiError("service_unavailable", "the embedded llama.cpp is shutting down");
-      if (signal.aborted) throw new ApiError("client_closed_request", "the client closed the connection");
-      const others = [...this.#supervisors.values()].filter((other) => other !== wanted && other.state !== "stopped");
-      if (others.length < (this.#settings.maxLoaded ?? 1)) {
-        // Started here, before the next load is decided; who asked gets the failure, if there is one.
-        wanted.ensureReady().catch(() => undefined);
-        return;
-      }
-      const [idle] = others.filter((other) => !other.busy).toSorted((a, b) => a.lastUsed - b.lastUsed);
-      if (idle !== undefined) await idle.stop();
-      else await this.#someoneIdle(signal);
-    }
-  }
-
-  #someoneIdle(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const wake = (): void => {
-        this.#waiting.delete(wake);
-        signal.removeEventListener("abort", wake);
-        resolve();
-      };
-      this.#waiting.add(wake);
-      signal.addEventListener("abort", wake, { once: true });
-    });
-  }
-
-  #onIdle(supervisor: Supervisor): void {
-    for (const wake of this.#waiting) wake();
-    if (this.#settings.unloadAfterChat === true && supervisor.state === "ready") void supervisor.stop();
+  #estimate(file: ModelFile, settings: ModelSettings): MemoryEstimate {
+    const estimate = estimateMemory(file, toWorkerSettings(settings, file.path, 1));
+    return settings.memory === undefined ? estimate : { ...estimate, total: settings.memory };
   }
 
   #describe(file: ModelFile): Model {
-    const supervisor = this.#supervisors.get(file.id);
-    const states = { ready: "loaded", starting: "loading", stopping: "unloaded", stopped: "unloaded" } as const;
-    const { maxNewTokens, contextLength } = this.#settings;
-    const about = {
-      id: file.id,
-      created: file.modified,
-      ownedBy: "llama.cpp",
-      capabilities: readCapabilities(file.header),
-    };
-    if (file.problem !== null || file.header === null)
-      return { ...about, state: "failed", problem: file.problem ?? "unreadable" };
-    return {
-      ...about,
-      contextLength: effectiveContextLength(contextLength, file.header.contextLength ?? undefined),
-      ...(maxNewTokens === undefined ? {} : { maxOutput: maxNewTokens }),
-      state: states[supervisor?.state ?? "stopped"],
-    };
+    const served = this.#served.get(file.id);
+    const settings = settingsOf(this.#settings, file.id);
+    return toModel(file, settings, {
+      state: served?.supervisor.state ?? "stopped",
+      memoryBytes: (served?.needs ?? this.#estimate(file, settings)).total,
+      expiresAt: served && this.#residency.expiresAt(served),
+    });
   }
 }
 
-function readCapabilities(header: GgufHeader | null): Capabilities {
-  const rerank = header?.pooling === 4;
-  const embeddings = header !== null && header.pooling !== null && !rerank;
-  const chat = header !== null && !rerank && !embeddings;
-  const template = header?.template ?? "";
-  return {
-    chat,
-    tools: chat,
-    vision: false,
-    reasoning: chat && /<think>|enable_thinking|reasoning_content/.test(template),
-    embeddings,
-    rerank,
-  };
-}
-
-/** Hyper-threads do not help matrices, and Node counts only logical cores: on x64 larger machines mostly have two for each. */
-function physicalCores(): number {
-  const logical = availableParallelism();
-  return process.arch === "x64" && logical > 4 ? Math.ceil(logical / 2) : logical;
+function isSame(known: ModelFile, found: ModelFile): boolean {
+  return known.path === found.path && known.modified === found.modified && known.bytes === found.bytes;
 }

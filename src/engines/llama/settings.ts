@@ -1,6 +1,7 @@
 import { type SamplerName, samplerNames, type SamplingRequest } from "../../core/chat.ts";
 import type { BackendSettings, GpuChoice } from "./backends.ts";
 import type { ModelSource } from "../../core/model.ts";
+import { patternTest } from "../../core/name-pattern.ts";
 
 /** How the embedded llama.cpp runs. What is left out (or undefined) takes the default named here. */
 export interface LlamaSettings {
@@ -48,16 +49,37 @@ export interface LlamaSettings {
   readonly maxSessions?: number | undefined;
   /** Requests that may wait for a slot of one model. Default 128. */
   readonly maxQueue?: number | undefined;
-  /** Unloads a model as soon as nobody uses it. Default false. */
+  /** Unloads a model as soon as nobody uses it, as `keepAlive` 0. Default false. */
   readonly unloadAfterChat?: boolean | undefined;
-  /** Models in memory at the same time. Default 1. */
+  /** Milliseconds that an unused model stays in memory. Default: until its room is needed. */
+  readonly keepAlive?: number | undefined;
+  /** Models in memory at the same time. Default: as many as `memoryBudget` allows. */
   readonly maxLoaded?: number | undefined;
+  /** Bytes of memory for all models together. Default: 80 % of what the machine has. */
+  readonly memoryBudget?: number | "unlimited" | undefined;
+  /** The model that `default` means. Default: the first that chats. */
+  readonly defaultModel?: string | undefined;
+  /** Further names of models: alias → id. */
+  readonly aliases?: Readonly<Record<string, string>> | undefined;
+  /** Settings of single models, by id, where `*` stands for any text; of several that fit, later ones win. */
+  readonly models?: Readonly<Record<string, ModelSettings>> | undefined;
   /** A folder with another build of the same llama.cpp release. */
   readonly library?: string | undefined;
   /** What computes; `auto`: the GPU if a package for one is installed and it answers. Default `auto`. */
   readonly gpu?: GpuChoice | undefined;
   /** The user's folder for what `lair engine install` adds. */
   readonly dataFolder?: string | undefined;
+}
+
+/** Settings that one model may have of its own, and those that only single models have. */
+export interface ModelSettings extends Omit<
+  LlamaSettings,
+  "model" | "sources" | "demo" | "library" | "maxLoaded" | "memoryBudget" | "defaultModel" | "aliases" | "models"
+> {
+  /** Never unloaded to make room, nor for being unused. Default false. */
+  readonly pinned?: boolean | undefined;
+  /** Bytes of memory that the model needs, where the estimate is wrong. */
+  readonly memory?: number | undefined;
 }
 
 /** Settings as the worker of one model gets them: every default filled in but those that the model decides. */
@@ -114,6 +136,13 @@ export interface Sampling {
 
 /** What a chat asks for of context where nobody says: the KV cache of longer ones would take gigabytes. */
 const defaultContextLength = 16384;
+
+/** The settings in force for one model. */
+export function settingsOf(settings: LlamaSettings, id: string): LlamaSettings & ModelSettings {
+  const { models = {}, ...common } = settings;
+  const own = Object.entries(models).filter(([pattern]) => patternTest([pattern])(id));
+  return Object.assign({}, common, ...own.map(([, entry]) => entry)) as LlamaSettings & ModelSettings;
+}
 
 /** The context that is in force: what the settings ask for, never more than the model was trained for. */
 export function effectiveContextLength(asked: number | null | undefined, trained: number | undefined): number {
