@@ -1,5 +1,5 @@
 import type { ChatEvent, ChatRequest, Tool } from "../core/chat.ts";
-import { hermesParser } from "../engines/parsers/hermes.ts";
+import { promptedParser } from "../engines/parsers/families.ts";
 import { withToolPrompt } from "../engines/templates/hermes-prompt.ts";
 import { newCallId } from "./tool-choice.ts";
 
@@ -13,7 +13,7 @@ export async function* readPromptedCalls(
   events: AsyncIterable<ChatEvent>,
   tools: readonly Tool[],
 ): AsyncGenerator<ChatEvent> {
-  const parser = hermesParser({ tools, newId: newCallId });
+  const parser = promptedParser({ tools, newId: newCallId });
   let called = false;
   for await (const event of events) {
     if (event.type !== "text" && event.type !== "finish") {

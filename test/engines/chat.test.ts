@@ -111,7 +111,7 @@ describe("a chat with the embedded llama.cpp", () => {
   });
 
   test("leaves a broken tool call as the text it is", async () => {
-    const broken = '<tool_call>\n{"name": "get_weather", "arguments": {"city": }\n</tool_call>';
+    const broken = '<tool_call>\n{"name": get_weather, "arguments": {"city": }\n</tool_call>';
     const engine = play("broken", {
       template: `{#- tools, <tool_call> -#}${chatmlTemplate}`,
       scripts: [{ after: "\n", say: broken }],
@@ -187,7 +187,7 @@ describe("a chat with the embedded llama.cpp", () => {
       for (const made of answer.calls)
         messages.push({ role: "tool", toolCallId: made.id, content: [{ type: "text", text: "sunny" }] });
     }
-    expect(said).toEqual(['{"city":"Paris"}', '{"city":"Lyon"}', "Both are sunny."]);
+    expect(said).toEqual(['{"city": "Paris"}', '{"city": "Lyon"}', "Both are sunny."]);
   });
 });
 

@@ -2,8 +2,6 @@ import { describe, expect, test } from "vitest";
 import type { Tool } from "../../src/core/chat.ts";
 import { detectFamily } from "../../src/engines/parsers/families.ts";
 import type { OutputParser, ParsedEvent } from "../../src/engines/parsers/parser.ts";
-import { textParser } from "../../src/engines/parsers/parser.ts";
-import { ReasoningParser, thinkTags } from "../../src/engines/parsers/reasoning.ts";
 import { StopFilter } from "../../src/engines/llama/stop.ts";
 
 const tools: Tool[] = [{ name: "write", parameters: { type: "object" } }];
@@ -67,10 +65,10 @@ describe("output parsers, however the output is cut", () => {
     [
       "mistral",
       'Ok. [TOOL_CALLS]write[ARGS]{"a":1}[TOOL_CALLS]write[CALL_ID]x1[ARGS]{"b":2}',
-      { text: "Ok. ", calls: ['write{"a":1}', 'write{"b":2}'] },
+      { text: "Ok.", calls: ['write{"a":1}', 'write{"b":2}'] },
     ],
     ["mistral", "[TOOL_CALLS] broken", { text: "[TOOL_CALLS] broken", calls: [] }],
-    ["llama3", '{"name": "write", "parameters": {"a": 1}}', { text: "", calls: ['write{"a":1}'] }],
+    ["llama3", '{"name": "write", "parameters": {"a": 1}}', { text: "", calls: ['write{"a": 1}'] }],
     [
       "llama3",
       '<|python_tag|>{"type":"function","name":"write","parameters":{}}; {"name":"write","parameters":{"b":2}}',
@@ -88,14 +86,14 @@ describe("output parsers, however the output is cut", () => {
     test(`${family}: ${output}`, () => {
       const create = (): OutputParser => {
         let next = 0;
-        return detectFamily(templates[family]).createParser({ tools, newId: () => `call_${++next}` });
+        return detectFamily(templates[family]).createParser({ tools, newId: () => `call_${++next}`, opened: false });
       };
       expect(readAnyhow(output, create)).toMatchObject(expected);
     });
   }
 
   const reasoning = (opened: boolean) => (): OutputParser =>
-    new ReasoningParser(textParser(), { tags: thinkTags, opened });
+    detectFamily(null).createParser({ tools: [], newId: () => "", opened });
 
   test("reasoning is what stands between the tags at the beginning", () => {
     expect(readAnyhow("<think>\nso < far\n</think>\n\nAnswer <think>", reasoning(false))).toEqual({

@@ -180,7 +180,7 @@ test("several calls in one answer, the last without its closing tag", async () =
   );
   expect(said.text).toBe("Sure.");
   expect(said.calls).toMatchObject([
-    { name: "f", arguments: '{"a":1}' },
+    { name: "f", arguments: '{"a": 1}' },
     { name: "f", arguments: "{}" },
   ]);
   expect(said.finish).toBe("tool_calls");

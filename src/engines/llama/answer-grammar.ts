@@ -1,9 +1,7 @@
 import type { ChatRequest, Tool } from "../../core/chat.ts";
 import { ApiError } from "../../core/errors.ts";
 import { GrammarBuilder, type GrammarOptions } from "../grammar/json-schema.ts";
-import { addToolCalls } from "../grammar/tool-calls.ts";
 import type { Family } from "../parsers/families.ts";
-import { thinkTags } from "../parsers/reasoning.ts";
 import type { Grammar } from "./messages.ts";
 
 /** What an answer is held to, and the schema keywords that the grammar had to leave out. Throws `ApiError`. */
@@ -18,14 +16,14 @@ export function buildGrammar(
   const ways: string[] = [];
   const calls = forced ?? (format.type === "text" ? [] : tools);
   if (calls.length > 0) {
-    ways.push(addToolCalls(builder, calls, { syntax: family.syntax, parallel: request.parallelToolCalls }));
+    ways.push(family.addCalls(builder, calls, { parallel: request.parallelToolCalls }));
   }
   if (forced === null && format.type === "json") ways.push("object");
   if (forced === null && format.type === "json-schema") ways.push(builder.schema(format.schema, "answer"));
   const loosened = [...builder.loosened];
   if (ways.length === 0) return { grammar: null, loosened };
   const root = builder.rule("start", `ws (${ways.join(" | ")})`);
-  return { grammar: { text: builder.text(root), reasoning: { ...thinkTags, opened: made.opened } }, loosened };
+  return { grammar: { text: builder.text(root), reasoning: { ...family.reasoning, opened: made.opened } }, loosened };
 }
 
 function grammarOptions(request: ChatRequest): GrammarOptions {

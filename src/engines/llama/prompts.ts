@@ -1,8 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { ChatRequest, Tool } from "../../core/chat.ts";
-import { type Family, detectFamily } from "../parsers/families.ts";
-import { textParser } from "../parsers/parser.ts";
-import { ReasoningParser, thinkTags } from "../parsers/reasoning.ts";
+import { type Family, detectFamily, opensReasoning } from "../parsers/families.ts";
+import type { AnswerParser } from "../parsers/parser.ts";
 import { ChatTemplate, renderChatml } from "../templates/chat-template.ts";
 import { withToolPrompt } from "../templates/hermes-prompt.ts";
 import { buildGrammar } from "./answer-grammar.ts";
@@ -12,7 +11,7 @@ import { type LlamaSettings, toSampling } from "./settings.ts";
 /** A chat ready for the worker, and the parser of what it will say. */
 export interface PreparedChat {
   readonly job: GenerateJob;
-  readonly parser: ReasoningParser;
+  readonly parser: AnswerParser;
   /** Schema keywords that the grammar had to leave out. */
   readonly loosened: string[];
 }
@@ -39,10 +38,9 @@ export class Prompts {
   prepare(id: number, request: ChatRequest): PreparedChat {
     const tools = request.toolChoice === "none" ? [] : [...request.tools];
     const prompt = this.#render(request, tools);
-    const opened = /<think>\s*$/.test(prompt);
+    const opened = opensReasoning(this.#family, prompt);
     const { grammar, loosened } = buildGrammar(request, { tools, opened, family: this.#family });
     const newId = (): string => `call_${randomBytes(12).toString("hex")}`;
-    const inner = tools.length === 0 ? textParser() : this.#family.createParser({ tools, newId });
     return {
       job: {
         type: "generate",
@@ -53,11 +51,11 @@ export class Prompts {
         maxTokens: request.maxTokens ?? this.#settings.maxNewTokens ?? null,
         stop: [...request.stop],
         topLogprobs: request.topLogprobs ?? null,
-        preserved: [...this.#family.preserved, thinkTags.open, thinkTags.close],
+        preserved: [...this.#family.preserved],
         grammar,
         session: request.session ?? null,
       },
-      parser: new ReasoningParser(inner, { tags: thinkTags, opened }),
+      parser: this.#family.createParser({ tools, newId, opened }),
       loosened,
     };
   }

@@ -1,11 +1,14 @@
 import type { ChatEvent, Tool } from "../../core/chat.ts";
+import { Answer } from "./answer.ts";
+import { Input, type Reading } from "./input.ts";
 
 /** What a parser says: everything of an answer but its frame. */
 export type ParsedEvent = ChatEvent & { type: "text" | "reasoning" | "tool-call" };
 
 /**
- * Reads a model's output, which comes in pieces cut anywhere, into text, reasoning and tool calls. Nothing is ever
- * lost: what turns out not to be a tool call is said as text.
+ * Reads a model's output, which comes in pieces cut anywhere, into text, reasoning and tool calls. A call is told when
+ * its name is known, its arguments as they come. Nothing is ever lost: what turns out not to be a call is said as text;
+ * where a call breaks off or off the rails after it was told, what was told stands and the rest is text.
  */
 export interface OutputParser {
   push(text: string): ParsedEvent[];
@@ -13,27 +16,42 @@ export interface OutputParser {
   end(): ParsedEvent[];
 }
 
+export interface AnswerParser extends OutputParser {
+  /** Whether what came last was reasoning. */
+  readonly reasoning: boolean;
+}
+
 export interface ParserOptions {
+  /** Empty: no calls are looked for. */
   readonly tools: readonly Tool[];
   /** Makes the id of a call. */
   readonly newId: () => string;
+  /** The prompt ended inside the reasoning, as that of templates does that make a model think. */
+  readonly opened: boolean;
 }
 
-/** Tool calls numbered in the order in which they were found. */
-export class CallNumbers {
-  #next = 0;
-  readonly #newId: () => string;
-
-  constructor(newId: () => string) {
-    this.#newId = newId;
-  }
-
-  toEvent(call: { name: string; arguments: string }): ParsedEvent {
-    return { type: "tool-call", index: this.#next++, id: this.#newId(), name: call.name, arguments: call.arguments };
-  }
-}
-
-/** A parser for models without tools: all is text. */
-export function textParser(): OutputParser {
-  return { push: (text) => (text === "" ? [] : [{ type: "text", text }]), end: () => [] };
+/** A parser that follows a reading of the whole output. */
+export function createParser(
+  options: ParserOptions,
+  read: (input: Input, answer: Answer, options: ParserOptions) => Reading,
+): AnswerParser {
+  const input = new Input();
+  const answer = new Answer(options, () => input.unmark());
+  const reading = read(input, answer, options);
+  answer.inReasoning = options.opened;
+  return {
+    get reasoning() {
+      return answer.inReasoning;
+    },
+    push(text) {
+      input.add(text);
+      reading.next();
+      return answer.take();
+    },
+    end() {
+      input.close();
+      reading.next();
+      return answer.finish();
+    },
+  };
 }

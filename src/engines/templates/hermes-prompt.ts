@@ -2,7 +2,7 @@ import type { Message, Tool } from "../../core/chat.ts";
 
 /**
  * Tools for models (or servers) whose template knows none: they are described in the system prompt in the words of
- * Hermes and Qwen, and calls and results are written into the conversation as text. `hermesParser` reads the answers.
+ * Hermes and Qwen, and calls and results are written into the conversation as text. `promptedParser` reads the answers.
  */
 export function withToolPrompt(messages: readonly Message[], tools: readonly Tool[]): Message[] {
   const written = messages.map(writeToolUse);
