@@ -14,6 +14,7 @@ import {
   without,
   wrongType,
 } from "./fields.ts";
+import { decodeKeepAlive } from "./keep-alive.ts";
 import { decodeSampling, samplingFields } from "./openai-chat/request.ts";
 import { encodeStreamError, encodeUsage, withComments } from "./openai-chat/wire.ts";
 
@@ -21,12 +22,15 @@ import { encodeStreamError, encodeUsage, withComments } from "./openai-chat/wire
 export interface CompletionCall {
   readonly requests: CompletionRequest[];
   readonly stream: boolean;
-  /** Text that each choice begins with (`echo`), "" without. */
+  /** Texts that the choices begin with; empty without `echo`. */
   readonly echoes: string[];
 }
 
 /** Throws `ApiError` naming the field. Several prompts and `n` multiply: prompt by prompt, as OpenAI numbers them. */
-export function decodeCompletion(body: JsonObject, model: string): CompletionCall {
+export function decodeCompletion(
+  body: JsonObject,
+  model: string,
+): Omit<CompletionCall, "echoes"> & { readonly echo: boolean } {
   const prompts = decodePrompts(required(body.prompt ?? undefined, "prompt"));
   const n = readInteger(body, "n", { min: 1, max: 16 }) ?? 1;
   const bestOf = readInteger(body, "best_of", { min: 1 });
@@ -35,10 +39,18 @@ export function decodeCompletion(body: JsonObject, model: string): CompletionCal
   if (prompts.length * n > 128)
     throw invalidValue("prompt", "asks for more than 128 answers in one request (prompts times `n`)");
   const echo = readBoolean(body, "echo") ?? false;
+  const topLogprobs =
+    readInteger(body, "logprobs", { min: 0, max: 20 }) ??
+    (readInteger(body, "n_probs", { min: 0, max: 20 }) || undefined);
+  const scored = echo && topLogprobs !== undefined;
+  // Whoever wants to know how likely a text is asks for nothing besides.
+  const nothing = scored && body.max_tokens === 0;
   const base = {
     model,
-    ...decodeSampling(body),
-    ...defined({ suffix: readString(body, "suffix"), topLogprobs: readInteger(body, "logprobs", { min: 0, max: 20 }) }),
+    ...decodeSampling(nothing ? without(body, new Set(["max_tokens"])) : body),
+    ...(nothing ? { maxTokens: 0 } : {}),
+    ...(scored ? { promptLogprobs: true } : {}),
+    ...defined({ suffix: readString(body, "suffix"), topLogprobs, keepAlive: decodeKeepAlive(body) }),
     extra: without(body, knownFields),
   };
   const requests = prompts.flatMap((prompt) =>
@@ -47,7 +59,7 @@ export function decodeCompletion(body: JsonObject, model: string): CompletionCal
   return {
     requests,
     stream: readBoolean(body, "stream") ?? false,
-    echoes: requests.map(({ prompt }) => (echo ? echoOf(prompt) : "")),
+    echo,
   };
 }
 
@@ -70,13 +82,15 @@ async function* encodeChunks(
   const prefix = `data: {"id":${JSON.stringify(head.id)},"object":"text_completion","created":${head.created},"model":${JSON.stringify(head.model)},"choices":[`;
   const frame = (index: number, text: string, logprobs: Json, reason: string | null): string =>
     `${prefix}{"index":${index},"text":${JSON.stringify(text)},"logprobs":${JSON.stringify(logprobs)},"finish_reason":${JSON.stringify(reason)}}]}\n\n`;
-  const offsets = call.echoes.map((echo) => echo.length);
+  const offsets = call.requests.map((_, index) => call.echoes[index]?.length ?? 0);
   const usages: Usage[] = [];
   try {
     for (const [index, echo] of call.echoes.entries()) if (echo !== "") yield frame(index, echo, null, null);
     for await (const { choice, event } of events) {
       if (event.type === "text") yield frame(choice, event.text, null, null);
-      else if (event.type === "logprobs") {
+      else if (event.type === "logprobs" && event.prompt !== undefined) {
+        yield frame(choice, "", encodeTokens(event.tokens, 0, event.prompt === "all"), null);
+      } else if (event.type === "logprobs") {
         yield frame(choice, "", encodeTokens(event.tokens, offsets[choice] ?? 0), null);
         offsets[choice] = (offsets[choice] ?? 0) + lengthOf(event.tokens);
       } else if (event.type === "finish") {
@@ -102,7 +116,7 @@ export async function encodeCompletionReply(
   const encodeChoice = (answer: Answer, index: number): JsonObject => ({
     index,
     text: (call.echoes[index] ?? "") + answer.text,
-    logprobs: answer.logprobs.length === 0 ? null : encodeTokens(answer.logprobs, call.echoes[index]?.length ?? 0),
+    logprobs: encodeAnswerTokens(answer, call.echoes[index]?.length ?? 0),
     finish_reason: finishReasons[answer.reason],
   });
   return {
@@ -144,7 +158,7 @@ export function decodeTokens(value: Json[], param: string): number[] {
 
 const knownFields: ReadonlySet<string> = new Set([
   ...samplingFields,
-  ..."model prompt suffix stream stream_options n best_of echo logprobs n_probs".split(" "),
+  ..."model prompt suffix stream stream_options n best_of echo logprobs n_probs keep_alive".split(" "),
 ]);
 
 const finishReasons: Readonly<Record<FinishReason, string>> = {
@@ -159,19 +173,25 @@ function withSeed(request: CompletionRequest, index: number): CompletionRequest 
   return request.seed === undefined || index === 0 ? request : { ...request, seed: request.seed + index };
 }
 
-function echoOf(prompt: string | number[]): string {
-  if (typeof prompt === "string") return prompt;
-  throw unsupportedParameter("echo", "is not supported for a prompt of token ids");
-}
-
 function ending(prefix: string, usages: readonly Usage[], body: JsonObject): string {
   const declined = isObject(body.stream_options) && body.stream_options.include_usage === false;
   const usage = declined ? "" : `${prefix}],"usage":${JSON.stringify(encodeUsage(totalUsage(usages)))}}\n\n`;
   return `${usage}data: [DONE]\n\n`;
 }
 
-/** The old form of log probabilities: one array for each property. `offset`: characters before the first token. */
-function encodeTokens(tokens: readonly TokenLogprob[], offset: number): JsonObject {
+/** Of the prompt, if they were asked for, and of the answer. `offset`: length of the echo. */
+function encodeAnswerTokens({ prompt, logprobs }: Answer, offset: number): Json {
+  if (prompt === undefined) return logprobs.length === 0 ? null : encodeTokens(logprobs, offset);
+  const before = encodeTokens(prompt.tokens, 0, prompt.prompt === "all");
+  const after = encodeTokens(logprobs, offset);
+  return Object.fromEntries(Object.entries(before).map(([key, list]) => [key, [...list, ...(after[key] ?? [])]]));
+}
+
+/**
+ * The old form of log probabilities: one array for each property. `offset`: characters before the first token.
+ * `headless`: nothing came before the first token, so that its probability means nothing.
+ */
+function encodeTokens(tokens: readonly TokenLogprob[], offset: number, headless = false): Record<string, Json[]> {
   let at = offset;
   const offsets = tokens.map(({ token }) => {
     const start = at;
@@ -180,8 +200,10 @@ function encodeTokens(tokens: readonly TokenLogprob[], offset: number): JsonObje
   });
   return {
     tokens: tokens.map(({ token }) => token),
-    token_logprobs: tokens.map(({ logprob }) => logprob),
-    top_logprobs: tokens.map(({ top }) => Object.fromEntries(top.map(({ token, logprob }) => [token, logprob]))),
+    token_logprobs: tokens.map(({ logprob }, index) => (headless && index === 0 ? null : logprob)),
+    top_logprobs: tokens.map(({ top }, index) =>
+      headless && index === 0 ? null : Object.fromEntries(top.map(({ token, logprob }) => [token, logprob])),
+    ),
     text_offset: offsets,
   };
 }

@@ -73,10 +73,11 @@ export async function* toEvents(
 }
 
 function common(request: CompletionRequest | ChatRequest, options: OllamaOptions): JsonObject {
+  const keepAlive = request.keepAlive ?? options.keepAlive;
   return {
     truncate: false,
     shift: false,
-    ...(options.keepAlive === undefined ? {} : { keep_alive: options.keepAlive }),
+    ...(keepAlive === undefined ? {} : { keep_alive: keepAlive }),
     ...(request.topLogprobs === undefined ? {} : { logprobs: true, top_logprobs: request.topLogprobs }),
     options: {
       num_ctx: options.numCtx,

@@ -16,6 +16,7 @@ import {
   without,
   wrongType,
 } from "../fields.ts";
+import { decodeKeepAlive } from "../keep-alive.ts";
 import { decodeMessages, encodeMessages } from "./messages.ts";
 import { decodeTools, encodeToolChoice, encodeTools } from "./tools.ts";
 
@@ -36,6 +37,7 @@ export function decodeRequest(body: JsonObject, model: string, headers: Headers)
       reasoningEffort: readString(body, "reasoning_effort"),
       templateVariables: readObject(body, "chat_template_kwargs"),
       session: decodeSession(body, headers),
+      keepAlive: decodeKeepAlive(body),
     }),
     extra: without(body, knownFields),
   };
@@ -101,6 +103,7 @@ export function encodeRequest(request: ChatRequest): JsonObject {
       reasoning_effort: request.reasoningEffort,
       chat_template_kwargs: request.templateVariables,
       prompt_cache_key: request.session,
+      keep_alive: request.keepAlive,
     }),
     stream: request.stream,
     ...(request.stream ? { stream_options: { include_usage: true } } : {}),
@@ -117,7 +120,8 @@ export const samplingFields: readonly string[] = [
 const knownFields: ReadonlySet<string> = new Set([
   ...samplingFields,
   ...`model messages tools tool_choice functions function_call parallel_tool_calls response_format stream stream_options n
-  logprobs top_logprobs n_probs reasoning_effort chat_template_kwargs prompt_cache_key`.split(/\s+/),
+  logprobs top_logprobs n_probs reasoning_effort chat_template_kwargs prompt_cache_key
+  keep_alive`.split(/\s+/),
 ]);
 
 function decodeMaxTokens(body: JsonObject, key: string): number | undefined {
