@@ -2,11 +2,14 @@ import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { health, ready, version } from "./admin/status.ts";
 import { proxyFor } from "./config/proxy.ts";
+import { dataFolder } from "./config/folders.ts";
 import type { Config, ProviderConfig } from "./config/schema.ts";
 import type { Log } from "./core/log.ts";
 import type { Provider } from "./core/provider.ts";
 import { fromEngine } from "./dialects/translate.ts";
+import { describeEngine, type EngineReport } from "./engines/llama/engine-report.ts";
 import { LlamaEngine } from "./engines/llama/engine.ts";
+import { type Addition, type Installed, installPackage, removePackage } from "./engines/llama/package-install.ts";
 import { listen } from "./http/server.ts";
 import { accessLog } from "./pipeline/access-log.ts";
 import { auth } from "./pipeline/auth.ts";
@@ -31,6 +34,24 @@ export interface Runtime {
   readonly providers: readonly Provider[];
   /** Lets answers under way finish for as long as the configuration grants, then ends everything. */
   close(): Promise<void>;
+}
+
+type Env = NonNullable<RuntimeOptions["env"]>;
+
+/** What the embedded engine would run on; each build is tried in a process of its own. */
+export function reportEngine({ llama }: Config, env: Env): Promise<EngineReport> {
+  return describeEngine({ gpu: llama.gpu, library: llama.library, dataFolder: dataFolder({ env }) });
+}
+
+/** Adds a build for a GPU to this user's folder; `onProgress` gets the bytes downloaded. Throws `LibraryError`. */
+export function installEngine(addition: Addition, env: Env, onProgress: (bytes: number) => void): Promise<Installed> {
+  const searchPath = env["PATH"] ?? env["Path"] ?? "";
+  return installPackage({ dataFolder: dataFolder({ env }), addition, searchPath, onProgress });
+}
+
+/** Removes what `installEngine` added; false when there was nothing. Throws `LibraryError`. */
+export function removeEngine(addition: Addition, env: Env): Promise<boolean> {
+  return removePackage(dataFolder({ env }), addition);
 }
 
 /** Builds a runtime from its configuration and starts to listen. Throws node's error when it cannot (`EADDRINUSE` …). */
@@ -80,7 +101,11 @@ async function closeAll(providers: readonly Provider[]): Promise<void> {
 
 /** The embedded engine first, then the upstreams in the configuration's order. */
 function buildProviders(config: Config, log: Log, env: NonNullable<RuntimeOptions["env"]>): Provider[] {
-  const engine = new LlamaEngine("llama_cpp", { ...config.llama, demo: demoModel(config) }, log);
+  const engine = new LlamaEngine(
+    "llama_cpp",
+    { ...config.llama, demo: demoModel(config), dataFolder: dataFolder({ env }) },
+    log,
+  );
   const { heartbeat } = config.timeouts;
   const upstreams = Object.entries(config.providers).map(([name, entry]) =>
     createProvider(name, toSettings(entry, config, env), { log, heartbeat }),

@@ -20,6 +20,10 @@ const commands: Readonly<Record<string, Entry>> = {
     summary: "show, check or describe the configuration",
     load: async () => (await import("./config.ts")).config,
   },
+  engine: {
+    summary: "show the embedded llama.cpp, or add a build for a GPU",
+    load: async () => (await import("./engine.ts")).engine,
+  },
   version: { summary: "print the version", load: async () => (await import("./version.ts")).version },
 };
 /** Commands that are named in the documents and come with a later release. */

@@ -223,11 +223,13 @@ function listDevices(functions: LlamaFunctions): Device[] {
     const free = new BigUint64Array(1);
     const total = new BigUint64Array(1);
     functions.ggml_backend_dev_memory(device, free, total);
+    const type = types[functions.ggml_backend_dev_type(device)] ?? "accelerator";
     return {
       name: functions.ggml_backend_dev_name(device),
       description: functions.ggml_backend_dev_description(device),
-      type: types[functions.ggml_backend_dev_type(device)] ?? "accelerator",
-      freeBytes: Number(free[0]),
+      type,
+      // Of the processor's memory ggml says that all of it is free.
+      freeBytes: type === "cpu" ? process.availableMemory() : Number(free[0]),
       totalBytes: Number(total[0]),
     };
   });

@@ -72,9 +72,14 @@ export function installedPackages(dataFolder?: string): LibraryPackage[] {
   });
 }
 
-/** Where `lair engine install` puts a package. */
+/** Where `lair engine install` puts its packages. */
+export function engineFolder(dataFolder: string): string {
+  return join(dataFolder, "engine");
+}
+
+/** Where it puts one of them. */
 export function dataPlace(dataFolder: string, name: string): string {
-  return join(dataFolder, "engine", name);
+  return join(engineFolder(dataFolder), name);
 }
 
 /** The folder of the build that needs no GPU. Throws `LibraryError` if there is none. */
@@ -129,8 +134,8 @@ function describe(
   return { ...rest, version, folder, fallback: extension === null ? null : findFallback(extension) };
 }
 
-/** `bins/linux-x64-cuda/fallback`, wherever in its package it lies. */
-function findFallback(root: string): string | null {
+/** The folder `fallback` of an unpacked `-ext` package, e.g. `bins/linux-x64-cuda-ext/fallback`; null if it has none. */
+export function findFallback(root: string): string | null {
   const bins = join(root, "bins");
   try {
     const folders = readdirSync(bins, { recursive: true, withFileTypes: true }).filter((entry) => entry.isDirectory());
