@@ -196,7 +196,12 @@ export type ChatEvent =
       readonly arguments: string;
     }
   /** Of the text that follows or has just been said; independent of how events cut the text. */
-  | { readonly type: "logprobs"; readonly tokens: TokenLogprob[] }
+  | {
+      readonly type: "logprobs";
+      readonly tokens: TokenLogprob[];
+      /** They are the prompt's: `all` of it, whose first token had nothing before it (its own is 0), or the `rest` after a token that is not in the text. */
+      readonly prompt?: "all" | "rest";
+    }
   /** Before the first token. `position`: requests ahead (queued). `done` of `total`: tokens (prefill) or permille (loading). */
   | {
       readonly type: "progress";
@@ -231,7 +236,18 @@ export interface CompletionRequest extends SamplingRequest, Pick<
 > {
   /** Text, or token ids. */
   readonly prompt: string | number[];
+  /** What comes after the gap that is to be filled. */
   readonly suffix?: string;
+  /** Other files of the project. Present, even if none: text that does not fit may be cut far from the gap. */
+  readonly files?: SourceFile[];
+  /** Where `topLogprobs` is present: log probabilities of the prompt's tokens as well. */
+  readonly promptLogprobs?: boolean;
+}
+
+/** A file, or a piece of one, that a completion may look at. */
+export interface SourceFile {
+  readonly name: string;
+  readonly text: string;
 }
 
 export interface EmbeddingRequest {

@@ -10,6 +10,14 @@ import type {
 import type { Model } from "./model.ts";
 import type { Health } from "./provider.ts";
 
+/** How a text becomes tokens. */
+export interface TokenizeOptions {
+  /** With the begin and end tokens that the model wants. Default false. */
+  readonly addSpecial?: boolean;
+  /** Control tokens written out count as such. Default true. */
+  readonly parseSpecial?: boolean;
+}
+
 /**
  * Anything that generates but is given every wire format by `fromEngine`: llama.cpp in a child process, a native
  * protocol such as Ollama's, a fake in a test. Every method throws `ApiError`; an aborted signal ends the work at once.
@@ -20,9 +28,13 @@ export interface Engine {
   /** One answer: `request.n` is ignored. */
   chat(request: ChatRequest, signal: AbortSignal): AsyncIterable<ChatEvent>;
   complete?(request: CompletionRequest, signal: AbortSignal): AsyncIterable<ChatEvent>;
+  /** Whether `complete` heeds `suffix` and `files` for models that can. Default false. */
+  readonly fillsGaps?: boolean;
   embed?(request: EmbeddingRequest, signal: AbortSignal): Promise<Embeddings>;
   rerank?(request: RerankRequest, signal: AbortSignal): Promise<RerankResult>;
-  tokenize?(model: string, text: string, signal: AbortSignal): Promise<number[]>;
+  tokenize?(model: string, text: string, signal: AbortSignal, options?: TokenizeOptions): Promise<number[]>;
+  /** The bytes of each token, which may be a part of a character. */
+  pieces?(model: string, tokens: number[], signal: AbortSignal): Promise<number[][]>;
   detokenize?(model: string, tokens: number[], signal: AbortSignal): Promise<string>;
   models(signal?: AbortSignal): Promise<Model[]>;
   health(signal?: AbortSignal): Promise<Health>;

@@ -5,6 +5,7 @@ import type { Model } from "./model.ts";
 export const endpoints = [
   "/v1/chat/completions",
   "/v1/completions",
+  "/infill",
   "/v1/embeddings",
   "/v1/responses",
   "/v1/rerank",

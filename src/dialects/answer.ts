@@ -1,4 +1,4 @@
-import type { FinishReason, TokenLogprob, ToolCall, Usage } from "../core/chat.ts";
+import type { ChatEvent, FinishReason, TokenLogprob, ToolCall, Usage } from "../core/chat.ts";
 import { ApiError } from "../core/errors.ts";
 import type { ChoiceEvent } from "./dialect.ts";
 
@@ -9,6 +9,8 @@ export interface Answer {
   /** In the order of their indexes; ids are never empty. */
   readonly toolCalls: ToolCall[];
   readonly logprobs: TokenLogprob[];
+  /** Log probabilities of the prompt, where they were asked for. */
+  readonly prompt?: ChatEvent & { readonly type: "logprobs" };
   readonly reason: FinishReason;
   readonly usage: Usage;
 }
@@ -70,6 +72,7 @@ class Draft {
   readonly #callId: (choice: number, index: number) => string;
   readonly #calls = new Map<number, DraftCall>();
   readonly #logprobs: TokenLogprob[] = [];
+  #prompt: (ChatEvent & { readonly type: "logprobs" }) | undefined;
   #text = "";
   #reasoning = "";
   finished: { readonly reason: FinishReason; readonly usage: Usage } | undefined;
@@ -82,6 +85,7 @@ class Draft {
   add(event: ChoiceEvent["event"]): void {
     if (event.type === "text") this.#text += event.text;
     else if (event.type === "reasoning") this.#reasoning += event.text;
+    else if (event.type === "logprobs" && event.prompt !== undefined) this.#prompt = event;
     else if (event.type === "logprobs") this.#logprobs.push(...event.tokens);
     else if (event.type === "finish") this.finished = event;
     else if (event.type === "tool-call") {
@@ -106,6 +110,7 @@ class Draft {
       reasoning: this.#reasoning,
       toolCalls,
       logprobs: this.#logprobs,
+      ...(this.#prompt === undefined ? {} : { prompt: this.#prompt }),
       reason: reasonWith(toolCalls.length > 0, reason),
       usage,
     };

@@ -18,6 +18,7 @@ export function routes(catalog: Catalog, own: OwnRoutes): Handler {
     "/v1/models": { GET: (call) => listModels(catalog, call) },
     "/v1/chat/completions": { POST: infer("/v1/chat/completions") },
     "/v1/completions": { POST: infer("/v1/completions") },
+    "/infill": { POST: infer("/infill") },
     "/v1/embeddings": { POST: infer("/v1/embeddings") },
     "/v1/responses": { POST: infer("/v1/responses") },
     "/v1/rerank": { POST: infer("/v1/rerank") },

@@ -41,15 +41,15 @@ describe("log probabilities", () => {
       (await readAnswer(engine.chat(chatRequest("odds", "Once", { topLogprobs: 20, maxTokens: 1, ...more }), never)))
         .events,
     );
-  const schema = { type: "json-schema", name: "x", schema: { enum: ["yes"] } } as const;
+  const schema: ChatRequest["responseFormat"] = { type: "json-schema", name: "x", schema: { enum: ["yes"] } };
 
-  test.for([
+  test.for<[string, Partial<ChatRequest>]>([
     ["temperature", { temperature: 2, seed: 4, topK: 0 }],
     ["filters", { temperature: 1, topK: 1, topP: 0.1, minP: 1 }],
     ["bias", { logitBias: { "30": 100 } }],
     ["a grammar", { responseFormat: schema, maxTokens: 3 }],
     ["min_tokens", { minTokens: 1 }],
-  ] as const)("are the model's own, before %s", async ([, more]) => {
+  ])("are the model's own, before %s", async ([, more]) => {
     const [plain] = await ask({});
     const [changed] = await ask(more);
     expect(changed?.top).toEqual(plain?.top);

@@ -12,6 +12,7 @@ const engine = startEngine({
 });
 /** The model's two tokens that end an answer. */
 const ends = { "1021": -100, "1023": -100 };
+const responseFormat: ChatRequest["responseFormat"] = { type: "json-schema", name: "x", schema: { enum: ["yes"] } };
 /** Everything that the model might say, as likely as it finds it. */
 const open = { temperature: 3, topK: 0, topP: 1, minP: 0, seed: 7, maxTokens: 48, logitBias: ends, topLogprobs: 20 };
 
@@ -147,7 +148,6 @@ describe("the end of an answer", () => {
   test("does not come where ignore_eos says so, but for the end of a grammar", async () => {
     const eager = { logitBias: { "1023": 100 }, ignoreEos: true };
     expect(await say(eager)).toMatchObject({ reason: "length", count: 48 });
-    const responseFormat = { type: "json-schema", name: "x", schema: { enum: ["yes"] } } as const;
     expect(await say({ ...eager, responseFormat, topLogprobs: 0 })).toMatchObject({
       text: expect.stringMatching(/^\s*"yes"\s*$/),
       reason: "stop",
@@ -156,7 +156,6 @@ describe("the end of an answer", () => {
 
   test("a grammar whose every way is biased away is an answer's failure, not the process's", async () => {
     const quotes = Object.fromEntries(Array.from({ length: 1024 }, (_, token) => [String(token), -100]));
-    const responseFormat = { type: "json-schema", name: "x", schema: { enum: ["yes"] } } as const;
     await expect(say({ logitBias: quotes, responseFormat })).rejects.toMatchObject({ code: "invalid_request" });
     expect((await say()).text).toBe(free.text);
   });

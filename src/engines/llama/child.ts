@@ -1,7 +1,7 @@
 import { writeSync } from "node:fs";
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
-import type { ChatEvent, FinishReason } from "../../core/chat.ts";
+import type { ChatEvent, CompletionRequest, FinishReason } from "../../core/chat.ts";
 import { ApiError, toApiError } from "../../core/errors.ts";
 import type { OutputParser, ParsedEvent } from "../parsers/parser.ts";
 import type {
@@ -119,22 +119,16 @@ class ModelProcess {
   }
 
   #complete({ id, request }: ParentMessage & { type: "complete" }): void {
-    if (request.suffix !== undefined && request.suffix !== "") {
-      throw new ApiError(
-        "unsupported_parameter",
-        "the embedded llama.cpp does not fill in before a suffix yet; leave it out",
-        { param: "suffix" },
-      );
-    }
     const job: GenerateJob = {
       type: "generate",
       id,
-      prompt: request.prompt,
+      prompt: completionPrompt(request),
       param: "prompt",
       sampling: toSampling(request, this.#defaults),
       maxTokens: request.maxTokens ?? this.#defaults.maxNewTokens ?? null,
       stop: [...request.stop],
       topLogprobs: request.topLogprobs ?? null,
+      promptLogprobs: request.promptLogprobs ?? false,
       preserved: [],
       grammar: null,
       session: null,
@@ -205,6 +199,12 @@ function startWorker(workerData: WorkerStart): Worker {
   return new Worker(`import(${tsx}).then(({ tsImport }) => tsImport(${source}, ${here}))`, { eval: true, workerData });
 }
 
+function completionPrompt({ prompt, suffix, files }: CompletionRequest): GenerateJob["prompt"] {
+  if (files === undefined && (suffix === undefined || suffix === "")) return prompt;
+  if (typeof prompt === "string") return { prefix: prompt, suffix: suffix ?? "", files: files ?? null };
+  throw new ApiError("unsupported_parameter", "a prompt with a suffix must be text, not token ids", { param: "suffix" });
+}
+
 function readOutput(active: Active, output: Output & { type: "text" | "progress" | "finish" }): ChatEvent[] {
   if (output.type === "progress") return [output.event];
   if (output.type === "finish") {
@@ -217,7 +217,10 @@ function readOutput(active: Active, output: Output & { type: "text" | "progress"
   }
   const said: ChatEvent[] = output.text === "" ? [] : count(active, active.parser.push(output.text));
   if (active.isReasoning()) active.reasoningTokens += output.tokens;
-  if (output.logprobs !== undefined) said.push({ type: "logprobs", tokens: output.logprobs });
+  if (output.logprobs !== undefined) {
+    const about = output.prompt === undefined ? {} : { prompt: output.prompt };
+    said.push({ type: "logprobs", tokens: output.logprobs, ...about });
+  }
   return said;
 }
 

@@ -7,7 +7,7 @@ import type {
   RerankRequest,
   RerankResult,
 } from "../../core/chat.ts";
-import type { Engine } from "../../core/engine.ts";
+import type { Engine, TokenizeOptions } from "../../core/engine.ts";
 import { ApiError } from "../../core/errors.ts";
 import { type Log, silent } from "../../core/log.ts";
 import type { Model, ModelSource } from "../../core/model.ts";
@@ -37,6 +37,7 @@ const budgetPart = 0.8;
 export class LlamaEngine implements Engine {
   readonly name: string;
   readonly kind = "llama_cpp";
+  readonly fillsGaps = true;
   readonly #settings: LlamaSettings;
   readonly #log: Log;
   readonly #files: ModelFiles;
@@ -71,8 +72,12 @@ export class LlamaEngine implements Engine {
     return this.#with(request.model, signal, (supervisor) => supervisor.query({ type: "rerank", request }, signal));
   }
 
-  tokenize(model: string, text: string, signal: AbortSignal): Promise<number[]> {
-    return this.#with(model, signal, (supervisor) => supervisor.query({ type: "tokenize", text }, signal));
+  tokenize(model: string, text: string, signal: AbortSignal, options: TokenizeOptions = {}): Promise<number[]> {
+    return this.#with(model, signal, (supervisor) => supervisor.query({ type: "tokenize", text, options }, signal));
+  }
+
+  pieces(model: string, tokens: number[], signal: AbortSignal): Promise<number[][]> {
+    return this.#with(model, signal, (supervisor) => supervisor.query({ type: "pieces", tokens }, signal));
   }
 
   detokenize(model: string, tokens: number[], signal: AbortSignal): Promise<string> {

@@ -7,10 +7,12 @@ import type {
   FinishReason,
   RerankRequest,
   RerankResult,
+  SourceFile,
   Timings,
   TokenLogprob,
   Usage,
 } from "../../core/chat.ts";
+import type { TokenizeOptions } from "../../core/engine.ts";
 import type { ErrorCode } from "../../core/errors.ts";
 import type { WorkReport } from "./pulse.ts";
 import type { LlamaSettings, Sampling, WorkerSettings } from "./settings.ts";
@@ -39,13 +41,15 @@ export interface LoadedModel {
 export type Query =
   | { readonly type: "embed"; readonly request: EmbeddingRequest }
   | { readonly type: "rerank"; readonly request: RerankRequest }
-  | { readonly type: "tokenize"; readonly text: string }
+  | { readonly type: "tokenize"; readonly text: string; readonly options?: TokenizeOptions }
+  | { readonly type: "pieces"; readonly tokens: number[] }
   | { readonly type: "detokenize"; readonly tokens: number[] };
 
 export interface Answers {
   embed: Embeddings;
   rerank: RerankResult;
   tokenize: number[];
+  pieces: number[][];
   detokenize: string;
 }
 
@@ -75,7 +79,7 @@ export type ChildMessage =
 export interface GenerateJob {
   readonly type: "generate";
   readonly id: number;
-  readonly prompt: string | number[];
+  readonly prompt: string | number[] | GapPrompt;
   /** The request's field that holds the prompt, for errors. */
   readonly param: "messages" | "prompt";
   readonly sampling: Sampling;
@@ -91,6 +95,14 @@ export interface GenerateJob {
   readonly session: string | null;
   /** Absent: `interactive`. */
   readonly priority?: "interactive" | "background" | undefined;
+}
+
+/** A prompt whose answer stands between two texts. */
+export interface GapPrompt {
+  readonly prefix: string;
+  readonly suffix: string;
+  /** Other files of the project; null: none, and nothing may be cut to fit. */
+  readonly files: readonly SourceFile[] | null;
 }
 
 /** A GBNF grammar with the rule `root`, and where in the output it begins. */

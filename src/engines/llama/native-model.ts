@@ -131,6 +131,18 @@ export class Vocabulary {
     return this.#library.functions.llama_vocab_eos(this.handle);
   }
 
+  /** Tokens that mark the parts of a prompt with a gap; −1 for those that the model lacks. llama.cpp knows their spellings. */
+  get gapMarks(): Readonly<Record<"prefix" | "suffix" | "middle" | "repository" | "file", number>> {
+    const { functions } = this.#library;
+    return {
+      prefix: functions.llama_vocab_fim_pre(this.handle),
+      suffix: functions.llama_vocab_fim_suf(this.handle),
+      middle: functions.llama_vocab_fim_mid(this.handle),
+      repository: functions.llama_vocab_fim_rep(this.handle),
+      file: functions.llama_vocab_fim_sep(this.handle),
+    };
+  }
+
   get separator(): number {
     return this.#library.functions.llama_vocab_sep(this.handle);
   }

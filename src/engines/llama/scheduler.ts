@@ -3,6 +3,7 @@ import { Generation, type Ground } from "./generation.ts";
 import type { GenerateJob, Output } from "./messages.ts";
 import type { NativeContext } from "./native-context.ts";
 import { PrefixCache } from "./prefix-cache.ts";
+import { toPromptTokens } from "./prompt-tokens.ts";
 import { Slot, chooseSlot } from "./slots.ts";
 import { WaitingLine } from "./waiting-line.ts";
 
@@ -87,8 +88,11 @@ export class Scheduler {
       this.#fail(job.id, { code: "concurrency_limit", message });
       return;
     }
-    const prompt = this.#promptTokens(job);
-    if (prompt === null) return;
+    const prompt = toPromptTokens(this.#ground.model.vocabulary, job, this.#ground.contextLength);
+    if (!Array.isArray(prompt)) {
+      this.#fail(job.id, prompt);
+      return;
+    }
     const generation = new Generation(this.#ground, job, prompt);
     if (!generation.grammarIsValid) {
       generation.free();
@@ -127,31 +131,6 @@ export class Scheduler {
     if (prompt >= 16) this.#speed = (this.#speed + prompt / Math.max(1, this.#now() - started)) / 2;
     for (const share of shares) this.#settle(share);
     return true;
-  }
-
-  #promptTokens(job: GenerateJob): number[] | null {
-    const { vocabulary } = this.#ground.model;
-    const prompt =
-      typeof job.prompt === "string"
-        ? vocabulary.tokenize(job.prompt, { addSpecial: true, parseSpecial: true })
-        : job.prompt;
-    const unknown = prompt.find((token) => !vocabulary.has(token));
-    if (unknown !== undefined) {
-      const message = `the prompt holds token ${unknown}; this model's tokens are 0 … ${vocabulary.size - 1}`;
-      this.#fail(job.id, { code: "invalid_value", message, param: job.param });
-      return null;
-    }
-    if (prompt.length === 0) {
-      this.#fail(job.id, { code: "invalid_value", message: "the prompt is empty", param: job.param });
-      return null;
-    }
-    const limit = this.#ground.contextLength;
-    if (prompt.length >= limit) {
-      const message = `This model's maximum context length is ${limit} tokens. However, your messages resulted in ${prompt.length} tokens.`;
-      this.#fail(job.id, { code: "context_length_exceeded", message, param: job.param });
-      return null;
-    }
-    return prompt;
   }
 
   /** Gives slots to those who wait. */

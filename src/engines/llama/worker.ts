@@ -186,7 +186,12 @@ function answer(served: Served, query: Query): Answers[keyof Answers] {
   const { vocabulary } = served.model;
   switch (query.type) {
     case "tokenize":
-      return vocabulary.tokenize(query.text, { addSpecial: false, parseSpecial: true });
+      return vocabulary.tokenize(query.text, {
+        addSpecial: query.options?.addSpecial ?? false,
+        parseSpecial: query.options?.parseSpecial ?? true,
+      });
+    case "pieces":
+      return query.tokens.map((token) => [...vocabulary.piece(token)]);
     case "detokenize":
       return vocabulary.detokenize(query.tokens);
     case "embed":
