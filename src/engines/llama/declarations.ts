@@ -121,6 +121,7 @@ export interface LlamaFunctions {
   llama_vocab_sep(vocabulary: VocabularyHandle): number;
   llama_vocab_get_add_bos(vocabulary: VocabularyHandle): boolean;
   llama_vocab_get_add_eos(vocabulary: VocabularyHandle): boolean;
+  llama_vocab_get_add_sep(vocabulary: VocabularyHandle): boolean;
   llama_tokenize(
     vocabulary: VocabularyHandle,
     text: Uint8Array,
@@ -177,6 +178,7 @@ export interface LlamaFunctions {
   llama_model_size(model: ModelHandle): number | bigint;
   llama_model_n_params(model: ModelHandle): number | bigint;
   llama_n_ubatch(context: ContextHandle): number;
+  llama_set_embeddings(context: ContextHandle, embeddings: boolean): void;
   llama_pooling_type(context: ContextHandle): number;
   llama_detach_threadpool(context: ContextHandle): void;
   llama_encode(context: ContextHandle, batch: BatchStruct): number;

@@ -1,4 +1,4 @@
-import type { NativeMemory } from "./binding.ts";
+import type { LlamaLibrary, NativeMemory } from "./binding.ts";
 import type { BatchStruct, ContextHandle, ContextParams, MemoryHandle } from "./declarations.ts";
 import { ModelError, type NativeModel } from "./native-model.ts";
 
@@ -72,6 +72,7 @@ export class NativeContext {
 
   /** Puts a token into the next batch and returns its row. Throws on what llama.cpp would not survive. */
   addRow(token: number, position: number, sequence: number, output: boolean): number {
+    if (this.#freed) throw new Error("a row for a context that was freed");
     const valid =
       this.model.vocabulary.has(token) &&
       Number.isInteger(position) &&
@@ -213,15 +214,24 @@ export class NativeContext {
     if (this.#memory !== null) this.model.library.functions.llama_memory_clear(this.#memory, true);
   }
 
+  /** Whether decodes give vectors; without, and with no outputs asked for, they only fill the memory. */
+  setEmbeddings(on: boolean): void {
+    if (this.#freed) throw new Error("a call on a context that was freed");
+    this.model.library.functions.llama_set_embeddings(this.handle, on);
+  }
+
   free(): void {
     if (this.#freed) return;
     this.#freed = true;
     this.model.library.functions.llama_free(this.handle);
+    this.#batch.free();
   }
 }
 
 /** The arrays of a `llama_batch`, made once: llama.cpp reads them while JavaScript might move a buffer of its own. */
 class NativeBatch {
+  readonly #library: LlamaLibrary;
+  readonly #memories: NativeMemory[] = [];
   readonly #struct: BatchStruct;
   readonly #tokens: Int32Array;
   readonly #positions: Int32Array;
@@ -232,7 +242,12 @@ class NativeBatch {
   #computed = 0;
 
   constructor(model: NativeModel, capacity: number) {
-    const memory = (bytes: number): NativeMemory => model.library.allocate(bytes);
+    this.#library = model.library;
+    const memory = (bytes: number): NativeMemory => {
+      const allocated = model.library.allocate(bytes);
+      this.#memories.push(allocated);
+      return allocated;
+    };
     const tokens = memory(capacity * 4);
     const positions = memory(capacity * 4);
     const counts = memory(capacity * 4);
@@ -256,6 +271,10 @@ class NativeBatch {
       seq_id: pointers.address,
       logits: outputs.address,
     };
+  }
+
+  free(): void {
+    for (const memory of this.#memories.splice(0)) this.#library.release(memory);
   }
 
   /** Rows of the batch that is being made. */

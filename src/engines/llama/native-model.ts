@@ -59,9 +59,13 @@ export class NativeModel {
     return this.library.functions.llama_model_n_cls_out(this.handle);
   }
 
+  get architecture(): string | null {
+    return this.#metadata("general.architecture");
+  }
+
   /** The GGUF's `<architecture>.pooling_type`, or null. */
   get poolingType(): number | null {
-    const architecture = this.#metadata("general.architecture");
+    const { architecture } = this;
     const pooling = architecture === null ? null : this.#metadata(`${architecture}.pooling_type`);
     return pooling === null ? null : Number(pooling);
   }
@@ -79,6 +83,11 @@ export class NativeModel {
 
   get chatTemplate(): string | null {
     return this.library.functions.llama_model_chat_template(this.handle, null);
+  }
+
+  /** How a pair of query and document is put to a model that ranks, with `{query}` and `{document}` in it; null: side by side. */
+  get rerankTemplate(): string | null {
+    return this.library.functions.llama_model_chat_template(this.handle, "rerank");
   }
 
   get description(): string {
@@ -140,6 +149,15 @@ export class Vocabulary {
       middle: functions.llama_vocab_fim_mid(this.handle),
       repository: functions.llama_vocab_fim_rep(this.handle),
       file: functions.llama_vocab_fim_sep(this.handle),
+    };
+  }
+
+  /** Whether texts are ended by, and pairs of texts parted by, tokens of their own. */
+  get marks(): { readonly end: boolean; readonly separator: boolean } {
+    const { functions } = this.#library;
+    return {
+      end: functions.llama_vocab_get_add_eos(this.handle),
+      separator: functions.llama_vocab_get_add_sep(this.handle),
     };
   }
 

@@ -51,6 +51,7 @@ export const prototypes: Record<keyof LlamaFunctions, readonly [Library, string]
   llama_vocab_sep: ["llama", "int32_t llama_vocab_sep(void *vocab)"],
   llama_vocab_get_add_bos: ["llama", "bool llama_vocab_get_add_bos(void *vocab)"],
   llama_vocab_get_add_eos: ["llama", "bool llama_vocab_get_add_eos(void *vocab)"],
+  llama_vocab_get_add_sep: ["llama", "bool llama_vocab_get_add_sep(void *vocab)"],
   llama_tokenize: [
     "llama",
     "int32_t llama_tokenize(void *vocab, uint8_t *text, int32_t text_len, int32_t *tokens, int32_t n_tokens_max, bool add_special, bool parse_special)",
@@ -96,6 +97,7 @@ export const prototypes: Record<keyof LlamaFunctions, readonly [Library, string]
   llama_model_size: ["llama", "uint64_t llama_model_size(void *model)"],
   llama_model_n_params: ["llama", "uint64_t llama_model_n_params(void *model)"],
   llama_n_ubatch: ["llama", "uint32_t llama_n_ubatch(void *ctx)"],
+  llama_set_embeddings: ["llama", "void llama_set_embeddings(void *ctx, bool embeddings)"],
   llama_pooling_type: ["llama", "int llama_pooling_type(void *ctx)"],
   llama_detach_threadpool: ["llama", "void llama_detach_threadpool(void *ctx)"],
   llama_encode: ["llama", "int32_t llama_encode(void *ctx, llama_batch batch)"],
