@@ -5,7 +5,7 @@ import type { OutputParser, ParsedEvent } from "../../src/engines/parsers/parser
 import { StopFilter } from "../../src/engines/llama/stop.ts";
 
 const tools: Tool[] = [{ name: "write", parameters: { type: "object" } }];
-const templates = { hermes: "<tool_call>", mistral: "[TOOL_CALLS]", llama3: "<|start_header_id|> tools" };
+const templates = { hermes: "tools <tool_call>", mistral: "tools [TOOL_CALLS]", llama3: "<|start_header_id|> tools" };
 
 interface Read {
   text: string;

@@ -1,7 +1,7 @@
 import type { ChatRequest, Tool } from "../../core/chat.ts";
 import { ApiError } from "../../core/errors.ts";
 import { GrammarBuilder, type GrammarOptions } from "../grammar/json-schema.ts";
-import type { Family } from "../parsers/families.ts";
+import type { Family } from "../parsers/family.ts";
 import type { Grammar } from "./messages.ts";
 
 /** What an answer is held to, and the schema keywords that the grammar had to leave out. Throws `ApiError`. */

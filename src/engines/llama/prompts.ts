@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { ChatRequest, Tool } from "../../core/chat.ts";
-import { type Family, detectFamily, opensReasoning } from "../parsers/families.ts";
+import { detectFamily, opensReasoning } from "../parsers/families.ts";
+import type { Family } from "../parsers/family.ts";
 import type { AnswerParser } from "../parsers/parser.ts";
 import { ChatTemplate, renderChatml } from "../templates/chat-template.ts";
 import { withToolPrompt } from "../templates/hermes-prompt.ts";

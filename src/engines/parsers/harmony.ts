@@ -78,7 +78,7 @@ export const harmonyCalls: CallSyntax = {
   bare: [],
   preserved: ["<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", ...ends],
   triggers: ["<|channel|>commentary to=functions.", " to=functions."],
-  *readCalls() {
+  readCalls() {
     throw new Unreadable("Harmony reads whole messages");
   },
   addCalls(builder, tools, parallel) {

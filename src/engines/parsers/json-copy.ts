@@ -42,7 +42,7 @@ export function* readString(input: Input): Reading<string> {
 
 /** Text as it stands inside a JSON string, without the quotes. A lone half of a surrogate pair is kept: its other half follows. */
 export function escapeJson(text: string): string {
-  // eslint-disable-next-line no-control-regex
+  // oxlint-disable-next-line no-control-regex
   return text.replace(/["\\\u0000-\u001f]/g, (character) => {
     const short = shortEscapes[character];
     return short ?? `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
@@ -131,29 +131,26 @@ const literals: Readonly<Record<string, string>> = Object.assign(Object.create(n
   None: "null",
 });
 
+// oxlint-disable-next-line no-control-regex
+const plainText = /[^"'\\\u0000-\u001f]+/y;
+
 function* copyQuoted(input: Input, sink: Sink, quotes: readonly string[]): Reading<boolean> {
   const quote = yield* input.peek();
   if (!quotes.includes(quote)) return false;
   yield* input.character();
   sink('"');
   for (;;) {
-    // eslint-disable-next-line no-control-regex
-    sink(input.run(/[^"'\\\u0000-\u001f]+/y));
-    const next = yield* input.peek();
+    sink(input.run(plainText));
+    const next = yield* input.character();
+    if (next === quote) break;
     if (next === "\\") yield* copyEscape(input, sink);
-    else if (/[^"'\\\u0000-\u001f]/.test(next)) continue;
-    else {
-      yield* input.character();
-      if (next === quote) break;
-      sink(escapeJson(next));
-    }
+    else sink(escapeJson(next));
   }
   sink('"');
   return true;
 }
 
 function* copyEscape(input: Input, sink: Sink): Reading {
-  yield* input.character();
   const next = yield* input.character();
   if ('"\\/bfnrt'.includes(next)) sink(`\\${next}`);
   else if (next === "'") sink("'");
