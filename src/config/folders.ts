@@ -3,7 +3,7 @@ import { isAbsolute, join, resolve } from "node:path";
 import { cleaned, type Environment } from "./environment.ts";
 
 /** The machine and user whose folders are meant; default: this one. */
-interface Owner {
+export interface Owner {
   readonly env: Environment;
   readonly home?: string;
   readonly platform?: NodeJS.Platform;
@@ -20,6 +20,17 @@ export function dataFolder({ env, home = homedir(), platform = process.platform 
   return platform === "darwin"
     ? join(home, "Library", "Application Support", "lair")
     : join(home, ".local", "share", "lair");
+}
+
+/**
+ * Where this user's files of ours lie that can be made again: `$XDG_CACHE_HOME/lair` or `~/.cache/lair`, on macOS
+ * `~/Library/Caches/lair`, on Windows `%LOCALAPPDATA%\lair\cache`.
+ */
+export function cacheFolder({ env, home = homedir(), platform = process.platform }: Owner): string {
+  if (platform === "win32") return join(dataFolder({ env, home, platform }), "cache");
+  const xdg = cleaned(env["XDG_CACHE_HOME"]);
+  if (xdg !== "" && isAbsolute(xdg)) return join(xdg, "lair");
+  return platform === "darwin" ? join(home, "Library", "Caches", "lair") : join(home, ".cache", "lair");
 }
 
 /** Where `lair pull` puts models: `LAIR_MODELS`, else `models` in the data folder. Always among the sources of models. */

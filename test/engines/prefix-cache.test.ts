@@ -13,7 +13,7 @@ async function cold(prompts: readonly string[]): Promise<Trace[]> {
   for (const prompt of prompts) {
     const bench = await openBench(model, { sessions: 1 });
     bench.scheduler.submit(job(1, prompt));
-    bench.run();
+    await bench.run();
     said.push(trace(bench, 1));
     bench.close();
   }
@@ -25,7 +25,7 @@ describe("a beginning that prompts have in common", () => {
     const prompts = ["a", "bc", "def", "ghij"].map((tail) => `${system} ${tail}`);
     const bench = await openBench(model);
     for (const [id, prompt] of prompts.entries()) bench.scheduler.submit(job(id, prompt));
-    bench.run();
+    await bench.run();
     const shared = bench.tokens(system).length;
     const own = prompts.reduce((sum, prompt) => sum + bench.tokens(prompt).length - shared, 0);
     const generated = prompts.reduce((sum, _, id) => sum + (bench.done(id).usage?.completionTokens ?? 0) - 1, 0);

@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { afterAll } from "vitest";
 import type { Timings, Usage } from "../../src/core/chat.ts";
 import { loadLibrary } from "../../src/engines/llama/binding.ts";
@@ -13,6 +14,7 @@ import { NativeModel } from "../../src/engines/llama/native-model.ts";
 import { openContext } from "../../src/engines/llama/open-context.ts";
 import { Candidates } from "../../src/engines/llama/sampler.ts";
 import { type Pace, Scheduler } from "../../src/engines/llama/scheduler.ts";
+import type { PrefixStore } from "../../src/engines/llama/prefix-store.ts";
 import { toSampling, toWorkerSettings } from "../../src/engines/llama/settings.ts";
 
 /** The tokens that one decode computed: how many rows of which sequence, neighbours joined. */
@@ -37,8 +39,8 @@ export interface Bench {
   readonly outputs: Output[];
   /** Computes one step and reads what it said; false when there was nothing to compute. */
   step(): boolean;
-  /** Computes until nobody is left. */
-  run(): void;
+  /** Computes until nobody is left, waiting for files where there is nothing else to do. */
+  run(): Promise<void>;
   done(id: number): Done;
   tokens(text: string): number[];
   close(): void;
@@ -54,6 +56,11 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
+/** A folder of this test file's own. */
+export function newFolder(): string {
+  return mkdtempSync(join(folder, "cache-"));
+}
+
 /** A file of this test's models. */
 export function modelFile(content: GgufContent): string {
   const path = join(folder, `model-${files++}.gguf`);
@@ -64,7 +71,13 @@ export function modelFile(content: GgufContent): string {
 /** The scheduler on a real model in this process, driven step by step. */
 export async function openBench(
   path: string,
-  options: { sessions?: number; contextLength?: number; ubatchSize?: number; pace?: Partial<Pace> } = {},
+  options: {
+    sessions?: number;
+    contextLength?: number;
+    ubatchSize?: number;
+    pace?: Partial<Pace>;
+    store?: (context: NativeContext) => PrefixStore;
+  } = {},
 ): Promise<Bench> {
   const { sessions = 4, contextLength = 1024, ubatchSize = 128 } = options;
   library ??= loadLibrary();
@@ -82,7 +95,8 @@ export async function openBench(
     contextLength,
   };
   const pace = { maxQueue: 1000, chunk: ubatchSize, stallMs: 150, ...options.pace };
-  const scheduler = new Scheduler(ground, context, pace);
+  const store = options.store?.(context) ?? null;
+  const scheduler = new Scheduler(ground, context, { pace, store });
   const steps = watchRows(context);
   const outputs: Output[] = [];
   const order: number[] = [];
@@ -101,8 +115,12 @@ export async function openBench(
       }
       return computed;
     },
-    run() {
-      while (scheduler.busy) if (!bench.step() && scheduler.busy) throw new Error("the scheduler stands still");
+    async run() {
+      while (scheduler.busy) {
+        if (bench.step() || !scheduler.busy) continue;
+        if (store?.busy !== true) throw new Error("the scheduler stands still");
+        await setImmediate();
+      }
     },
     done: (id) => collect(outputs.filter((output) => output.id === id)),
     tokens: (text) => vocabulary.tokenize(text, { addSpecial: true, parseSpecial: true }),

@@ -3,6 +3,7 @@ import { Generation, type Ground } from "./generation.ts";
 import type { GenerateJob, Output } from "./messages.ts";
 import type { NativeContext } from "./native-context.ts";
 import { PrefixCache } from "./prefix-cache.ts";
+import type { PrefixStore } from "./prefix-store.ts";
 import { toPromptTokens } from "./prompt-tokens.ts";
 import { Slot, chooseSlot } from "./slots.ts";
 import { WaitingLine } from "./waiting-line.ts";
@@ -14,6 +15,14 @@ export interface Pace {
   readonly chunk: number;
   /** Milliseconds that prompts may add to a step while others generate. */
   readonly stallMs: number;
+}
+
+export interface SchedulerOptions {
+  readonly pace: Pace;
+  /** Where caches are kept when their slots are needed, and when the process ends. Default: nowhere. */
+  readonly store?: PrefixStore | null;
+  /** Called when there may be something to compute again: a file has been read. */
+  readonly wake?: () => void;
 }
 
 /** The rows of a batch that belong to one slot. */
@@ -47,7 +56,6 @@ export class Scheduler {
   readonly #ground: Ground;
   readonly #context: NativeContext;
   readonly #pace: Pace;
-  readonly #now: () => number;
   /** In the order of their sequences: llama.cpp computes only neighbours in one pass. */
   readonly #slots: readonly Slot[];
   readonly #prefixes: PrefixCache;
@@ -61,13 +69,16 @@ export class Scheduler {
   /** Prompt tokens per millisecond, measured. */
   #speed = 0.5;
 
-  constructor(ground: Ground, context: NativeContext, pace: Pace, now: () => number = () => performance.now()) {
+  constructor(
+    ground: Ground,
+    context: NativeContext,
+    { pace, store = null, wake = () => undefined }: SchedulerOptions,
+  ) {
     this.#ground = ground;
     this.#context = context;
     this.#pace = pace;
-    this.#now = now;
     this.#slots = Array.from({ length: context.sequences }, (_, sequence) => new Slot(sequence));
-    this.#prefixes = new PrefixCache(context, this.#slots);
+    this.#prefixes = new PrefixCache(context, this.#slots, { store, wake });
     this.#line = new WaitingLine(pace.maxQueue);
   }
 
@@ -100,7 +111,7 @@ export class Scheduler {
       this.#fail(job.id, { code: "unsupported_parameter", message, param: "response_format" });
       return;
     }
-    this.#line.push(generation, this.#now());
+    this.#line.push(generation, performance.now());
     this.#lineMoved = true;
   }
 
@@ -120,7 +131,7 @@ export class Scheduler {
     this.#seat();
     const shares = this.#plan();
     if (shares.length === 0) return false;
-    const started = this.#now();
+    const started = performance.now();
     const result = this.#context.decode();
     this.#steps += 1;
     if (result !== "done") {
@@ -128,9 +139,14 @@ export class Scheduler {
       return true;
     }
     const prompt = shares.reduce((sum, share) => sum + (share.count > 1 ? share.count : 0), 0);
-    if (prompt >= 16) this.#speed = (this.#speed + prompt / Math.max(1, this.#now() - started)) / 2;
+    if (prompt >= 16) this.#speed = (this.#speed + prompt / Math.max(1, performance.now() - started)) / 2;
     for (const share of shares) this.#settle(share);
     return true;
+  }
+
+  /** Puts the cache of one slot on disk, if there is one that is worth it and not there yet. */
+  save(which: "idle" | "all"): boolean {
+    return this.#prefixes.save(which);
   }
 
   /** Gives slots to those who wait. */
@@ -154,7 +170,7 @@ export class Scheduler {
         usable: (candidate, shared) => this.#prefixes.usable(candidate, shared),
       });
       slot.take(generation, ++this.#arrivals);
-      this.#courses.set(generation, { queued: next.since, started: this.#now(), firstToken: 0, miss: undefined });
+      this.#courses.set(generation, { queued: next.since, started: performance.now(), firstToken: 0, miss: undefined });
     }
     if (!this.#lineMoved) return;
     this.#lineMoved = false;
@@ -231,6 +247,7 @@ export class Scheduler {
     if (generation === null) return;
     slot.length += count;
     if (outputRow === null) {
+      this.#prefixes.passed(slot);
       const event = {
         type: "progress",
         phase: "prefill",
@@ -241,7 +258,7 @@ export class Scheduler {
       return;
     }
     const course = this.#courses.get(generation);
-    if (course !== undefined && course.firstToken === 0) course.firstToken = this.#now();
+    if (course !== undefined && course.firstToken === 0) course.firstToken = performance.now();
     let over = false;
     for (const output of generation.advance(this.#context, outputRow)) {
       over ||= output.type === "finish" || output.type === "failed";
@@ -257,7 +274,7 @@ export class Scheduler {
     const timings = {
       queuedMs: started - queued,
       promptMs: firstToken - started,
-      completionMs: this.#now() - firstToken,
+      completionMs: performance.now() - firstToken,
       ...(miss === undefined ? {} : { cacheMiss: miss }),
     };
     return { ...output, timings };
@@ -269,7 +286,7 @@ export class Scheduler {
       const held = Math.min(this.#context.lengthOf(slot.sequence), slot.length + count);
       // The last pending token must be computed again, for its logits are lost.
       const keep = Math.max(0, Math.min(held, slot.length + slot.pending - 1));
-      slot.length = this.#context.truncate(slot.sequence, keep) ? keep : 0;
+      this.#prefixes.cut(slot, keep);
       if (result === "full" && slot.generation !== null) {
         const message = "the context of llama.cpp has no room for this request";
         this.#fail(slot.generation.job.id, { code: "insufficient_memory", message });

@@ -67,6 +67,10 @@ export interface LlamaSettings {
   readonly library?: string | undefined;
   /** What computes; `auto`: the GPU if a package for one is installed and it answers. Default `auto`. */
   readonly gpu?: GpuChoice | undefined;
+  /** Folder where prompts are kept for the next start. Default: nowhere. */
+  readonly cacheFolder?: string | undefined;
+  /** Most bytes that they take there; 0: none is kept. Default: 4 GiB, and never more than a tenth of the free disk. */
+  readonly cacheBytes?: number | undefined;
   /** The user's folder for what `lair engine install` adds. */
   readonly dataFolder?: string | undefined;
 }
@@ -99,6 +103,8 @@ export interface WorkerSettings {
   readonly threadsBatch: number;
   readonly maxSessions: number;
   readonly maxQueue: number;
+  /** Where prompts are kept for the next start; null: nowhere. */
+  readonly cache: { readonly folder: string; readonly bytes: number } | null;
 }
 
 /** Sampling of one request, complete. */
@@ -168,7 +174,12 @@ export function toWorkerSettings(settings: LlamaSettings, path: string, cores: n
     threadsBatch: settings.threadsBatch === undefined || settings.threadsBatch <= 0 ? threads : settings.threadsBatch,
     maxSessions: settings.maxSessions ?? 2,
     maxQueue: settings.maxQueue ?? 128,
+    cache: toCache(settings),
   };
+}
+
+function toCache({ cacheFolder, cacheBytes = 4 * 1024 ** 3 }: LlamaSettings): WorkerSettings["cache"] {
+  return cacheFolder === undefined || cacheBytes === 0 ? null : { folder: cacheFolder, bytes: cacheBytes };
 }
 
 /** Sampling of a request: its own values, then the settings', then llama.cpp's defaults (common/common.h). */

@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { setImmediate } from "node:timers/promises";
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { chooseLibrary } from "./backends.ts";
 import { type LlamaLibrary, loadLibrary } from "./binding.ts";
@@ -7,8 +9,11 @@ import type { Ground } from "./generation.ts";
 import { LibraryError } from "./library-error.ts";
 import { LogprobReader } from "./logprobs.ts";
 import type { Answers, LoadedModel, Output, Query, WorkerEvent, WorkerMessage, WorkerStart } from "./messages.ts";
+import type { NativeContext } from "./native-context.ts";
 import { ModelError, NativeModel } from "./native-model.ts";
 import { openContext } from "./open-context.ts";
+import { type PrefixOrigin, prefixKey } from "./prefix-key.ts";
+import { PrefixStore } from "./prefix-store.ts";
 import { watchParent } from "./parent-watch.ts";
 import { Pulse, withPulse } from "./pulse.ts";
 import { Candidates } from "./sampler.ts";
@@ -21,6 +26,11 @@ import { type WorkerSettings, effectiveContextLength } from "./settings.ts";
 const poolingRank = 4;
 const poolingNone = 0;
 
+/** How long nothing happens before the caches are put on disk, one after the other. */
+const idleSaveMs = 10_000;
+/** How long the process may take to put them there when it is told to stop; then it ends with what is done. */
+const stopSaveMs = 20_000;
+
 if (parentPort !== null) {
   const port = parentPort;
   const start = workerData as WorkerStart;
@@ -30,6 +40,7 @@ if (parentPort !== null) {
     const served = await open(start, send);
     send({ type: "ready", model: served.about });
     await serve(served, start, { port, send });
+    await saveCaches(served, new Pulse(start.pulse));
     served.free();
     send({ type: "stopped" });
   } catch (error) {
@@ -44,6 +55,9 @@ interface Served {
   readonly model: NativeModel;
   readonly scheduler: Scheduler | null;
   readonly embedder: Embedder | null;
+  readonly store: PrefixStore | null;
+  /** Ends the rest of the loop: there may be something to do. */
+  wake: () => void;
   free(): void;
 }
 
@@ -69,7 +83,8 @@ async function open(start: WorkerStart, send: (event: WorkerEvent) => void): Pro
   const about = describe(model, { contextLength, use });
   if (use !== "chat") {
     const embedder = new Embedder(model, settings, contextLength);
-    return { about, model, scheduler: null, embedder, free: () => (embedder.free(), model.free()) };
+    const free = (): void => (embedder.free(), model.free());
+    return { about, model, scheduler: null, embedder, store: null, wake: () => undefined, free };
   }
   const context = openContext(model, { settings, contextLength, interrupt: start.interrupt });
   const { vocabulary } = model;
@@ -83,8 +98,29 @@ async function open(start: WorkerStart, send: (event: WorkerEvent) => void): Pro
   const onGpu = settings.gpuLayers !== 0 && library.functions.llama_supports_gpu_offload();
   // A GPU heeds no abort flag and gains from large calls; the CPU is broken off within one pass either way.
   const chunk = onGpu ? settings.batchSize : settings.ubatchSize;
-  const scheduler = new Scheduler(ground, context, { maxQueue: settings.maxQueue, chunk, stallMs: 150 });
-  return { about, model, scheduler, embedder: null, free: () => (ground.dry.free(), context.free(), model.free()) };
+  const store = openStore({ settings, release: library.release, contextLength }, context, send);
+  const pace = { maxQueue: settings.maxQueue, chunk, stallMs: 150 };
+  const served: Served = {
+    about,
+    model,
+    scheduler: new Scheduler(ground, context, { pace, store, wake: () => served.wake() }),
+    embedder: null,
+    store,
+    wake: () => undefined,
+    free: () => (ground.dry.free(), context.free(), model.free()),
+  };
+  return served;
+}
+
+function openStore(
+  origin: PrefixOrigin,
+  context: NativeContext,
+  send: (event: WorkerEvent) => void,
+): PrefixStore | null {
+  const { cache } = origin.settings;
+  if (cache === null) return null;
+  const onWarning = (message: string): void => send({ type: "warning", message });
+  return new PrefixStore({ ...cache, key: prefixKey(origin), rewindsFreely: context.rewindsFreely, onWarning });
 }
 
 function warnOfDevices(library: LlamaLibrary, settings: WorkerSettings, send: (event: WorkerEvent) => void): void {
@@ -126,10 +162,10 @@ async function serve(served: Served, start: WorkerStart, line: Line): Promise<vo
   const interrupt = new Uint8Array(start.interrupt);
   const pulse = new Pulse(start.pulse);
   const inbox: WorkerMessage[] = [];
-  let wake: (() => void) | undefined;
+  let idle = false;
   line.port.on("message", (message: WorkerMessage) => {
     inbox.push(message);
-    wake?.();
+    served.wake();
   });
   for (;;) {
     // Cleared before the messages are read: an abort that comes later sets it again.
@@ -146,12 +182,40 @@ async function serve(served: Served, start: WorkerStart, line: Line): Promise<vo
     const computed = served.scheduler?.step() ?? false;
     outputs.push(...(served.scheduler?.takeOutputs() ?? []));
     if (outputs.length > 0) line.send({ type: "outputs", outputs });
-    if (computed || inbox.length > 0) continue;
+    if (computed) idle = false;
+    if (computed || inbox.length > 0) {
+      // Node's own threads read and write files, and tell of it between turns only.
+      if (served.store?.busy === true) await setImmediate();
+      continue;
+    }
     pulse.begin("rest");
-    await new Promise<void>((resolve) => (wake = resolve));
-    wake = undefined;
+    const rested = await rest(served, idle ? null : idleSaveMs);
     pulse.begin("other");
+    if (rested) idle = !(served.scheduler?.save("idle") ?? false);
   }
+}
+
+/** Waits for something to do; true when nothing came for `limit` milliseconds. */
+async function rest(served: Served, limit: number | null): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const rested = await new Promise<boolean>((resolve) => {
+    served.wake = () => resolve(false);
+    if (limit !== null && served.store !== null) timer = setTimeout(() => resolve(true), limit);
+  });
+  clearTimeout(timer);
+  served.wake = () => undefined;
+  return rested;
+}
+
+/** Puts the caches on disk before the process ends, as far as the time allows. */
+async function saveCaches({ scheduler, store }: Served, pulse: Pulse): Promise<void> {
+  if (scheduler === null || store === null) return;
+  const late = AbortSignal.timeout(stopSaveMs);
+  const beats = setInterval(() => pulse.beat(), 1000);
+  while (!late.aborted && scheduler.save("all")) {
+    await Promise.race([store.settled(), once(late, "abort")]);
+  }
+  clearInterval(beats);
 }
 
 function take(served: Served, message: Exclude<WorkerMessage, { type: "stop" }>): Output | null {
