@@ -1,8 +1,10 @@
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { health, ready, version } from "./admin/status.ts";
 import { proxyFor } from "./config/proxy.ts";
-import { dataFolder } from "./config/folders.ts";
+import { cacheFolder, dataFolder } from "./config/folders.ts";
+import { modelSources } from "./config/model-sources.ts";
 import type { Config, ProviderConfig } from "./config/schema.ts";
 import type { Log } from "./core/log.ts";
 import type { Provider } from "./core/provider.ts";
@@ -103,7 +105,14 @@ async function closeAll(providers: readonly Provider[]): Promise<void> {
 function buildProviders(config: Config, log: Log, env: NonNullable<RuntimeOptions["env"]>): Provider[] {
   const engine = new LlamaEngine(
     "llama_cpp",
-    { ...config.llama, demo: demoModel(config), dataFolder: dataFolder({ env }) },
+    {
+      ...config.llama,
+      model: null,
+      sources: modelSources(config.llama.model, { env }),
+      demo: demoModel(config),
+      dataFolder: dataFolder({ env }),
+      cacheFolder: config.llama.cacheFolder ?? join(cacheFolder({ env }), "prompts"),
+    },
     log,
   );
   const { heartbeat } = config.timeouts;

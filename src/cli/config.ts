@@ -3,6 +3,7 @@ import {
   defaultText,
   environmentName,
   jsonSchema,
+  type Setting,
   settingAt,
   settings,
   valueText,
@@ -16,6 +17,7 @@ import { flagLines, settingFlags } from "./setting-flags.ts";
 /** One line of `lair config show`. */
 interface Shown {
   readonly path: string;
+  readonly setting: Setting;
   /** As in YAML; `***` for a secret that is set. */
   readonly value: unknown;
   readonly source: string;
@@ -59,13 +61,23 @@ async function show({ flags }: ReadFlags, terminal: Terminal): Promise<number> {
   const loaded = await loadConfig({ flags, env: terminal.env });
   const shown = [...shownSettings(loaded)];
   if (flags["json"] === true) {
-    terminal.print(JSON.stringify({ file: loaded.file ?? null, settings: shown, warnings: loaded.warnings }, null, 2));
+    terminal.print(
+      JSON.stringify(
+        {
+          file: loaded.file ?? null,
+          settings: shown.map(({ path, value, source }) => ({ path, value, source })),
+          warnings: loaded.warnings,
+        },
+        null,
+        2,
+      ),
+    );
     return exitCodes.done;
   }
-  const texts = shown.map(({ path, value, source }) => ({
+  const texts = shown.map(({ path, setting, value, source }) => ({
     path,
     source,
-    text: value === undefined ? "-" : valueText(settingAt(path.split(".")), value),
+    text: value === undefined ? "-" : valueText(setting, value),
   }));
   const wide = Math.max(...texts.map(({ path }) => path.length));
   const middle = Math.min(48, Math.max(...texts.map(({ text }) => text.length)));
@@ -123,20 +135,22 @@ function explain({ words }: ReadFlags, terminal: Terminal): Promise<number> {
   return Promise.resolve(exitCodes.done);
 }
 
-/** Every setting, each provider's where it has any value. */
+/** Every setting; those of each provider and of each model where they have any value. */
 function* shownSettings({ config: values, sources }: Loaded): Generator<Shown> {
-  const providers = Object.keys(values.providers);
+  const valueAt = (keys: readonly string[]): unknown =>
+    keys.reduce<unknown>((node, key) => (node as Record<string, unknown> | undefined)?.[key], values);
   for (const setting of settings()) {
     const star = setting.keys.indexOf("*");
+    const names = star === -1 ? [] : Object.keys(valueAt(setting.keys.slice(0, star)) ?? {});
     const paths =
-      star === -1 ? [setting.keys] : providers.map((name) => setting.keys.map((key, at) => (at === star ? name : key)));
+      star === -1 ? [setting.keys] : names.map((name) => setting.keys.map((key, at) => (at === star ? name : key)));
     for (const keys of paths) {
       const path = keys.join(".");
-      const value = keys.reduce<unknown>((node, key) => (node as Record<string, unknown> | undefined)?.[key], values);
+      const value = valueAt(keys);
       const source = sources.get(path) ?? "default";
       if (star !== -1 && source === "default" && !["kind", "urls"].includes(keys.at(-1) ?? "")) continue;
       if (star !== -1 && keys.at(-1) === "enabled") continue;
-      yield { path, value: setting.facts.secret === true && isSet(value) ? "***" : value, source };
+      yield { path, setting, value: setting.facts.secret === true && isSet(value) ? "***" : value, source };
     }
   }
 }

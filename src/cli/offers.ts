@@ -37,7 +37,9 @@ export function offerLines(offers: readonly Offer[], config: Config, file: strin
 export function nextStep(offers: readonly Offer[], { llama }: Config): string[] {
   const others = offers.some(({ name, models }) => name !== "llama_cpp" && models.length > 0);
   if (llama.model !== undefined || others) return [];
-  const demo = offers.some(({ models }) => models.length > 0);
+  const own = offers.flatMap(({ models }) => models);
+  if (own.some((model) => model !== "demo")) return [];
+  const demo = own.length > 0;
   const state = demo ? "Only the built-in demo model is there, for trying the connection" : "There is no model yet";
   return [
     `${state}. For real answers, start with one of:`,
@@ -48,7 +50,7 @@ export function nextStep(offers: readonly Offer[], { llama }: Config): string[] 
 
 async function askOffer(provider: Provider, config: Config): Promise<Offer> {
   const entry = config.providers[provider.name];
-  const where = entry === undefined ? (config.llama.model ?? "built-in") : entry.urls.join(", ");
+  const where = entry === undefined ? [config.llama.model ?? "built-in"].flat().join(", ") : entry.urls.join(", ");
   const limit = AbortSignal.timeout(config.timeouts.probe);
   const late = new Promise<never>((_, reject) => {
     limit.addEventListener("abort", () => reject(new Error("no answer yet")), { once: true });

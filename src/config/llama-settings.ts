@@ -1,15 +1,17 @@
 import { z } from "zod";
-import { count, setting } from "./setting.ts";
+import { count, duration, setting, size } from "./setting.ts";
 
 /** Values by which users of llama.cpp and of the original say "you decide". */
 const automatic = { "-1": null, "0": null, auto: null };
 const probability = z.number().min(0).max(1);
 
+const name = z.string().min(1);
+
 /** `llama`: the embedded engine. */
 export const llama = z.strictObject({
   model: setting(
-    z.string().min(1).exactOptional(),
-    "A GGUF file, or a folder of GGUF files. Without it: the folder `models` if there is one here, else the demo model.",
+    z.union([name, z.array(name).min(1)]).exactOptional(),
+    "A GGUF file, a folder of them, or a list of these (in one text separated as in PATH: `:`, on Windows `;`). `huggingface`, `lmstudio` and `ollama` stand for the models that these programs have fetched, used where they lie. Those of `lair pull` are always there. Without it: the folder `models` if there is one here; the demo model if nothing is found.",
     {
       env: ["LLAMA_CPP_MODEL"],
       flag: "model",
@@ -143,10 +145,43 @@ export const llama = z.strictObject({
     "Give the model's memory back as soon as it has nothing to do.",
     { env: ["LLAMA_CPP_UNLOAD_AFTER_CHAT"] },
   ),
-  maxLoaded: setting(count.default(1), "Most models in memory at a time; the one unused longest goes first."),
+  keepAlive: setting(
+    duration.exactOptional(),
+    "How long an unused model stays in memory, where the request does not say (`keep_alive`); `0`: not at all; absent: until its room is needed.",
+    { env: ["LLAMA_CPP_KEEP_ALIVE"], unit: "duration", spellings: { "-1": null } },
+  ),
+  memoryBudget: setting(
+    z.union([size, z.literal("unlimited")]).exactOptional(),
+    "Memory for all models together; where a model needs more than is left of it, the one unused longest is unloaded first. `unlimited`: no bound; absent: 80 % of the memory that the machine or the container has.",
+    { env: ["LLAMA_CPP_MEMORY"], unit: "size" },
+  ),
+  maxLoaded: setting(count.exactOptional(), "Most models in memory at a time; absent: as many as the memory allows.", {
+    env: ["LLAMA_CPP_MAX_LOADED"],
+    spellings: automatic,
+  }),
+  defaultModel: setting(
+    name.exactOptional(),
+    "The model that the name `default` means; absent: the first that chats.",
+    {
+      env: ["LLAMA_CPP_DEFAULT_MODEL"],
+    },
+  ),
+  aliases: setting(z.record(name, name).default({}), "Further names of models: alias → id.", {
+    env: ["LLAMA_CPP_ALIASES"],
+  }),
   maxQueue: setting(
     count.exactOptional(),
     "Most requests that wait for one model; beyond it they are refused; absent: 128.",
+  ),
+  cacheFolder: setting(
+    z.string().min(1).exactOptional(),
+    "Where prompts are kept for the next start; absent: the user's folder for caches.",
+    { env: ["LLAMA_CPP_CACHE_DIR"] },
+  ),
+  cacheBytes: setting(
+    size.default(4 * 1024 ** 3),
+    "Most that they take there, and never more than a tenth of the free disk; 0: none is kept.",
+    { env: ["LLAMA_CPP_CACHE_BYTES"] },
   ),
   library: setting(
     z.string().min(1).exactOptional(),
@@ -159,7 +194,16 @@ export const llama = z.strictObject({
     {
       env: ["LLAMA_CPP_GPU"],
       flag: "gpu",
-      spellings: { cpu: "off", none: "off", no: "off", false: "off", "0": "off", on: "auto", true: "auto", "1": "auto" },
+      spellings: {
+        cpu: "off",
+        none: "off",
+        no: "off",
+        false: "off",
+        "0": "off",
+        on: "auto",
+        true: "auto",
+        "1": "auto",
+      },
     },
   ),
   demo: setting(

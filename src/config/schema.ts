@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { llama } from "./llama-settings.ts";
+import { models } from "./model-settings.ts";
 import { providers } from "./provider-settings.ts";
 import { duration, setting, size } from "./setting.ts";
 
@@ -42,7 +43,7 @@ export const schema = z.strictObject({
     { env: ["RUNTIME_PROVIDER"], flag: "provider" },
   ),
   providers,
-  llama: llama.prefault({}),
+  llama: llama.extend({ models }).prefault({}),
   timeouts: z
     .strictObject({
       connect: setting(duration.prefault("5s"), "For a connection to a provider.", { unit: "duration" }),

@@ -20,7 +20,7 @@ export function readValue(setting: Setting, raw: unknown): ReadValue {
   if (typeof raw === "number" && accepts.has("boolean")) return { value: parseBoolean(String(raw)) ?? raw };
   if (typeof raw !== "string") return { value: raw };
   const text = raw.trim();
-  if (accepts.has("list"))
+  if (accepts.has("list") && !accepts.has("string"))
     return {
       value: text
         .split(",")

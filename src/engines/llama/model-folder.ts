@@ -83,7 +83,7 @@ function inOneFolder(root: string, paths: readonly string[]): FoundModel[] {
       id: stemOf(name),
       longId: stemOf(from.join("/")),
       // The layout of LM Studio and of `lair pull`: publisher/repository/file.
-      names: from.length === 3 ? repositoryNames(from.slice(0, 2).join("/"), name) : [],
+      names: from.length >= 3 ? repositoryNames(from.slice(0, 2).join("/"), name) : [],
       path,
       projector: projector && join(dirname(path), projector),
       ...(shardOf(name)?.number === 1 || shardOf(name) === null ? {} : { problem: "its first shard is missing" }),
