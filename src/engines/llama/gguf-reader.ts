@@ -55,10 +55,11 @@ export class GgufReader {
   }
 
   async read(): Promise<RawHeader> {
-    await this.#need(24);
+    await this.#need(Math.min(4, this.#size));
     if (this.#buffer.toString("latin1", 0, 4) !== "GGUF")
       throw new GgufError("the file is no GGUF (its first bytes are not GGUF)");
     this.#at = 4;
+    await this.#need(20);
     const version = this.#u32();
     if (version < 2 || version > 3) throw new GgufError(`the GGUF version is ${version}; 2 and 3 can be read`);
     const tensors = this.#count(limits.tensors, "tensors");
