@@ -41,7 +41,7 @@ export interface LlamaLibrary {
   devices(): Device[];
   allocate(bytes: number): NativeMemory;
   /** Gives memory back; nobody may hold its buffer any more. */
-  release(memory: NativeMemory): void;
+  free(memory: NativeMemory): void;
   /** `length` floats at an address; valid until the next decode. */
   floats(address: bigint, length: number): Float32Array;
   /** Address of shared memory, which V8 never moves, and frees when nothing refers to the array's buffer any more. */
@@ -157,7 +157,7 @@ function describeLibrary(
     functions,
     devices: () => listDevices(functions),
     floats: (address, length) => new Float32Array(koffi.view(address, length * 4)),
-    release: (memory) => koffi.free(memory.address),
+    free: (memory) => koffi.free(memory.address),
     addressOf: (shared) => koffi.address(shared),
     byteIsSet: findByteTest(koffi),
     onProgress(callback) {

@@ -274,7 +274,7 @@ class NativeBatch {
   }
 
   free(): void {
-    for (const memory of this.#memories.splice(0)) this.#library.release(memory);
+    for (const memory of this.#memories.splice(0)) this.#library.free(memory);
   }
 
   /** Rows of the batch that is being made. */
