@@ -216,7 +216,7 @@ function bertTokens(): string[] {
 }
 
 /** xorshift32: the same seed gives the same file. */
-class Random {
+export class Random {
   #state: number;
 
   constructor(seed: number) {
@@ -270,11 +270,11 @@ function toHalf(value: number): number {
   return exponent >= 31 ? sign | 0x7c00 : sign | (exponent << 10) | ((bits & 0x7fffff) >>> 13);
 }
 
-function ones(name: string, length: number): Tensor {
+export function ones(name: string, length: number): Tensor {
   const bytes = Buffer.from(new Float32Array(length).fill(1).buffer);
   return { name, type: "f32", shape: [length], fill: () => bytes };
 }
 
-function zeros(name: string, length: number): Tensor {
+export function zeros(name: string, length: number): Tensor {
   return { name, type: "f32", shape: [length], fill: () => Buffer.alloc(tensorBytes("f32", [length])) };
 }
