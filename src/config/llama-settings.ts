@@ -131,6 +131,11 @@ export const llama = z.strictObject({
     "Use the model's own chat template; `false`: a plain ChatML prompt for every model.",
     { env: ["LLAMA_CPP_USE_JINJA"] },
   ),
+  pooling: setting(
+    z.enum(["mean", "cls", "last", "rank"]).exactOptional(),
+    "Makes a model one of embeddings (`rank`: of relevances) whose file does not say that it is one.",
+    { env: ["LLAMA_CPP_POOLING"] },
+  ),
   maxSessions: setting(
     z.int().min(1).max(256).exactOptional(),
     "Requests answered at the same time by one model; absent: 2.",
@@ -187,6 +192,16 @@ export const llama = z.strictObject({
     z.string().min(1).exactOptional(),
     "A folder with another build (e.g. for CUDA) of the same llama.cpp release; absent: the one that was installed.",
     { env: ["LLAMA_CPP_LIB"] },
+  ),
+  server: setting(
+    z.string().min(1).exactOptional(),
+    "Path of a `llama-server` program, which is started for models that the embedded llama.cpp does not serve as well: those with a projector for images or sound.",
+    { env: ["LLAMA_SERVER_BIN"] },
+  ),
+  serverModels: setting(
+    z.enum(["images", "all"]).default("images"),
+    "Which models `llama.server` serves: those with a projector beside them, or all.",
+    { env: ["LLAMA_SERVER_MODELS"] },
   ),
   gpu: setting(
     z.enum(["auto", "off", "cuda", "vulkan", "metal"]).default("auto"),

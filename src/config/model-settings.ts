@@ -23,6 +23,7 @@ const ownOfModels = [
   "repeatPenalty",
   "penaltyLastN",
   "useJinja",
+  "pooling",
   "maxSessions",
   "maxQueue",
   "unloadAfterChat",

@@ -15,6 +15,7 @@ import type {
 import type { TokenizeOptions } from "../../core/engine.ts";
 import type { ErrorCode } from "../../core/errors.ts";
 import type { WorkReport } from "./pulse.ts";
+import type { PackedEmbeddings } from "./vectors.ts";
 import type { LlamaSettings, Sampling, WorkerSettings } from "./settings.ts";
 
 /** A failure on its way between processes: what an `ApiError` is made of. */
@@ -53,6 +54,9 @@ export interface Answers {
   detokenize: string;
 }
 
+/** Answers on their way. */
+export type Answer = Answers[keyof Answers] | PackedEmbeddings;
+
 /** Parent → child process. */
 export type ParentMessage =
   | { readonly type: "load"; readonly settings: WorkerSettings; readonly defaults: LlamaSettings }
@@ -71,7 +75,7 @@ export type ChildMessage =
   | { readonly type: "warning"; readonly message: string }
   | { readonly type: "load-failed"; readonly reason: "file" | "memory" | "library"; readonly message: string }
   | { readonly type: "events"; readonly events: [id: number, ChatEvent[]][] }
-  | { readonly type: "answer"; readonly id: number; readonly answer: Answers[keyof Answers] }
+  | { readonly type: "answer"; readonly id: number; readonly answer: Answer }
   | { readonly type: "failed"; readonly id: number; readonly failure: Failure }
   | { readonly type: "pong"; readonly report: WorkReport };
 
@@ -140,7 +144,7 @@ export type Output =
       /** Characters of the prompt before the first token that differs from what was cached. */
       readonly missOffset?: number;
     }
-  | { readonly id: number; readonly type: "answer"; readonly answer: Answers[keyof Answers] }
+  | { readonly id: number; readonly type: "answer"; readonly answer: Answer }
   | { readonly id: number; readonly type: "failed"; readonly failure: Failure };
 
 /** Worker thread → its main thread. Outputs of one step travel together. */

@@ -2,7 +2,7 @@ import type { Capabilities, Model } from "../../core/model.ts";
 import type { GgufHeader } from "./gguf.ts";
 import type { ModelFile } from "./model-files.ts";
 import type { ProcessState } from "./process-failure.ts";
-import { type LlamaSettings, effectiveContextLength } from "./settings.ts";
+import { type LlamaSettings, type Pooling, effectiveContextLength, poolingTypes } from "./settings.ts";
 
 /** What of a model changes while the engine runs. */
 export interface ModelState {
@@ -21,7 +21,7 @@ export function toModel(file: ModelFile, settings: LlamaSettings, now: ModelStat
     id: file.id,
     created: file.modified,
     ownedBy: "llama.cpp",
-    capabilities: readCapabilities(file.header),
+    capabilities: readCapabilities(file.header, settings.pooling),
   };
   if (file.problem !== null || file.header === null)
     return { ...about, state: "failed", problem: file.problem ?? "unreadable" };
@@ -37,9 +37,9 @@ export function toModel(file: ModelFile, settings: LlamaSettings, now: ModelStat
 }
 
 /** What a model can do, by its header. */
-export function readCapabilities(header: GgufHeader | null): Capabilities {
-  const rerank = header?.pooling === 4;
-  const embeddings = header !== null && header.pooling !== null && !rerank;
+export function readCapabilities(header: GgufHeader | null, pooling?: Pooling): Capabilities {
+  const rerank = pooling === undefined ? header?.pooling === poolingTypes.rank : pooling === "rank";
+  const embeddings = header !== null && (pooling !== undefined || header.pooling !== null) && !rerank;
   const chat = header !== null && !rerank && !embeddings;
   const template = header?.template ?? "";
   return {

@@ -41,7 +41,9 @@ export function toFailure(end: ProcessEnd): ApiError {
     return new ApiError("insufficient_memory", message);
   }
   if (loadFailure !== null) return new ApiError("invalid_model_file", `cannot load the model file ${file}${because}`);
-  if (code === ownFailure) return new ApiError("engine_crashed", `the process of ${file} failed${because}; ${anew}`);
+  // 1 is Node's own: llama.cpp returns, aborts or crashes.
+  if (code === ownFailure || code === 1)
+    return new ApiError("engine_crashed", `the process of ${file} failed${because}; ${anew}`);
   const doing = end.state === "starting" ? `loaded the model file ${file}` : `ran ${file}`;
   const message = `llama.cpp ended ${describeExit(end)} while it ${doing}${because}`;
   if (isWantOfMemory(end)) {

@@ -49,6 +49,8 @@ export interface LlamaSettings {
   readonly maxSessions?: number | undefined;
   /** Requests that may wait for a slot of one model. Default 128. */
   readonly maxQueue?: number | undefined;
+  /** Makes a model one of embeddings (or, with `rank`, of relevances) whose file does not say so. Default: what the file says. */
+  readonly pooling?: Pooling | undefined;
   /** Unloads a model as soon as nobody uses it, as `keepAlive` 0. Default false. */
   readonly unloadAfterChat?: boolean | undefined;
   /** Milliseconds that an unused model stays in memory. Default: until its room is needed. */
@@ -73,18 +75,38 @@ export interface LlamaSettings {
   readonly cacheBytes?: number | undefined;
   /** The user's folder for what `lair engine install` adds. */
   readonly dataFolder?: string | undefined;
+  /** Path of a llama-server program that serves models in place of the embedded llama.cpp. */
+  readonly server?: string | undefined;
+  /** Which: those with a projector for images or sound, or all. Default `images`. */
+  readonly serverModels?: "images" | "all" | undefined;
 }
 
 /** Settings that one model may have of its own, and those that only single models have. */
 export interface ModelSettings extends Omit<
   LlamaSettings,
-  "model" | "sources" | "demo" | "library" | "maxLoaded" | "memoryBudget" | "defaultModel" | "aliases" | "models"
+  | "model"
+  | "sources"
+  | "demo"
+  | "library"
+  | "server"
+  | "serverModels"
+  | "maxLoaded"
+  | "memoryBudget"
+  | "defaultModel"
+  | "aliases"
+  | "models"
 > {
   /** Never unloaded to make room, nor for being unused. Default false. */
   readonly pinned?: boolean | undefined;
   /** Bytes of memory that the model needs, where the estimate is wrong. */
   readonly memory?: number | undefined;
 }
+
+/** How the outputs of a text's tokens become one: their mean, the first, the last, or a head that ranks. */
+export type Pooling = "mean" | "cls" | "last" | "rank";
+
+/** llama.h: enum llama_pooling_type. */
+export const poolingTypes: Readonly<Record<Pooling, number>> = { mean: 1, cls: 2, last: 3, rank: 4 };
 
 /** Settings as the worker of one model gets them: every default filled in but those that the model decides. */
 export interface WorkerSettings {
@@ -103,6 +125,8 @@ export interface WorkerSettings {
   readonly threadsBatch: number;
   readonly maxSessions: number;
   readonly maxQueue: number;
+  /** null: what the model file says. */
+  readonly pooling: Pooling | null;
   /** Where prompts are kept for the next start; null: nowhere. */
   readonly cache: { readonly folder: string; readonly bytes: number } | null;
 }
@@ -174,6 +198,7 @@ export function toWorkerSettings(settings: LlamaSettings, path: string, cores: n
     threadsBatch: settings.threadsBatch === undefined || settings.threadsBatch <= 0 ? threads : settings.threadsBatch,
     maxSessions: settings.maxSessions ?? 2,
     maxQueue: settings.maxQueue ?? 128,
+    pooling: settings.pooling ?? null,
     cache: toCache(settings),
   };
 }

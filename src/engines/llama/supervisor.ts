@@ -3,10 +3,11 @@ import type { ChatEvent, ChatRequest, CompletionRequest } from "../../core/chat.
 import { ApiError } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
 import { EventQueue } from "./event-queue.ts";
-import type { Answers, ChildMessage, LoadedModel, ParentMessage, Query } from "./messages.ts";
+import type { Answer, Answers, ChildMessage, LoadedModel, ParentMessage, Query } from "./messages.ts";
 import { type ChildEnd, ModelChild } from "./model-child.ts";
 import { type ProcessState, toFailure } from "./process-failure.ts";
 import type { LlamaSettings, WorkerSettings } from "./settings.ts";
+import { unpackVectors } from "./vectors.ts";
 import type { Verdict, WatchLimits } from "./watchdog.ts";
 
 export interface SupervisorOptions {
@@ -204,7 +205,7 @@ export class Supervisor {
         break;
       case "answer":
         this.#failures = 0;
-        this.#queries.get(message.id)?.resolve(message.answer);
+        this.#queries.get(message.id)?.resolve(readAnswer(message.answer));
         this.#queries.delete(message.id);
         break;
       case "failed": {
@@ -286,6 +287,10 @@ export class Supervisor {
   #send(message: ParentMessage): void {
     this.#child?.send(message);
   }
+}
+
+function readAnswer(answer: Answer): Answers[keyof Answers] {
+  return typeof answer === "object" && "packed" in answer ? unpackVectors(answer) : answer;
 }
 
 function clientLeft(): ApiError {

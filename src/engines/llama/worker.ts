@@ -18,13 +18,9 @@ import { watchParent } from "./parent-watch.ts";
 import { Pulse, withPulse } from "./pulse.ts";
 import { Candidates } from "./sampler.ts";
 import { Scheduler } from "./scheduler.ts";
-import { type WorkerSettings, effectiveContextLength } from "./settings.ts";
+import { type Pooling, type WorkerSettings, effectiveContextLength, poolingTypes } from "./settings.ts";
 
 /** Entry of the worker thread that owns one model: all calls into llama.cpp happen here, synchronously. */
-
-// llama.h: enum llama_pooling_type.
-const poolingRank = 4;
-const poolingNone = 0;
 
 /** How long nothing happens before the caches are put on disk, one after the other. */
 const idleSaveMs = 10_000;
@@ -79,10 +75,11 @@ async function open(start: WorkerStart, send: (event: WorkerEvent) => void): Pro
     const message = `the context length is ${contextLength}, not ${settings.contextLength}: the model was trained for no more`;
     send({ type: "warning", message });
   }
-  const use = readUse(model);
+  const pooling = settings.pooling ?? readPooling(model);
+  const use = pooling === null ? "chat" : pooling === "rank" ? "rerank" : "embeddings";
   const about = describe(model, { contextLength, use });
-  if (use !== "chat") {
-    const embedder = new Embedder(model, settings, contextLength);
+  if (pooling !== null) {
+    const embedder = new Embedder(model, { settings, contextLength, pooling, interrupt: start.interrupt });
     const free = (): void => (embedder.free(), model.free());
     return { about, model, scheduler: null, embedder, store: null, wake: () => undefined, free };
   }
@@ -132,10 +129,11 @@ function warnOfDevices(library: LlamaLibrary, settings: WorkerSettings, send: (e
   }
 }
 
-function readUse(model: NativeModel): LoadedModel["use"] {
-  const pooling = model.poolingType;
-  if (pooling === poolingRank) return "rerank";
-  return (pooling !== null && pooling !== poolingNone) || !model.generates ? "embeddings" : "chat";
+/** null: the model makes text. An encoder whose file names no pooling is taken to mean the mean, as most do. */
+function readPooling(model: NativeModel): Pooling | null {
+  const named = Object.entries(poolingTypes).find(([, type]) => type === model.poolingType);
+  if (named !== undefined) return named[0] as Pooling;
+  return model.generates ? null : "mean";
 }
 
 function describe(model: NativeModel, about: { contextLength: number; use: LoadedModel["use"] }): LoadedModel {
@@ -179,8 +177,9 @@ async function serve(served: Served, start: WorkerStart, line: Line): Promise<vo
       const output = take(served, message);
       if (output !== null) outputs.push(output);
     }
-    const computed = served.scheduler?.step() ?? false;
-    outputs.push(...(served.scheduler?.takeOutputs() ?? []));
+    const work = served.scheduler ?? served.embedder;
+    const computed = work?.step() ?? false;
+    outputs.push(...(work?.takeOutputs() ?? []));
     if (outputs.length > 0) line.send({ type: "outputs", outputs });
     if (computed) idle = false;
     if (computed || inbox.length > 0) {
@@ -234,11 +233,12 @@ function take(served: Served, message: Exclude<WorkerMessage, { type: "stop" }>)
         },
       };
     case "abort":
-      served.scheduler?.abort(message.id);
+      (served.scheduler ?? served.embedder)?.abort(message.id);
       return null;
     case "query":
       try {
-        return { id: message.id, type: "answer", answer: answer(served, message.query) };
+        const found = answer(served, message.id, message.query);
+        return found === null ? null : { id: message.id, type: "answer", answer: found };
       } catch (error) {
         if (!(error instanceof RequestFailure)) throw error;
         return { id: message.id, type: "failed", failure: error.failure };
@@ -246,7 +246,8 @@ function take(served: Served, message: Exclude<WorkerMessage, { type: "stop" }>)
   }
 }
 
-function answer(served: Served, query: Query): Answers[keyof Answers] {
+/** null: the answer comes later. */
+function answer(served: Served, id: number, query: Query): Answers[keyof Answers] | null {
   const { vocabulary } = served.model;
   switch (query.type) {
     case "tokenize":
@@ -260,13 +261,17 @@ function answer(served: Served, query: Query): Answers[keyof Answers] {
       return vocabulary.detokenize(query.tokens);
     case "embed":
       if (served.embedder === null || served.about.use !== "embeddings") {
-        throw new RequestFailure({ code: "unsupported_capability", message: "this model does not make embeddings" });
+        const hint = served.about.use === "chat" ? "; set its pooling (mean, cls or last) to make it do so" : "";
+        const message = `this model does not make embeddings${hint}`;
+        throw new RequestFailure({ code: "unsupported_capability", message });
       }
-      return served.embedder.embed(query.request);
+      served.embedder.embed(id, query.request);
+      return null;
     case "rerank":
       if (served.embedder === null || served.about.use !== "rerank") {
         throw new RequestFailure({ code: "unsupported_capability", message: "this model does not rank documents" });
       }
-      return served.embedder.rerank(query.request);
+      served.embedder.rerank(id, query.request);
+      return null;
   }
 }
