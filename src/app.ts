@@ -22,6 +22,7 @@ import { cors, guard } from "./pipeline/guard.ts";
 import { limits } from "./pipeline/limits.ts";
 import { routes } from "./pipeline/routes.ts";
 import { createProvider } from "./providers/index.ts";
+import { withLlamaServer } from "./providers/llama-server.ts";
 import type { ProviderSettings } from "./providers/settings.ts";
 
 export interface RuntimeOptions {
@@ -119,7 +120,9 @@ function buildProviders(config: Config, log: Log, env: NonNullable<RuntimeOption
   const upstreams = Object.entries(config.providers).map(([name, entry]) =>
     createProvider(name, toSettings(entry, config, env), { log, heartbeat }),
   );
-  return [fromEngine(engine, { log, heartbeatInterval: heartbeat }), ...upstreams];
+  const embedded = fromEngine(engine, { log, heartbeatInterval: heartbeat });
+  const llama = config.llama.server === undefined ? embedded : withLlamaServer(embedded, engine, { log, heartbeat });
+  return [llama, ...upstreams];
 }
 
 function toSettings(entry: ProviderConfig, config: Config, env: NonNullable<RuntimeOptions["env"]>): ProviderSettings {

@@ -12,6 +12,7 @@ import { ApiError } from "../../core/errors.ts";
 import { type Log, silent } from "../../core/log.ts";
 import type { Model, ModelSource } from "../../core/model.ts";
 import type { Health } from "../../core/provider.ts";
+import { type ServerLease, ServerModels } from "../llama-server/server-models.ts";
 import { LibraryError } from "./library-error.ts";
 import { readMachineMemory } from "./machine-memory.ts";
 import { type MemoryEstimate, estimateMemory } from "./memory-estimate.ts";
@@ -43,6 +44,7 @@ export class LlamaEngine implements Engine {
   readonly #files: ModelFiles;
   readonly #served = new Map<string, Served>();
   readonly #residency: Residency;
+  readonly #servers: ServerModels;
 
   constructor(name: string, settings: LlamaSettings, log: Log = silent) {
     this.name = name;
@@ -54,6 +56,7 @@ export class LlamaEngine implements Engine {
     const bytes = memoryBudget === "unlimited" ? Infinity : memoryBudget;
     const available = (): number | null => readMachineMemory().available;
     this.#residency = new Residency({ bytes, count: maxLoaded, available }, log);
+    this.#servers = new ServerModels(settings, this.#residency, log);
   }
 
   async *chat(request: ChatRequest, signal: AbortSignal): AsyncGenerator<ChatEvent> {
@@ -121,14 +124,21 @@ export class LlamaEngine implements Engine {
 
   /** Why no model can be loaded at all; undefined when llama.cpp is there. */
   #missingLibrary(): string | undefined {
-    if (this.#settings.library !== undefined) return undefined;
+    const { library, server, serverModels } = this.#settings;
+    if (library !== undefined || (server !== undefined && serverModels === "all")) return undefined;
     try {
-      findLibraryFolder();
+      findLibraryFolder(this.#settings.dataFolder);
       return undefined;
     } catch (error) {
       if (error instanceof LibraryError) return error.message;
       throw error;
     }
+  }
+
+  /** The llama-server of a model that one serves, started and kept; null: the model is served here. Throws `ApiError`. */
+  async server(model: string, signal: AbortSignal, keepAlive?: number): Promise<ServerLease | null> {
+    const file = await this.#find(model);
+    return this.#servers.serves(file) ? this.#servers.hold(file, signal, keepAlive) : null;
   }
 
   /** The child processes that run now. */
@@ -226,13 +236,17 @@ export class LlamaEngine implements Engine {
   }
 
   #describe(file: ModelFile): Model {
-    const served = this.#served.get(file.id);
+    const elsewhere = this.#servers.serves(file);
+    const resident = elsewhere ? this.#servers.get(file.id) : this.#served.get(file.id);
     const settings = settingsOf(this.#settings, file.id);
-    return toModel(file, settings, {
-      state: served?.supervisor.state ?? "stopped",
-      memoryBytes: (served?.needs ?? this.#estimate(file, settings)).total,
-      expiresAt: served && this.#residency.expiresAt(served),
+    const model = toModel(file, settings, {
+      state: resident?.supervisor.state ?? "stopped",
+      memoryBytes: (resident?.needs ?? this.#estimate(file, settings)).total,
+      expiresAt: resident && this.#residency.expiresAt(resident),
     });
+    return elsewhere && file.projector !== null
+      ? { ...model, capabilities: { ...model.capabilities, vision: true } }
+      : model;
   }
 }
 

@@ -2,8 +2,11 @@ import { type ChildProcess, fork } from "node:child_process";
 import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
 
-/** Starts an entry of this folder as a child process with a channel for messages; its standard error is a pipe. */
-export function forkEntry(name: "child" | "probe", args: readonly string[] = []): ChildProcess {
+/** Starts an entry, by its path from here, as a child process with a channel for messages; its standard error is a pipe. */
+export function forkEntry(
+  name: "child" | "probe" | "../llama-server/guard",
+  args: readonly string[] = [],
+): ChildProcess {
   // Without the query that tsx adds to the address of a module in a worker thread.
   const extension = extname(new URL(import.meta.url).pathname);
   const entry = fileURLToPath(new URL(`./${name}${extension}`, import.meta.url));

@@ -5,7 +5,9 @@ import type { Supervisor } from "./supervisor.ts";
 
 /** A model that is in memory or may come there. */
 export interface Resident {
-  readonly supervisor: Pick<Supervisor, "id" | "state" | "busy" | "lastUsed" | "lease" | "ensureReady" | "stop">;
+  readonly supervisor: Pick<Supervisor, "id" | "state" | "busy" | "lastUsed" | "lease" | "stop"> & {
+    ensureReady(): Promise<unknown>;
+  };
   readonly needs: MemoryEstimate;
   /** Never unloaded to make room, nor for being unused. */
   readonly pinned: boolean;

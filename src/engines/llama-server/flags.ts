@@ -1,0 +1,52 @@
+import type { GgufHeader } from "../llama/gguf.ts";
+import { effectiveContextLength, type LlamaSettings, toWorkerSettings } from "../llama/settings.ts";
+
+/** What a llama-server is to serve. */
+export interface ServerModel {
+  readonly id: string;
+  readonly path: string;
+  /** The file that turns images or sound into tokens. */
+  readonly projector: string | null;
+  readonly header: Pick<GgufHeader, "contextLength" | "pooling"> | null;
+}
+
+/** llama.cpp's pooling type of models that rank. */
+const rankPooling = 4;
+
+/**
+ * The command line of llama-server for a model under our settings. What is llama-server's own default is left out, so
+ * that builds of other releases, and forks, are not given flags that they do not know.
+ */
+export function serverFlags(model: ServerModel, settings: LlamaSettings, cores: number): string[] {
+  const worker = toWorkerSettings(settings, model.path, cores);
+  const context = effectiveContextLength(settings.contextLength, model.header?.contextLength ?? undefined);
+  const pooling = model.header?.pooling ?? null;
+  return [
+    ...["--model", model.path, "--alias", model.id],
+    // Its context is that of all slots together.
+    ...["--parallel", `${worker.maxSessions}`, "--ctx-size", `${context * worker.maxSessions}`],
+    ...["--batch-size", `${worker.batchSize}`, "--ubatch-size", `${worker.ubatchSize}`],
+    ...["--threads", `${worker.threads}`, "--threads-batch", `${worker.threadsBatch}`],
+    ...given("--flash-attn", worker.flashAttention, "auto"),
+    ...gpuFlags(settings),
+    ...(model.projector === null ? [] : ["--mmproj", model.projector]),
+    ...(settings.useJinja === false ? ["--chat-template", "chatml"] : ["--jinja"]),
+    ...(pooling === rankPooling ? ["--reranking"] : pooling === null ? [] : ["--embeddings"]),
+  ];
+}
+
+function gpuFlags(settings: LlamaSettings): string[] {
+  if (settings.gpu === "off") return ["--device", "none"];
+  const { gpuLayers = "all", splitMode = "layer", mainGpu = 0, offloadKqv = true } = settings;
+  return [
+    // More layers than any model has: older builds do not know the word "all".
+    ...["--n-gpu-layers", gpuLayers === "all" ? "999" : `${gpuLayers}`],
+    ...given("--split-mode", splitMode, "layer"),
+    ...given("--main-gpu", `${mainGpu}`, "0"),
+    ...(offloadKqv ? [] : ["--no-kv-offload"]),
+  ];
+}
+
+function given(flag: string, value: string, standard: string): string[] {
+  return value === standard ? [] : [flag, value];
+}
