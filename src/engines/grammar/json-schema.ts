@@ -1,7 +1,18 @@
 import { ApiError } from "../../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../../core/json.ts";
-import { classCharacter, literal, literalText, primitives } from "./gbnf.ts";
+import { accepts } from "./accepts.ts";
+import { arrayRule } from "./arrays.ts";
+import { withConditionList, withoutConditions } from "./conditions.ts";
+import { checkGrammar, GrammarError } from "./gbnf-check.ts";
+import { literal, nothing, primitives } from "./gbnf.ts";
 import { impliedType } from "./implied-type.ts";
+import { annotations, bothSchemas, MergeError, plainBounds, products } from "./merge.ts";
+import { numberRule } from "./numbers.ts";
+import { objectRule } from "./objects.ts";
+import { type Place, type Rules, under } from "./rules.ts";
+import { UnknownReference, SchemaDocument } from "./schema-document.ts";
+import { stringRule } from "./strings.ts";
+import { excludes } from "./unions.ts";
 
 /** How faithful a grammar must be to its schema. */
 export interface GrammarOptions {
@@ -9,332 +20,287 @@ export interface GrammarOptions {
   readonly strict: boolean;
   /** The request's field that holds the schema, for errors. */
   readonly param: string;
+  /** Properties come as they are declared, or, where there are few, in any order. `declared` where not given. */
+  readonly order?: "declared" | "any";
 }
 
-/** JSON Schema keywords that this grammar cannot hold a model to. */
-const inexpressible = [
-  "pattern",
-  "minimum",
-  "maximum",
-  "exclusiveMinimum",
-  "exclusiveMaximum",
-  "multipleOf",
-  "uniqueItems",
-  "contains",
-  "minProperties",
-  "maxProperties",
-  "patternProperties",
-  "propertyNames",
-  "dependentRequired",
-  "dependentSchemas",
-  "not",
-  "if",
-  "unevaluatedProperties",
-] as const;
-
-/** llama.cpp copies a repeated rule as often as the bound says, and refuses some thousands. */
-const largestRepetition = 1000;
-const deepestNesting = 64;
-const mostRules = 20_000;
+const deepestNesting = 100;
+const mostRules = 50_000;
+const mostText = 4_000_000;
+const mostRead = 100_000_000;
+const mostValues = 20_000;
+const mostBranches = 512;
 
 /**
- * Collects GBNF rules. Objects are written with their properties in the order of the schema and, where the schema names
- * properties but says nothing of others, with no others: everything that is produced is valid, not everything valid is
- * produced. `allOf` merges objects. Keywords that no grammar can express: see `GrammarOptions.strict`.
+ * Collects GBNF rules. Everything that a grammar produces is valid, not everything valid is produced: where a schema
+ * names properties but says nothing of others, no others are written.
  */
-export class GrammarBuilder {
-  /** Keywords that were left out, e.g. `pattern`. */
+export class GrammarBuilder implements Rules {
+  /** What was left out and where, e.g. `uniqueItems at /properties/tags`. */
   readonly loosened = new Set<string>();
+  readonly order: "declared" | "any";
   readonly #options: GrammarOptions;
   readonly #rules = new Map<string, string>();
-  #document: Json = {};
-  #references = new Map<string, string>();
+  readonly #names = new Map<string, string>();
+  readonly #taken = new Map<string, number>();
+  #document = new SchemaDocument({});
+  /** Rules of schemas by their text; null while one is being made. */
+  #known = new Map<string, { name: string | null; done: boolean; reserved: string | null }>();
   #depth = 0;
+  #size = 0;
+  #read = 0;
 
   constructor(options: GrammarOptions) {
     this.#options = options;
+    this.order = options.order ?? "declared";
   }
 
-  /** Adds a rule as it is written; returns its name. */
   rule(name: string, body: string): string {
-    let unique = name.replace(/[^a-zA-Z0-9-]/g, "-");
-    for (let number = 2; this.#rules.has(unique) || unique in primitives; number++)
-      unique = `${name.replace(/[^a-zA-Z0-9-]/g, "-")}-${number}`;
-    if (this.#rules.size >= mostRules) throw this.#refusal("a schema as large as this one");
-    this.#rules.set(unique, body);
+    const known = this.#names.get(body);
+    if (known !== undefined) return known;
+    const unique = this.reserve(name);
+    this.define(unique, body);
+    this.#names.set(body, unique);
     return unique;
   }
 
-  /** Adds the rules of a whole schema document; returns the name of its first. Throws `ApiError`. */
-  schema(schema: Json, name: string): string {
-    this.#document = schema;
-    this.#references = new Map();
-    return this.#visit(schema, name);
+  reserve(name: string): string {
+    const plain = name.replace(/[^a-zA-Z0-9-]+/g, "-").slice(-60);
+    let unique = plain;
+    while (this.#rules.has(unique) || unique in primitives || unique === "root") {
+      const number = (this.#taken.get(plain) ?? 1) + 1;
+      this.#taken.set(plain, number);
+      unique = `${plain}-${number}`;
+    }
+    if (this.#rules.size >= mostRules) throw this.#tooLarge();
+    this.#rules.set(unique, "");
+    return unique;
   }
 
-  /** The grammar, which starts at the rule `root`. */
+  define(name: string, body: string): void {
+    this.#size += body.length;
+    if (this.#size > mostText) throw this.#tooLarge();
+    this.#rules.set(name, body.trim() === "" ? nothing : body);
+  }
+
+  /**
+   * Adds the rules of a schema; returns the name of its first. `document` is what its references start from. Throws
+   * `ApiError`.
+   */
+  schema(schema: Json, name: string, document: Json = schema): string {
+    if (document !== this.#document.root) {
+      this.#document = new SchemaDocument(document);
+      this.#known = new Map();
+    }
+    const rule = this.visit(schema, { pointer: "", name });
+    if (rule !== null) return rule;
+    throw new ApiError("invalid_value", "no value satisfies the schema: two of its demands exclude one another", {
+      param: this.#options.param,
+    });
+  }
+
+  /** The grammar, which starts at the rule `root`. Throws `ApiError` when it would have no end or is too large. */
   text(root: string): string {
     const rules = [...this.#rules].map(([name, body]) => `${name} ::= ${body}`);
-    return [
+    const text = [
       `root ::= ${root}`,
       ...rules,
       ...Object.entries(primitives).map(([name, body]) => `${name} ::= ${body}`),
     ].join("\n");
+    try {
+      checkGrammar(text);
+    } catch (error) {
+      if (!(error instanceof GrammarError)) throw error;
+      throw new ApiError("invalid_value", `no grammar can hold a model to the schema: ${error.message}`, {
+        param: this.#options.param,
+      });
+    }
+    return text;
   }
 
-  #visit(schema: Json, name: string): string {
-    if (++this.#depth > deepestNesting) throw this.#refusal(`a schema nested deeper than ${deepestNesting} levels`);
+  visit(schema: Json, place: Place): string | null {
+    if (schema === false) return null;
+    if (schema === true) return "value";
+    if (!isObject(schema)) throw this.#refusal("a schema that is neither an object nor a boolean", place);
+    if (++this.#depth > deepestNesting)
+      throw this.#refusal(`a schema nested deeper than ${deepestNesting} levels`, place);
     try {
-      return this.#rule(schema, name);
+      return this.#remembered(schema, place);
     } finally {
       this.#depth--;
     }
   }
 
-  #rule(schema: Json, name: string): string {
-    if (schema === true) return "value";
-    if (!isObject(schema)) throw this.#refusal("a schema that is neither an object nor true");
-    for (const keyword of inexpressible) if (schema[keyword] !== undefined) this.#loosen(keyword);
-    if (typeof schema["$ref"] === "string") return this.#reference(schema["$ref"]);
-    if (schema["const"] !== undefined) return this.rule(name, literal(schema["const"]));
-    if (Array.isArray(schema["enum"])) return this.rule(name, schema["enum"].map(literal).join(" | "));
-    const alternatives = schema["anyOf"] ?? schema["oneOf"];
-    if (Array.isArray(alternatives)) return this.#union(alternatives, schema, name);
-    if (Array.isArray(schema["allOf"])) return this.#rule(this.#merge(schema), name);
-    return this.#typed(schema, name);
+  loosen(what: string, place: Place): void {
+    if (this.#options.strict) throw this.#refusal(what, place);
+    this.loosened.add(place.pointer === "" ? what : `${what} at ${place.pointer}`);
   }
 
-  #union(alternatives: Json[], schema: JsonObject, name: string): string {
-    // Siblings of anyOf hold for every branch.
-    const {
-      anyOf: _anyOf,
-      oneOf: _oneOf,
-      title: _title,
-      description: _description,
-      $defs: _defs,
-      definitions: _definitions,
-      default: _default,
-      ...rest
-    } = schema;
-    const branches = alternatives.map((branch, index) => {
-      const whole =
-        Object.keys(rest).length === 0 || !isObject(branch) ? branch : this.#merge({ allOf: [rest, branch] });
-      return this.#visit(whole, `${name}-${index}`);
-    });
-    return this.rule(name, branches.join(" | "));
+  /** The same schema twice is one rule; inside itself it is named before it is made. */
+  #remembered(schema: JsonObject, place: Place): string | null {
+    const constraining = Object.entries(schema).filter(([keyword]) => !annotations.has(keyword));
+    if (constraining.length === 0) return "value";
+    const key = JSON.stringify(Object.fromEntries(constraining));
+    this.#read += key.length;
+    if (this.#read > mostRead) throw this.#tooLarge();
+    const known = this.#known.get(key);
+    if (known?.done === true) return known.name;
+    if (known !== undefined) return (known.reserved ??= this.reserve(place.name));
+    const entry: { name: string | null; done: boolean; reserved: string | null } = {
+      name: null,
+      done: false,
+      reserved: null,
+    };
+    this.#known.set(key, entry);
+    const made = this.#made(Object.fromEntries(constraining), place);
+    if (entry.reserved !== null && made !== null) this.define(entry.reserved, made);
+    entry.name = made === null ? null : (entry.reserved ?? made);
+    entry.done = true;
+    return entry.name;
   }
 
-  #typed(schema: JsonObject, name: string): string {
-    const types = Array.isArray(schema["type"]) ? schema["type"] : [schema["type"] ?? impliedType(schema)];
-    const nullable = schema["nullable"] === true && !types.includes("null") ? ["null"] : [];
-    const rules = [...types, ...nullable].map((type) => this.#ofType(type ?? null, schema, name));
-    return rules.length === 1 && rules[0] !== undefined ? rules[0] : this.rule(name, rules.join(" | "));
+  #made(schema: JsonObject, place: Place): string | null {
+    if (typeof schema["$ref"] === "string" && Object.keys(schema).length === 1) {
+      return this.visit(this.#target(schema["$ref"]), { ...place, name: `ref${schema["$ref"].replace(/^#\/?/, "-")}` });
+    }
+    const flat = this.#flat(schema, place);
+    if (typeof flat === "boolean") return flat ? "value" : null;
+    const plain = withoutConditions(this, flat, place);
+    if (plain["allOf"] !== undefined) return this.visit(plain, place);
+    if (plain["anyOf"] !== undefined || plain["oneOf"] !== undefined) return this.#union(plain, place);
+    if (plain["const"] !== undefined || Array.isArray(plain["enum"])) return this.#values(plain, place);
+    return this.#typed(plain, place);
   }
 
-  #ofType(type: Json, schema: JsonObject, name: string): string {
+  #target(reference: string): Json {
+    try {
+      return this.#document.resolve(reference);
+    } catch (error) {
+      if (!(error instanceof UnknownReference)) throw error;
+      throw new ApiError("invalid_value", `the schema ${error.message}`, { param: this.#options.param });
+    }
+  }
+
+  /** References followed and `allOf` merged, at the top of the schema only. */
+  #flat(schema: Json, place: Place): JsonObject | boolean {
+    if (!isObject(schema)) return schema !== false;
+    if (++this.#depth > deepestNesting)
+      throw this.#refusal(`a schema nested deeper than ${deepestNesting} levels`, place);
+    try {
+      return this.#merged(schema, place);
+    } finally {
+      this.#depth--;
+    }
+  }
+
+  #merged(schema: JsonObject, place: Place): JsonObject | boolean {
+    const { $ref, $recursiveRef, $dynamicRef, allOf, nullable, ...own } = schema;
+    const parts: Json[] = [withConditionList(withNull(own, nullable))];
+    for (const reference of [$ref, $recursiveRef, $dynamicRef]) {
+      if (typeof reference === "string") parts.push(this.#target(reference));
+    }
+    if (Array.isArray(allOf)) parts.push(...allOf);
+    if (parts.length === 1) return parts[0] as JsonObject;
+    return parts
+      .map((part, index) => (index === 0 ? (part as JsonObject) : this.#flat(part, place)))
+      .reduce<JsonObject | boolean>((a, b) => this.#both(a, b, place), true);
+  }
+
+  #both(a: JsonObject | boolean, b: JsonObject | boolean, place: Place): JsonObject | boolean {
+    try {
+      return bothSchemas(a, b) as JsonObject | boolean;
+    } catch (error) {
+      if (!(error instanceof MergeError)) throw error;
+      this.loosen(`${error.keyword} (of schemas that must both hold)`, place);
+      const { [error.keyword]: _, ...rest } = b as JsonObject;
+      return this.#both(a, rest, place);
+    }
+  }
+
+  #union(schema: JsonObject, place: Place): string | null {
+    const { anyOf, oneOf, ...rest } = schema;
+    const branches = this.#branches(anyOf, oneOf, place);
+    if (branches.length > mostBranches) throw this.#refusal(`more than ${mostBranches} alternatives`, place);
+    const wholes = branches.map((branch) => (Object.keys(rest).length === 0 ? branch : { allOf: [rest, branch] }));
+    const keyword = oneOf === undefined ? "anyOf" : "oneOf";
+    if (oneOf !== undefined && !this.#areExclusive(wholes, place)) {
+      this.loosen("oneOf whose alternatives may hold at once", under(place, "oneOf"));
+    }
+    const ways = wholes.map((whole, index) => this.visit(whole, under(place, keyword, index)));
+    const some = [...new Set(ways.filter((way) => way !== null))];
+    if (some.length === 0) return null;
+    return some.length === 1 ? (some[0] as string) : this.rule(place.name, some.join(" | "));
+  }
+
+  #branches(anyOf: Json | undefined, oneOf: Json | undefined, place: Place): readonly Json[] {
+    if (!Array.isArray(anyOf)) return Array.isArray(oneOf) ? oneOf : [true];
+    if (!Array.isArray(oneOf)) return anyOf;
+    const both = products(anyOf, oneOf);
+    if (both === undefined) throw this.#refusal("anyOf and oneOf with so many alternatives at once", place);
+    return both;
+  }
+
+  #areExclusive(branches: readonly Json[], place: Place): boolean {
+    const flat = branches.map((branch) => this.#flat(branch, place));
+    const resolve = (schema: Json): Json => this.#flat(schema, place);
+    return flat.every((one, index) => flat.every((other, at) => at === index || excludes(one, other, resolve)));
+  }
+
+  #values(schema: JsonObject, place: Place): string | null {
+    const { enum: listed, ...rest } = plainBounds(schema);
+    const values = (listed as Json[]).filter((value) => accepts(rest, value));
+    if (values.length > mostValues) throw this.#refusal(`an enum of more than ${mostValues} values`, place);
+    const texts = [...new Set(values.map(literal))];
+    return texts.length === 0 ? null : this.rule(place.name, texts.join(" | "));
+  }
+
+  #typed(schema: JsonObject, place: Place): string | null {
+    const types = [schema["type"] ?? impliedType(schema) ?? []].flat();
+    if (schema["type"] === undefined && types.length === 0) return "value";
+    const rules = types.map((type) => this.#ofType(type, schema, place)).filter((rule) => rule !== null);
+    const ways = [...new Set(rules)];
+    if (ways.length === 0) return null;
+    return ways.length === 1 ? (ways[0] as string) : this.rule(place.name, ways.join(" | "));
+  }
+
+  #ofType(type: Json, schema: JsonObject, place: Place): string | null {
     switch (type) {
-      case null:
-        return "value";
       case "string":
-        return this.#string(schema, name);
+        return stringRule(this, schema, place);
       case "integer":
       case "number":
+        return numberRule(this, type, schema, place);
       case "boolean":
       case "null":
         return type;
       case "array":
-        return this.#array(schema, name);
+        return arrayRule(this, schema, place);
       case "object":
-        return this.#object(schema, name);
+        return objectRule(this, schema, place);
+      case "any":
+        return "value";
       default:
-        throw this.#refusal(`the type ${JSON.stringify(type)}`);
+        throw this.#refusal(`the type ${JSON.stringify(type).slice(0, 40)}`, place);
     }
   }
 
-  #string(schema: JsonObject, name: string): string {
-    const bounds = this.#bounds(schema, "minLength", "maxLength");
-    return bounds === null ? "string" : this.rule(name, `"\\"" char${bounds} "\\""`);
+  #tooLarge(): ApiError {
+    return this.#refusal("a schema as large as this one", { pointer: "", name: "" });
   }
 
-  /** `{min,max}`, or null when there is nothing to count. */
-  #bounds(schema: JsonObject, least: string, most: string): string | null {
-    const low = typeof schema[least] === "number" ? schema[least] : 0;
-    const high = typeof schema[most] === "number" ? schema[most] : null;
-    if (high !== null && high < low) throw this.#refusal(`${most} below ${least}`);
-    if (low > largestRepetition) throw this.#refusal(`${least} above ${largestRepetition}`);
-    if (high !== null && high > largestRepetition) this.#loosen(`${most} above ${largestRepetition}`);
-    const top = high === null || high > largestRepetition ? "" : String(high);
-    return low === 0 && top === "" ? null : `{${low},${top}}`;
-  }
-
-  #array(schema: JsonObject, name: string): string {
-    const fixed = Array.isArray(schema["prefixItems"])
-      ? schema["prefixItems"]
-      : Array.isArray(schema["items"])
-        ? schema["items"]
-        : null;
-    if (fixed !== null) {
-      const items = fixed.map((item, index) => this.#visit(item, `${name}-${index}`)).join(` ws "," ws `);
-      return this.rule(name, `"[" ws ${items} ws "]"`);
-    }
-    const item = this.#visit(schema["items"] ?? true, `${name}-item`);
-    const bounds = this.#bounds(schema, "minItems", "maxItems");
-    const [low, high] = /\{(\d+),(\d*)\}/.exec(bounds ?? "")?.slice(1) ?? ["0", ""];
-    if (high === "0") return this.rule(name, `"[" ws "]"`);
-    const more = `("," ws ${item} ws){${Math.max(0, Number(low) - 1)},${high === "" ? "" : Number(high) - 1}}`;
-    const list = `${item} ws ${more}`;
-    return this.rule(name, Number(low) > 0 ? `"[" ws ${list} "]"` : `"[" ws (${list})? "]"`);
-  }
-
-  #object(schema: JsonObject, name: string): string {
-    const properties = Object.entries(isObject(schema["properties"]) ? schema["properties"] : {});
-    const required = new Set(Array.isArray(schema["required"]) ? schema["required"] : []);
-    for (const key of required) {
-      if (typeof key === "string" && !properties.some(([known]) => known === key)) properties.push([key, true]);
-    }
-    const members = properties.map(([key, value]) => ({
-      rule: this.rule(
-        `${name}-${key}-kv`,
-        `${literal(key)} ws ":" ws ${this.#visit(value ?? true, `${name}-${key}`)} ws`,
-      ),
-      required: required.has(key),
-    }));
-    const others = schema["additionalProperties"] ?? properties.length === 0;
-    if (others !== false && schema["patternProperties"] === undefined) {
-      const value = this.#visit(others, `${name}-other`);
-      const key =
-        properties.length === 0
-          ? "string"
-          : this.#otherKey(
-              properties.map(([known]) => known),
-              name,
-            );
-      const member = this.rule(`${name}-other-kv`, `${key} ws ":" ws ${value} ws`);
-      members.push({ rule: this.rule(`${name}-others`, `${member} ("," ws ${member})*`), required: false });
-    }
-    return this.rule(name, `"{" ws ${this.#members(members, name)} "}"`);
-  }
-
-  /** Members in order, the optional ones each with its comma: `rest` rules follow something, so that they begin with one. */
-  #members(members: readonly { rule: string; required: boolean }[], name: string): string {
-    if (members.length === 0) return "";
-    const rest: string[] = [];
-    let following = "";
-    for (const member of members.toReversed()) {
-      rest.unshift(following);
-      const body = member.required ? `"," ws ${member.rule}` : `("," ws ${member.rule})?`;
-      following = this.rule(`${name}-rest`, `${body} ${following}`.trim());
-    }
-    const firstRequired = members.findIndex((member) => member.required);
-    const starts = members.slice(0, firstRequired < 0 ? undefined : firstRequired + 1);
-    const ways = starts.map((member, index) => `${member.rule} ${rest[index] ?? ""}`.trim()).join(" | ");
-    return firstRequired < 0 ? `(${ways})?` : `(${ways})`;
-  }
-
-  /** A string that is none of `keys`, so that no key comes twice. */
-  #otherKey(keys: readonly string[], name: string): string {
-    const level = (depth: number, group: readonly string[]): string => {
-      const heads = [...new Set(group.flatMap((key) => [...key].slice(depth, depth + 1)))];
-      const ways = heads.map((head) => {
-        const same = group.filter((key) => [...key][depth] === head);
-        return `${literalText(head)} ${level(depth + 1, same)}`;
-      });
-      ways.push(`[^"\\\\\\x7F\\x00-\\x1F${heads.map(classCharacter).join("")}] char*`);
-      const complete = group.some((key) => [...key].length === depth);
-      return `(${ways.join(" | ")})${complete ? "" : "?"}`;
-    };
-    // Keys with escapes are rare; where there are some, the trie would have to compare what is written, not what is meant.
-    const plain = keys.filter((key) => !/["\\\p{Cc}]/u.test(key));
-    return this.rule(`${name}-other-key`, `"\\"" ${level(0, plain)} "\\""`);
-  }
-
-  #reference(pointer: string): string {
-    const known = this.#references.get(pointer);
-    if (known !== undefined) return known;
-    if (!pointer.startsWith("#")) throw this.#refusal(`the reference ${pointer} to another document`);
-    let target: Json | undefined = this.#document;
-    for (const part of pointer
-      .slice(1)
-      .split("/")
-      .filter((step) => step !== "")) {
-      const key = part
-        .replace(/%([0-9a-f]{2})/gi, (_, hex: string) => String.fromCharCode(parseInt(hex, 16)))
-        .replaceAll("~1", "/")
-        .replaceAll("~0", "~");
-      target = Array.isArray(target) ? target[Number(key)] : isObject(target) ? target[key] : undefined;
-    }
-    if (target === undefined) {
-      throw new ApiError("invalid_value", `the schema refers to ${pointer}, which it does not hold`, {
-        param: this.#options.param,
-      });
-    }
-    // Named before it is visited: a schema may refer to itself.
-    const name = this.rule(`ref${pointer.replaceAll("/", "-")}`, "");
-    this.#references.set(pointer, name);
-    this.#rules.set(name, this.#visit(target, `${name}-is`));
-    return name;
-  }
-
-  #merge(schema: JsonObject): JsonObject {
-    const { allOf, ...own } = schema;
-    let merged: JsonObject = own;
-    for (const part of Array.isArray(allOf) ? allOf : []) merged = this.#both(merged, this.#resolved(part));
-    return merged;
-  }
-
-  #resolved(part: Json): JsonObject {
-    if (++this.#depth > deepestNesting) throw this.#refusal(`a schema nested deeper than ${deepestNesting} levels`);
-    try {
-      return this.#resolve(part);
-    } finally {
-      this.#depth--;
-    }
-  }
-
-  #resolve(part: Json): JsonObject {
-    if (!isObject(part)) throw this.#refusal("allOf with a part that is no object");
-    if (typeof part["$ref"] === "string") {
-      const steps = part["$ref"].split("/").slice(1);
-      const target = steps.reduce<Json | undefined>(
-        (at, step) => (isObject(at) ? at[step] : undefined),
-        this.#document,
-      );
-      if (isObject(target)) return this.#merge(target);
-    }
-    return this.#merge(part);
-  }
-
-  #both(a: JsonObject, b: JsonObject): JsonObject {
-    const merged: JsonObject = { ...a };
-    for (const [key, value] of Object.entries(b)) {
-      const mine = merged[key];
-      if (mine === undefined || JSON.stringify(mine) === JSON.stringify(value)) merged[key] = value;
-      else if (key === "properties" && isObject(mine) && isObject(value)) merged[key] = { ...mine, ...value };
-      else if (key === "required" && Array.isArray(mine) && Array.isArray(value))
-        merged[key] = [...new Set([...mine, ...value])];
-      else if (typeof mine === "number" && typeof value === "number" && /^(min|max)(Length|Items)$/.test(key)) {
-        merged[key] = key.startsWith("min") ? Math.max(mine, value) : Math.min(mine, value);
-      } else if ((inexpressible as readonly string[]).includes(key)) this.#loosen(key);
-      else if (key === "additionalProperties") merged[key] = false;
-      else if (!["title", "description", "$comment", "examples", "default"].includes(key)) {
-        throw this.#refusal(`allOf (or anyOf beside other keywords) whose parts disagree on ${key}`);
-      }
-    }
-    return merged;
-  }
-
-  #loosen(keyword: string): void {
-    if (this.#options.strict) throw this.#refusal(`the keyword ${keyword}`);
-    this.loosened.add(keyword);
-  }
-
-  #refusal(what: string): ApiError {
+  #refusal(what: string, { pointer }: Place): ApiError {
+    const where = pointer === "" ? "" : ` at ${pointer}`;
     return new ApiError(
       "unsupported_parameter",
-      `the embedded llama.cpp cannot hold a model to ${what}; leave it out of the schema`,
-      {
-        param: this.#options.param,
-      },
+      `the embedded llama.cpp cannot hold a model to ${what}${where}; leave it out of the schema`,
+      { param: this.#options.param },
     );
   }
+}
+
+/** OpenAPI's `nullable` as a type; beside an enum it asks for nothing: that must list null itself. */
+function withNull(schema: JsonObject, nullable: Json | undefined): JsonObject {
+  const { type } = schema;
+  if (nullable !== true || type === undefined) return schema;
+  return { ...schema, type: [...new Set([type, "null"].flat())] };
 }
