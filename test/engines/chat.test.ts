@@ -164,7 +164,7 @@ describe("a chat with the embedded llama.cpp", () => {
   });
 
   test("plays a task of many steps, one script for each number of tool results", async () => {
-    const template = `{#- tools, <tool_call> -#}${chatmlTemplate}<|step{{ messages | selectattr('role', 'equalto', 'tool') | list | length }}|>`;
+    const template = `{%- if tools %}{{ tools | tojson }}{% endif %}${chatmlTemplate}<|step{{ messages | selectattr('role', 'equalto', 'tool') | list | length }}|>`;
     const call = (city: string): string =>
       `<tool_call>\n{"name": "get_weather", "arguments": {"city": "${city}"}}\n</tool_call>`;
     const engine = play("steps", {

@@ -10,6 +10,7 @@ import type {
   GenerateJob,
   Output,
   ParentMessage,
+  Query,
   WorkerEvent,
   WorkerMessage,
   WorkerStart,
@@ -53,7 +54,7 @@ class ModelProcess {
         this.#guard(message.id, () => this.#complete(message));
         break;
       case "query":
-        this.#post(message);
+        this.#query(message.id, message.query);
         break;
       case "abort":
         this.#active.delete(message.id);
@@ -116,6 +117,17 @@ class ModelProcess {
     }
     const job = { ...prepared.job, priority: message.request.priority };
     this.#begin(job, { parser: prepared.parser, isReasoning: () => prepared.parser.reasoning });
+  }
+
+  #query(id: number, query: Query): void {
+    if (query.type !== "apply-template") {
+      this.#post({ type: "query", id, query });
+      return;
+    }
+    this.#guard(id, () => {
+      if (this.#prompts === null) throw new ApiError("model_loading", "the model is still being loaded");
+      send({ type: "answer", id, answer: this.#prompts.apply(query.request) });
+    });
   }
 
   #complete({ id, request }: ParentMessage & { type: "complete" }): void {

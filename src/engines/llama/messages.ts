@@ -29,6 +29,10 @@ export interface Failure {
 export interface LoadedModel {
   readonly contextLength: number;
   readonly template: string | null;
+  /** The template for chats with tools, of models that bring two. */
+  readonly toolTemplate: string | null;
+  /** The names of all control tokens, such as `<|im_start|>`. */
+  readonly controlTexts: readonly string[];
   readonly bosText: string;
   readonly eosText: string;
   readonly addsBos: boolean;
@@ -42,13 +46,18 @@ export interface LoadedModel {
 export type Query =
   | { readonly type: "embed"; readonly request: EmbeddingRequest }
   | { readonly type: "rerank"; readonly request: RerankRequest }
+  | { readonly type: "apply-template"; readonly request: ChatRequest }
   | { readonly type: "tokenize"; readonly text: string; readonly options?: TokenizeOptions }
   | { readonly type: "pieces"; readonly tokens: number[] }
   | { readonly type: "detokenize"; readonly tokens: number[] };
 
+/** What only the worker thread can answer. */
+export type WorkerQuery = Exclude<Query, { readonly type: "apply-template" }>;
+
 export interface Answers {
   embed: Embeddings;
   rerank: RerankResult;
+  "apply-template": string;
   tokenize: number[];
   pieces: number[][];
   detokenize: string;
@@ -83,7 +92,7 @@ export type ChildMessage =
 export interface GenerateJob {
   readonly type: "generate";
   readonly id: number;
-  readonly prompt: string | number[] | GapPrompt;
+  readonly prompt: string | number[] | GapPrompt | PiecedPrompt;
   /** The request's field that holds the prompt, for errors. */
   readonly param: "messages" | "prompt";
   readonly sampling: Sampling;
@@ -99,6 +108,11 @@ export interface GenerateJob {
   readonly session: string | null;
   /** Absent: `interactive`. */
   readonly priority?: "interactive" | "background" | undefined;
+}
+
+/** A text in pieces, each tokenised by itself: where two of them meet, no control token arises. */
+export interface PiecedPrompt {
+  readonly pieces: readonly string[];
 }
 
 /** A prompt whose answer stands between two texts. */
@@ -119,7 +133,7 @@ export interface Grammar {
 /** Child process's main thread → its worker thread. */
 export type WorkerMessage =
   | GenerateJob
-  | { readonly type: "query"; readonly id: number; readonly query: Query }
+  | { readonly type: "query"; readonly id: number; readonly query: WorkerQuery }
   | { readonly type: "abort"; readonly id: number }
   | { readonly type: "stop" };
 

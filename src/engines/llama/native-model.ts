@@ -81,8 +81,9 @@ export class NativeModel {
     return this.library.functions.llama_model_has_decoder(this.handle);
   }
 
-  get chatTemplate(): string | null {
-    return this.library.functions.llama_model_chat_template(this.handle, null);
+  /** The model's own template; some bring others by name, e.g. `tool_use`. */
+  chatTemplate(name: string | null = null): string | null {
+    return this.library.functions.llama_model_chat_template(this.handle, name);
   }
 
   /** How a pair of query and document is put to a model that ranks, with `{query}` and `{document}` in it; null: side by side. */
@@ -182,6 +183,40 @@ export class Vocabulary {
 
   isControl(token: number): boolean {
     return this.has(token) && this.#library.functions.llama_vocab_is_control(this.handle, token);
+  }
+
+  /** The names of all tokens that a text is made of only on purpose. */
+  controlTexts(): string[] {
+    // llama.h: enum llama_token_attr, UNKNOWN and CONTROL.
+    const special = 1 | 8;
+    const texts: string[] = [];
+    for (let token = 0; token < this.size; token += 1) {
+      if ((this.#library.functions.llama_vocab_get_attr(this.handle, token) & special) !== 0)
+        texts.push(this.textOf(token));
+    }
+    return texts;
+  }
+
+  /** Texts one behind the other, each tokenised by itself, behind the begin token that the model wants. */
+  tokenizePieces(pieces: readonly string[]): number[] {
+    const begin = this.addsBos && this.bos >= 0 ? [this.bos] : [];
+    return [
+      ...begin,
+      ...pieces.flatMap((piece, index) => (index === 0 ? this.#plain(piece) : this.#tokenizeRest(piece))),
+    ];
+  }
+
+  #plain(text: string): number[] {
+    return this.tokenize(text, { addSpecial: false, parseSpecial: true });
+  }
+
+  /** SentencePiece opens every text with a blank, which is none of a text that goes on. */
+  #tokenizeRest(text: string): number[] {
+    const tokens = this.#plain(text);
+    const [first = -1] = tokens;
+    if (text.startsWith(" ") || !this.textOf(first).startsWith(" ")) return tokens;
+    const [lead, all] = [this.#plain("\n"), this.#plain(`\n${text}`)];
+    return lead.every((token, index) => all[index] === token) ? all.slice(lead.length) : tokens;
   }
 
   /** `addSpecial`: with the begin (and end) tokens that the model wants. `parseSpecial`: control tokens written out count. */

@@ -33,6 +33,7 @@ function readPrompt(
 ): number[] | Failure {
   if (typeof prompt === "string") return vocabulary.tokenize(prompt, { addSpecial: true, parseSpecial: true });
   if (Array.isArray(prompt)) return prompt;
+  if ("pieces" in prompt) return vocabulary.tokenizePieces(prompt.pieces);
   const marks = vocabulary.gapMarks;
   if (marks.prefix < 0 || marks.suffix < 0 || marks.middle < 0) {
     return {

@@ -8,7 +8,7 @@ import { Embedder, RequestFailure } from "./embedder.ts";
 import type { Ground } from "./generation.ts";
 import { LibraryError } from "./library-error.ts";
 import { LogprobReader } from "./logprobs.ts";
-import type { Answers, LoadedModel, Output, Query, WorkerEvent, WorkerMessage, WorkerStart } from "./messages.ts";
+import type { Answers, LoadedModel, Output, WorkerQuery, WorkerEvent, WorkerMessage, WorkerStart } from "./messages.ts";
 import type { NativeContext } from "./native-context.ts";
 import { ModelError, NativeModel } from "./native-model.ts";
 import { openContext } from "./open-context.ts";
@@ -140,7 +140,9 @@ function describe(model: NativeModel, about: { contextLength: number; use: Loade
   const { vocabulary, library } = model;
   return {
     ...about,
-    template: model.chatTemplate,
+    template: model.chatTemplate(),
+    toolTemplate: model.chatTemplate("tool_use"),
+    controlTexts: about.use === "chat" ? vocabulary.controlTexts() : [],
     bosText: vocabulary.textOf(vocabulary.bos),
     eosText: vocabulary.textOf(vocabulary.eos),
     addsBos: vocabulary.addsBos,
@@ -247,7 +249,7 @@ function take(served: Served, message: Exclude<WorkerMessage, { type: "stop" }>)
 }
 
 /** null: the answer comes later. */
-function answer(served: Served, id: number, query: Query): Answers[keyof Answers] | null {
+function answer(served: Served, id: number, query: WorkerQuery): Answers[keyof Answers] | null {
   const { vocabulary } = served.model;
   switch (query.type) {
     case "tokenize":

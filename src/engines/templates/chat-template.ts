@@ -1,55 +1,105 @@
-import { createHash } from "node:crypto";
-import { Template } from "@huggingface/jinja";
-import type { Message, Part, Tool } from "../../core/chat.ts";
+import type { Message, Tool } from "../../core/chat.ts";
 import { ApiError } from "../../core/errors.ts";
-import { isObject, type Json, type JsonObject } from "../../core/json.ts";
+import type { JsonObject } from "../../core/json.ts";
+import { withToolPrompt } from "./hermes-prompt.ts";
+import { formatTime } from "./jinja/format.ts";
+import { strftimeAt } from "./jinja/globals.ts";
+import { fromJson } from "./jinja/json.ts";
+import { Template } from "./jinja/template.ts";
+import type { Value } from "./jinja/values.ts";
+import { reasoningVariables } from "./reasoning-variables.ts";
+import { fitMessages, toTemplateMessages } from "./template-messages.ts";
+import { findTraits, type TemplateTraits } from "./template-traits.ts";
+import { wantsDeepseekPrompt, withDeepseekPrompt } from "./tool-prompts.ts";
 
 /** What a prompt is rendered from. */
 export interface PromptInput {
   readonly messages: readonly Message[];
   readonly tools: readonly Tool[];
-  readonly reasoningEffort?: string;
-  readonly variables?: JsonObject;
+  readonly reasoningEffort?: string | undefined;
+  /** Variables of the caller's, which go before all others. */
+  readonly variables?: JsonObject | undefined;
   readonly bosText: string;
   readonly eosText: string;
+  /** Default: the present. */
+  readonly now?: Date;
 }
 
-/** What a template demands of messages. */
-interface Spelling {
-  /** It knows the role `developer`. */
-  readonly developer: boolean;
-  readonly shortIds: boolean;
+/** A prompt as rendered. */
+export interface RenderedPrompt {
+  readonly text: string;
+  /** The prompt ends inside the assistant's reasoning or answer that the request began; null: the model begins. */
+  readonly continues: "reasoning" | "answer" | null;
 }
 
-/** A model's own Jinja chat template, compiled once. */
+/** A noncharacter that stands where an assistant's message that is to be continued ends. */
+const endMark = "\ufdd1";
+
+/** A model's own Jinja chat template, compiled and probed once. */
 export class ChatTemplate {
   readonly source: string;
+  readonly traits: TemplateTraits;
   readonly #template: Template;
 
   /** Throws when the source is no Jinja that the renderer reads. */
   constructor(source: string) {
     this.source = source;
     this.#template = new Template(source);
+    const common: JsonObject = { bos_token: "", eos_token: "", add_generation_prompt: true };
+    this.traits = findTraits(source, (messages, variables) => {
+      try {
+        return this.#template.render(toVariables({ ...common, ...variables, messages }, new Date(0)));
+      } catch {
+        return null;
+      }
+    });
   }
 
-  get knowsTools(): boolean {
-    return /\btools\b/.test(this.source);
+  /** Who tells the model of its tools: its template, we in the words of DeepSeek V3.1, or we in Hermes's. */
+  get toolPrompt(): "own" | "deepseek-v3.1" | "hermes" {
+    if (this.traits.tools) return "own";
+    return wantsDeepseekPrompt(this.source) ? "deepseek-v3.1" : "hermes";
   }
 
-  /** The prompt up to where the assistant speaks. Throws `invalid_request` when the template refuses the messages. */
-  render(input: PromptInput): string {
+  /**
+   * The prompt up to where the assistant speaks, or goes on where the last message is the assistant's own. Throws
+   * `invalid_request` when the template refuses the messages.
+   */
+  render(input: PromptInput): RenderedPrompt {
+    const messages = this.#withTools(input);
+    const last = messages.at(-1);
+    if (last?.role !== "assistant" || last.toolCalls.length > 0) {
+      return { text: this.#render(input, messages, true), continues: null };
+    }
+    return this.#continue(input, messages, last);
+  }
+
+  #withTools({ messages, tools }: PromptInput): Message[] {
+    if (tools.length === 0 || this.toolPrompt === "own") return [...messages];
+    return this.toolPrompt === "hermes" ? withToolPrompt(messages, tools) : withDeepseekPrompt(messages, tools);
+  }
+
+  #continue(input: PromptInput, messages: Message[], last: Message & { role: "assistant" }): RenderedPrompt {
+    const before = messages.slice(0, -1);
+    const { content, reasoning = "" } = last;
+    const answers = content.some((part) => part.type === "text" && part.text !== "");
+    if (!answers && reasoning === "") return { text: this.#render(input, before, true), continues: null };
+    const marked: Message = answers
+      ? { ...last, content: content.map((part, index) => (index === content.length - 1 ? withEndMark(part) : part)) }
+      : { ...last, reasoning: reasoning + endMark };
+    const text = this.#render(input, [...before, marked], false);
+    const end = text.lastIndexOf(endMark);
+    if (end >= 0) return { text: text.slice(0, end), continues: answers ? "answer" : "reasoning" };
+    // A template that prints no such message: what was said stands behind its invitation to speak.
+    const said = content.map((part) => (part.type === "text" ? part.text : "")).join("\n");
+    return { text: this.#render(input, before, true) + said, continues: answers ? "answer" : null };
+  }
+
+  #render(input: PromptInput, messages: readonly Message[], invites: boolean): string {
     try {
-      return this.#render(input, input.messages);
+      return this.#template.render(this.#variables(input, messages, invites));
     } catch (error) {
       if (error instanceof ApiError) throw error;
-      const folded = foldSystem(input.messages);
-      if (folded !== null) {
-        try {
-          return this.#render(input, folded);
-        } catch {
-          // The first failure tells more.
-        }
-      }
       const reason = error instanceof Error ? error.message : String(error);
       throw new ApiError("invalid_request", `the model's chat template cannot render these messages: ${reason}`, {
         param: "messages",
@@ -58,106 +108,49 @@ export class ChatTemplate {
     }
   }
 
-  #render(input: PromptInput, messages: readonly Message[]): string {
-    const spelling = { developer: this.source.includes("developer"), shortIds: /length\s*!=\s*9\b/.test(this.source) };
-    const { reasoningEffort } = input;
-    return this.#template.render({
-      messages: messages.map((message) => toTemplateMessage(message, spelling)),
-      ...(input.tools.length === 0 ? {} : { tools: input.tools.map(toTemplateTool) }),
-      add_generation_prompt: true,
-      bos_token: input.bosText,
-      eos_token: input.eosText,
-      ...(reasoningEffort === undefined
-        ? {}
-        : { enable_thinking: reasoningEffort !== "none", reasoning_effort: reasoningEffort }),
-      ...input.variables,
-    });
+  #variables(input: PromptInput, messages: readonly Message[], invites: boolean): Map<string, Value> {
+    const { now = new Date() } = input;
+    const { traits, source } = this;
+    const tools = traits.tools ? input.tools.map((tool) => toTemplateTool(tool, traits)) : [];
+    return toVariables(
+      {
+        add_generation_prompt: invites,
+        bos_token: input.bosText,
+        eos_token: input.eosText,
+        ...(tools.length === 0 ? {} : { tools }),
+        // The day without the time: a prompt that changes by the second is never found in a cache.
+        ...(traits.functionsText
+          ? { functions: JSON.stringify(tools, null, 2), datetime: formatTime(now, "%b %d %Y") }
+          : {}),
+        ...reasoningVariables(input.reasoningEffort, source),
+        ...input.variables,
+        messages: toTemplateMessages(fitMessages(messages, traits, source), traits),
+      },
+      now,
+    );
   }
 }
 
-/** ChatML without a template engine: for models that bring no template, and where `useJinja` is off. */
-export function renderChatml(messages: readonly Message[]): string {
-  const turns = messages.map((message) => {
-    const role = message.role === "developer" ? "system" : message.role;
-    return `<|im_start|>${role}\n${joinText(message.content)}<|im_end|>\n`;
-  });
-  return `${turns.join("")}<|im_start|>assistant\n`;
+function withEndMark(part: Message["content"][number]): Message["content"][number] {
+  return part.type === "text" ? { ...part, text: part.text + endMark } : part;
 }
 
-/** Text parts of a message, one under the other. Throws `unsupported_capability` on an image. */
-function joinText(parts: readonly Part[]): string {
-  const texts = parts.map((part) => {
-    if (part.type === "text") return part.text;
-    throw new ApiError("unsupported_capability", "the embedded llama.cpp reads text only; the messages hold an image", {
-      param: "messages",
-    });
-  });
-  return texts.join("\n");
+function toVariables(json: JsonObject, now: Date): Map<string, Value> {
+  const variables = new Map<string, Value>([["strftime_now", strftimeAt(now)]]);
+  for (const [name, value] of Object.entries(json)) if (value !== undefined) variables.set(name, fromJson(value));
+  return variables;
 }
 
-function toTemplateMessage(message: Message, spelling: Spelling): JsonObject {
-  const content = joinText(message.content);
-  switch (message.role) {
-    case "system":
-    case "developer":
-      return { role: message.role === "developer" && spelling.developer ? "developer" : "system", content };
-    case "user":
-      return { role: "user", content };
-    case "tool":
-      return {
-        role: "tool",
-        content,
-        tool_call_id: toCallId(message.toolCallId, spelling),
-        ...(message.name === undefined ? {} : { name: message.name }),
-      };
-    case "assistant":
-      return {
-        role: "assistant",
-        content,
-        ...(message.reasoning === undefined ? {} : { reasoning_content: message.reasoning }),
-        ...(message.toolCalls.length === 0
-          ? {}
-          : {
-              tool_calls: message.toolCalls.map((call) => ({
-                id: toCallId(call.id, spelling),
-                type: "function",
-                function: { name: call.name, arguments: readArguments(call.arguments) },
-              })),
-            }),
-      };
-  }
-}
-
-/** Mistral's templates refuse ids of calls that are not nine letters and digits: others become such, alike for alike. */
-function toCallId(id: string, spelling: Spelling): string {
-  if (!spelling.shortIds || /^[a-zA-Z0-9]{9}$/.test(id)) return id;
-  return createHash("sha256").update(id).digest("hex").slice(0, 9);
-}
-
-/** Templates print arguments with `tojson`, so they get an object; broken ones of a history stay text. */
-function readArguments(text: string): Json {
-  try {
-    const value = JSON.parse(text) as Json;
-    return isObject(value) ? value : text;
-  } catch {
-    return text;
-  }
-}
-
-function toTemplateTool(tool: Tool): JsonObject {
+/** A tool as OpenAI writes it, its schema as the caller wrote it. */
+function toTemplateTool({ name, description, parameters, strict }: Tool, traits: TemplateTraits): JsonObject {
+  const described = description ?? (traits.describedTools ? "" : undefined);
   return {
     type: "function",
-    function: { name: tool.name, description: tool.description ?? "", parameters: tool.parameters },
+    function: {
+      name,
+      ...(described === undefined ? {} : { description: described }),
+      parameters,
+      ...(strict === undefined ? {} : { strict }),
+    },
   };
-}
-
-/** For templates without a system role: its text goes before the first user message. Null when there is nothing to fold. */
-function foldSystem(messages: readonly Message[]): Message[] | null {
-  const system = messages.filter((message) => message.role === "system" || message.role === "developer");
-  const rest = messages.filter((message) => !system.includes(message));
-  const first = rest.findIndex((message) => message.role === "user");
-  const user = rest[first];
-  if (system.length === 0 || user === undefined) return null;
-  const content = [...system.flatMap((message) => message.content), ...user.content];
-  return rest.with(first, { ...user, content } as Message);
 }

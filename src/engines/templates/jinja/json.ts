@@ -75,15 +75,12 @@ export function readJson(text: string): Value {
   }
 }
 
-/** Plain JSON as a value of the template language; what is no JSON becomes undefined. `mapText` may change every text but keys. */
-export function fromJson(json: unknown, mapText?: (text: string) => string): Value {
-  if (typeof json === "string") return mapText === undefined ? json : mapText(json);
-  if (json === null || typeof json === "boolean" || typeof json === "number") return json;
-  if (Array.isArray(json)) return json.map((item) => fromJson(item, mapText));
+/** Plain JSON as a value of the template language; what is no JSON becomes undefined. */
+export function fromJson(json: unknown): Value {
+  if (json === null || typeof json === "string" || typeof json === "boolean" || typeof json === "number") return json;
+  if (Array.isArray(json)) return json.map(fromJson);
   if (typeof json !== "object") return undefined;
   const dict = new Map<Value, Value>();
-  for (const [key, value] of Object.entries(json)) {
-    if (value !== undefined) dict.set(mapText === undefined ? key : mapText(key), fromJson(value, mapText));
-  }
+  for (const [key, value] of Object.entries(json)) if (value !== undefined) dict.set(key, fromJson(value));
   return dict;
 }
