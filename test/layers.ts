@@ -21,8 +21,8 @@ export const rooms: Readonly<Record<string, readonly string[] | "*">> = {
   admin: ["core", "state"],
   http: ["core", "wire"],
   app: "*",
-  pull: "*",
-  cli: ["app", "pull", "config", "core", "wire", "hub"],
+  "model-store": "*",
+  cli: ["app", "model-store", "config", "core", "wire", "hub"],
 };
 
 /** Each package that comes from outside, and each part of Node that reaches outside, with the file (or room) that holds it. */

@@ -12,6 +12,9 @@ const commands: Readonly<Record<string, Entry>> = {
     load: async () => (await import("./serve.ts")).serve,
   },
   run: { summary: "chat with a model in the terminal", load: async () => (await import("./run.ts")).run },
+  models: { summary: "list the models of this machine", load: async () => (await import("./models.ts")).models },
+  show: { summary: "say what a model is and can do", load: async () => (await import("./show.ts")).show },
+  rm: { summary: "delete a model that was pulled", load: async () => (await import("./rm.ts")).rm },
   pull: {
     summary: "fetch a model from Hugging Face or ModelScope",
     load: async () => (await import("./pull.ts")).pull,
@@ -33,7 +36,6 @@ const later: Readonly<Record<string, string>> = {
   gateway: "the gateway with managed keys",
   keys: "managed keys",
   usage: "usage records",
-  models: "the model store",
   launch: "starting a client",
   doctor: "the self-test",
 };

@@ -34,7 +34,7 @@ exit codes: 0 it is there · 1 it did not come · 2 the command line is wrong`,
     if (named === undefined || more.length > 0) throw new UsageError("it takes one model, e.g. hf:Qwen/Qwen3-8B-GGUF");
     const reference = read(named);
     const folder = typeof flags["to"] === "string" ? resolve(flags["to"]) : modelsFolder({ env: terminal.env });
-    const { pullModel } = await import("../pull.ts");
+    const { pullModel } = await import("../model-store.ts");
     const line = new ProgressLine(terminal);
     const stop = abortOnSignal();
     try {

@@ -1,11 +1,126 @@
-import { join } from "node:path";
+import { readdir, rm, rmdir } from "node:fs/promises";
+import { dirname, join, relative, sep } from "node:path";
+import { modelsFolder } from "./config/folders.ts";
+import { modelSources } from "./config/model-sources.ts";
 import { proxyFor } from "./config/proxy.ts";
+import type { Config } from "./config/schema.ts";
+import type { Capabilities } from "./core/model.ts";
+import { estimateMemory } from "./engines/llama/memory-estimate.ts";
+import { type ModelFile, ModelFiles } from "./engines/llama/model-files.ts";
+import { readCapabilities, toModel } from "./engines/llama/model-listing.ts";
+import { findModel } from "./engines/llama/model-lookup.ts";
+import { physicalCores } from "./engines/llama/processor-cores.ts";
+import { settingsOf, toWorkerSettings } from "./engines/llama/settings.ts";
 import { download } from "./hub/download.ts";
 import { type Choice, pickFiles } from "./hub/pick.ts";
 import type { Reference } from "./hub/reference.ts";
 import { type Hub, type RemoteFile, type Repository, readRepository } from "./hub/repository.ts";
 import { HubError, follow } from "./hub/transport.ts";
 import { plainGet } from "./providers/plain-get.ts";
+
+/** A model on this machine, as its files tell. */
+export interface StoredModel {
+  readonly id: string;
+  /** Further names that mean it. */
+  readonly names: readonly string[];
+  /** The file; of several parts the first. */
+  readonly path: string;
+  readonly files: readonly string[];
+  readonly projector: string | null;
+  /** Of all files, the projector aside. */
+  readonly bytes: number;
+  /** Why it cannot be loaded; null when nothing is known against it. */
+  readonly problem: string | null;
+  /** Whether it lies in the folder of `lair pull`, and `lair rm` may delete it. */
+  readonly pulled: boolean;
+  readonly facts: ModelFacts | null;
+}
+
+/** What the header of a model's file says, and what follows from it under the present settings. */
+export interface ModelFacts {
+  readonly architecture: string;
+  readonly name: string | null;
+  readonly parameters: number;
+  /** e.g. `Q4_K_M` */
+  readonly quantization: string | null;
+  /** Tokens of context that it was trained for, and that a session has here. */
+  readonly trainedContext: number | null;
+  readonly context: number | undefined;
+  readonly layers: number;
+  readonly vocabulary: number;
+  readonly capabilities: Capabilities;
+  readonly template: string | null;
+  /** Bytes that it is expected to take in memory. */
+  readonly memory: number;
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** The models of all sources, sorted by id. */
+export async function listModels(config: Config, env: Environment): Promise<StoredModel[]> {
+  return withFiles(config, env, async (files) => (await files.list()).map((file) => describe(file, config, env)));
+}
+
+/** The model that a name means, as a request would find it; undefined when there is none. */
+export async function findStored(name: string, config: Config, env: Environment): Promise<StoredModel | undefined> {
+  return withFiles(config, env, async (files) => {
+    const found = findModel(await files.list(), name, config.llama);
+    return found && describe(found, config, env);
+  });
+}
+
+/** Deletes the files of a model that was pulled, and the folders that it leaves empty. */
+export async function removeStored(model: StoredModel, env: Environment): Promise<void> {
+  if (!model.pulled) throw new Error(`${model.path} is not of the models folder`);
+  const files = [...model.files, ...(model.projector === null ? [] : [model.projector])];
+  for (const file of files) await rm(file, { force: true });
+  const root = modelsFolder({ env });
+  for (let folder = dirname(model.path); isBelow(folder, root); folder = dirname(folder)) {
+    if ((await readdir(folder)).length > 0) break;
+    await rmdir(folder);
+  }
+}
+
+async function withFiles<Result>(
+  config: Config,
+  env: Environment,
+  work: (files: ModelFiles) => Promise<Result>,
+): Promise<Result> {
+  const files = new ModelFiles({ sources: modelSources(config.llama.model, { env }) });
+  try {
+    return await work(files);
+  } finally {
+    files.close();
+  }
+}
+
+function describe(file: ModelFile, { llama }: Config, env: Environment): StoredModel {
+  const { id, names, path, files, projector, bytes, problem, header } = file;
+  const about = { id, names, path, files, projector, bytes, problem, pulled: isBelow(path, modelsFolder({ env })) };
+  if (header === null) return { ...about, facts: null };
+  const settings = settingsOf({ ...llama, model: null, demo: undefined }, id);
+  const memory = estimateMemory(file, toWorkerSettings(settings, path, physicalCores())).total;
+  const { architecture, name, parameters, quantization, contextLength, template, shape } = header;
+  const facts: ModelFacts = {
+    architecture,
+    name,
+    parameters,
+    quantization,
+    trainedContext: contextLength,
+    context: toModel(file, settings, { state: "stopped", memoryBytes: memory }).contextLength,
+    layers: shape.layers,
+    vocabulary: shape.vocabulary,
+    capabilities: readCapabilities(header, settings.pooling),
+    template,
+    memory,
+  };
+  return { ...about, facts };
+}
+
+function isBelow(path: string, folder: string): boolean {
+  const between = relative(folder, path);
+  return between !== "" && between !== ".." && !between.startsWith(`..${sep}`) && !/^([a-z]:|[/\\])/i.test(between);
+}
 
 export interface PullOptions {
   /** The models folder; each repository gets `user/repo` in it. */

@@ -1,0 +1,73 @@
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, expect, test } from "vitest";
+import { writeGguf } from "../../src/engines/llama/gguf-writer.ts";
+import { randomBert, randomDecoder } from "../support/gguf.ts";
+import { run } from "./program.ts";
+
+const folders: string[] = [];
+afterEach(() => {
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
+});
+
+/** A pulled model, and a folder with another one, an embedder and a broken file. */
+function open() {
+  const cwd = mkdtempSync(join(tmpdir(), "lair-models-"));
+  folders.push(cwd);
+  const pulled = join(cwd, "pulled", "user", "repo");
+  const own = join(cwd, "own");
+  mkdirSync(pulled, { recursive: true });
+  mkdirSync(own);
+  writeGguf(join(pulled, "Tiny-F16.gguf"), randomDecoder({ architecture: "llama" }));
+  writeGguf(join(own, "mine.gguf"), randomDecoder({ architecture: "qwen2", contextLength: 2048 }));
+  writeGguf(join(own, "words.gguf"), randomBert());
+  writeFileSync(join(own, "broken.gguf"), "not a model");
+  return { cwd, pulled, own, env: { LAIR_MODELS: join(cwd, "pulled"), LLAMA_CPP_MODEL: own } };
+}
+
+test("lair models lists what lair serve would offer, and says what is broken", async () => {
+  const { cwd, env } = open();
+  const { code, stdout } = await run(["models"], { cwd, env });
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/^mine .* +2048 +chat, tools$/m);
+  expect(stdout).toMatch(/^words .* embeddings$/m);
+  expect(stdout).toMatch(/^Tiny-F16 /m);
+  expect(stdout).toMatch(/cannot be loaded:\n {2}broken: /);
+  const listed = JSON.parse((await run(["models", "--json"], { cwd, env })).stdout) as {
+    id: string;
+    pulled: boolean;
+  }[];
+  expect(listed.filter(({ pulled }) => pulled).map(({ id }) => id)).toEqual(["Tiny-F16"]);
+});
+
+test("lair models says how to get one where there is none", async () => {
+  const { cwd } = open();
+  const { stdout } = await run(["models"], { cwd, env: { LAIR_MODELS: join(cwd, "nothing") } });
+  expect(stdout).toContain("lair pull hf:");
+});
+
+test("lair show says what a model is, by any name that a request may use", async () => {
+  const { cwd, env } = open();
+  const { code, stdout } = await run(["show", "MINE.gguf"], { cwd, env });
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/^architecture +qwen2, 2 layers, 1024 tokens of vocabulary$/m);
+  expect(stdout).toMatch(/^memory +about \d+ MB/m);
+  expect((await run(["show", "mine", "--template"], { cwd, env })).stdout).toContain("<|im_start|>");
+  const unknown = await run(["show", "nothing"], { cwd, env });
+  expect([unknown.code, unknown.stderr]).toEqual([1, expect.stringContaining("lair models lists")]);
+});
+
+test("lair rm deletes what was pulled, with the folders that it leaves empty, and nothing else", async () => {
+  const { cwd, env, pulled, own } = open();
+  const unasked = await run(["rm", "Tiny-F16"], { cwd, env });
+  expect([unasked.code, unasked.stderr]).toEqual([1, expect.stringContaining("--yes")]);
+  expect(existsSync(join(pulled, "Tiny-F16.gguf"))).toBe(true);
+  const other = await run(["rm", "mine", "--yes"], { cwd, env });
+  expect([other.code, other.stderr]).toEqual([1, expect.stringContaining("was not fetched by lair pull")]);
+  expect(existsSync(join(own, "mine.gguf"))).toBe(true);
+  const { code, stdout } = await run(["rm", "tiny-f16", "--yes"], { cwd, env });
+  expect([code, stdout]).toEqual([0, expect.stringContaining("deleted Tiny-F16")]);
+  expect(existsSync(join(cwd, "pulled", "user"))).toBe(false);
+  expect(existsSync(join(cwd, "pulled"))).toBe(true);
+});
