@@ -1,13 +1,15 @@
 import type { Tool } from "../../core/chat.ts";
-import { isObject, type Json, type JsonObject } from "../../core/json.ts";
-import { classCharacter, literalText } from "./gbnf.ts";
+import { isObject, type Json } from "../../core/json.ts";
+import { classCharacter, literalText, nothing } from "./gbnf.ts";
+import { parameterKind } from "../parsers/typed-value.ts";
 import type { GrammarBuilder } from "./json-schema.ts";
+import type { Place } from "./rules.ts";
 
 /** How parameters are written that are no members of a JSON object. */
 export interface MemberSyntax {
-  /** GBNF of one parameter: its key (as text, or a rule where any key goes) around its value's rule. */
+  /** GBNF of one parameter, of the GBNF of its key and its value's rule. */
   readonly member: (key: string, value: { rule: string; isText: boolean }) => string;
-  /** What ends the text of a string that has no quotes; null where strings are written as JSON. */
+  /** What ends a string that is written without quotes; null where strings are written as JSON. */
   readonly textEnd: string | null;
   readonly between: string;
 }
@@ -18,69 +20,55 @@ export function addMembers(builder: GrammarBuilder, tool: Tool, name: string, sy
   const properties = Object.entries(isObject(parameters["properties"]) ? parameters["properties"] : {});
   const required = new Set(Array.isArray(parameters["required"]) ? parameters["required"] : []);
   const members = properties.map(([key, schema]) => {
-    const value = addValue(builder, parameters, schema ?? true, { name: `${name}-${key}`, textEnd: syntax.textEnd });
-    return {
-      rule: builder.rule(`${name}-${key}-is`, syntax.member(literalText(key), value)),
-      required: required.has(key),
-    };
+    const isText = syntax.textEnd !== null && parameterKind(parameters, key) === "string";
+    const place = { name: `${name}-${key}`, pointer: `/properties/${key}` };
+    const rule = isText
+      ? addText(builder, schema ?? true, syntax.textEnd ?? "", place)
+      : builder.schema(schema ?? true, place.name, parameters);
+    return { rule: syntax.member(literalText(key), { rule, isText }), required: required.has(key) };
   });
   const between = syntax.between === "" ? "" : literalText(syntax.between);
   if (properties.length === 0 && parameters["additionalProperties"] !== false) {
-    const others = parameters["additionalProperties"] ?? true;
-    const value = addValue(builder, parameters, others, { name: `${name}-other`, textEnd: syntax.textEnd });
-    const other = builder.rule(`${name}-other-is`, syntax.member("[a-zA-Z_] [a-zA-Z0-9_]{0,40}", value));
+    const rule = builder.schema(parameters["additionalProperties"] ?? true, `${name}-other`, parameters);
+    const other = builder.rule(`${name}-any`, syntax.member("[a-zA-Z_] [a-zA-Z0-9_]{0,40}", { rule, isText: false }));
     members.push({ rule: `${other} (${between} ${other}){0,20}`, required: false });
   }
   return builder.rule(name, inOrder(builder, name, members, between));
 }
 
-function addValue(
-  builder: GrammarBuilder,
-  document: JsonObject,
-  schema: Json,
-  { name, textEnd }: { name: string; textEnd: string | null },
-): { rule: string; isText: boolean } {
-  if (textEnd !== null && isObject(schema)) {
-    const listed = Array.isArray(schema["enum"]) ? schema["enum"] : [schema["const"]];
+/** Adds a rule for a string that is written without quotes. */
+function addText(builder: GrammarBuilder, schema: Json, end: string, place: Place): string {
+  if (isObject(schema)) {
+    const listed = Array.isArray(schema["enum"]) ? schema["enum"] : "const" in schema ? [schema["const"]] : [];
     const texts = listed.filter((value) => typeof value === "string");
-    if (texts.length === listed.length) {
-      return { rule: builder.rule(name, texts.map((text) => literalText(text)).join(" | ")), isText: true };
-    }
-    if (schema["type"] === "string" && schema["enum"] === undefined) {
-      for (const keyword of ["pattern", "format", "minLength", "maxLength"]) {
-        if (schema[keyword] !== undefined) builder.loosened.add(keyword);
-      }
-      return { rule: addText(builder, textEnd), isText: true };
+    if (texts.length > 0) return builder.rule(place.name, texts.map((text) => literalText(text)).join(" | "));
+    for (const keyword of ["pattern", "format", "minLength", "maxLength", "$ref", "anyOf", "oneOf", "allOf"]) {
+      if (schema[keyword] !== undefined) builder.loosen(`${keyword} of a text without quotes`, place);
     }
   }
-  // Definitions are where the references of the whole schema point.
-  const definitions = Object.fromEntries(
-    ["$defs", "definitions"].flatMap((key) => (document[key] === undefined ? [] : [[key, document[key]]])),
-  );
-  return { rule: builder.schema(isObject(schema) ? { ...definitions, ...schema } : schema, name), isText: false };
+  return addTextUntil(builder, end);
 }
 
 const textRules = new WeakMap<GrammarBuilder, Map<string, string>>();
 
 /** Adds a rule for any text, also none, that does not hold `end`: an automaton of its prefixes. */
-export function addText(builder: GrammarBuilder, end: string): string {
+function addTextUntil(builder: GrammarBuilder, end: string): string {
   const known = textRules.get(builder) ?? new Map<string, string>();
   textRules.set(builder, known);
   const made = known.get(end);
   if (made !== undefined) return made;
   const characters = [...end];
   const letters = [...new Set(characters)];
-  // Rules refer to one another: their names must be known before they are written. No other rule is named so.
-  const name = (state: number): string => `until-${known.size}-${state}`;
-  for (const [state] of characters.entries()) {
+  const states = characters.map((_, state) => builder.reserve(`text-${state}`));
+  for (const [state, name] of states.entries()) {
     const ways = letters.flatMap((letter) => {
       const next = longestPrefix(characters, [...characters.slice(0, state), letter]);
-      return next === characters.length ? [] : [`${literalText(letter)} ${name(next)}`];
+      return next === characters.length ? [] : [`${literalText(letter)} ${states[next] ?? ""}`];
     });
-    const other = `[^${letters.map((letter) => classCharacter(letter)).join("")}] ${name(0)}`;
-    builder.rule(name(state), ["", other, ...ways].join(" | "));
+    const other = `[^${letters.map((letter) => classCharacter(letter)).join("")}] ${states[0] ?? ""}`;
+    builder.define(name, [nothing, other, ...ways].join(" | "));
   }
-  const first = name(0);
+  const [first = ""] = states;
   known.set(end, first);
   return first;
 }
@@ -101,7 +89,7 @@ function inOrder(
   members: readonly { rule: string; required: boolean }[],
   between: string,
 ): string {
-  if (members.length === 0) return `""`;
+  if (members.length === 0) return nothing;
   if (between === "") return members.map(({ rule, required }) => (required ? rule : `(${rule})?`)).join(" ");
   const rest: string[] = [];
   let following = "";

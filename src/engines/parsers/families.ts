@@ -20,9 +20,13 @@ export function promptedParser(options: Pick<ParserOptions, "tools" | "newId">):
   return genericFamily.createParser({ ...options, opened: false });
 }
 
+export function allFamilies(): Family[] {
+  return [...families, genericFamily];
+}
+
 /** A family by its name; undefined for none. */
 export function findFamily(name: string): Family | undefined {
-  return [...families, genericFamily].find((family) => family.name === name);
+  return allFamilies().find((family) => family.name === name);
 }
 
 /** Whether a prompt ends inside the reasoning that it opened. */

@@ -166,15 +166,18 @@ export class Input {
     }
   }
 
-  /** Whether, after white space, one of `literals` or the end comes next. Nothing is consumed. */
-  *isFollowedBy(literals: readonly string[]): Reading<boolean> {
+  /**
+   * Whether, after white space, one of `literals` comes next, or the output ends before
+   * that could be told and `orEnd` says so. Nothing is consumed.
+   */
+  *isFollowedBy(literals: readonly string[], orEnd: boolean): Reading<boolean> {
     for (;;) {
       // Who writes more white space than this before a tag does not mean the tag.
       const rest = this.#text.slice(this.#at, this.#at + 200).trimStart();
       if (literals.some((literal) => rest.startsWith(literal))) return true;
       const open = rest === "" || literals.some((literal) => literal.startsWith(rest));
       if (!open || this.#text.length - this.#at >= 200) return false;
-      if (!(yield* this.more())) return rest === "";
+      if (!(yield* this.more())) return orEnd;
     }
   }
 

@@ -105,14 +105,15 @@ function* copyMembers(input: Input, sink: Sink, notation: Notation, depth: numbe
 }
 
 function* copyKey(input: Input, sink: Sink, notation: Notation): Reading {
-  if (!(yield* notation.copyString(input, sink))) {
-    const key = notation.bareKeys ? yield* input.all(/[^\s:{}[\],"]+/y, longestScalar) : "";
-    if (key === "") throw new Unreadable("expected a key");
-    sink(`"${escapeJson(key)}"`);
+  let key = "";
+  if (!(yield* notation.copyString(input, (part) => (key += part)))) {
+    const bare = notation.bareKeys ? yield* input.all(/[^\s:{}[\],"]+/y, longestScalar) : "";
+    if (bare === "") throw new Unreadable("expected a key");
+    key = `"${escapeJson(bare)}"`;
   }
   const space = yield* input.space();
   yield* input.expect(":");
-  sink(`${space}:${yield* input.space()}`);
+  sink(`${key}${space}:${yield* input.space()}`);
 }
 
 function toScalar(word: string): string {
@@ -157,7 +158,7 @@ function* copyEscape(input: Input, sink: Sink): Reading {
   else if (next !== "u") sink(`\\\\${escapeJson(next)}`);
   else {
     let digits = "";
-    while (digits.length < 4 && /[0-9a-fA-F]/.test(yield* input.peek())) digits += yield* input.character();
+    while (digits.length < 4 && /^[0-9a-fA-F]?$/.test(yield* input.peek())) digits += yield* input.character();
     sink(digits.length === 4 ? `\\u${digits}` : `\\\\u${digits}`);
   }
 }

@@ -52,6 +52,7 @@ export const jsonFamilies: readonly Family[] = [
       several: "each",
       tokens: ["<|role_sep|>"],
     }),
+    frames: [["<|message_sep|>", ""]],
   }),
   defineFamily({
     name: "nemotron-v2",

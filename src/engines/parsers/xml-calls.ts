@@ -80,7 +80,8 @@ function* readCall(
   const tool = tools.find((known) => known.name === name);
   if (!/^[^\s<>"|]+$/.test(name) || (knownOnly && tool === undefined)) throw new Unreadable(`${name} is no name`);
   const followers = [parameter.open, call.close, ...(section === undefined ? [] : [section.close])];
-  if (!(yield* input.isFollowedBy(followers))) throw new Unreadable("neither a parameter nor the end of a call");
+  if (!(yield* input.isFollowedBy(followers, call.end !== "")))
+    throw new Unreadable("neither a parameter nor the end of a call");
   answer.begin(name, "{");
   for (let parted = ""; ; parted = ", ") {
     const space = yield* input.space();
@@ -156,7 +157,7 @@ function* readText(input: Input, form: XmlCalls, followers: readonly string[], s
       sink(held);
       throw new Unreadable("a value without an end");
     }
-    if (yield* input.isFollowedBy(followers)) return;
+    if (yield* input.isFollowedBy(followers, true)) return;
     sink(held + close);
     held = "";
   }
