@@ -32,6 +32,8 @@ export interface Engine {
   readonly fillsGaps?: boolean;
   embed?(request: EmbeddingRequest, signal: AbortSignal): Promise<Embeddings>;
   rerank?(request: RerankRequest, signal: AbortSignal): Promise<RerankResult>;
+  /** The prompt that a chat becomes, as text. */
+  applyTemplate?(request: ChatRequest, signal: AbortSignal): Promise<string>;
   tokenize?(model: string, text: string, signal: AbortSignal, options?: TokenizeOptions): Promise<number[]>;
   /** The bytes of each token, which may be a part of a character. */
   pieces?(model: string, tokens: number[], signal: AbortSignal): Promise<number[][]>;

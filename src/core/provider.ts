@@ -9,6 +9,7 @@ export const endpoints = [
   "/v1/embeddings",
   "/v1/responses",
   "/v1/rerank",
+  "/apply-template",
   "/tokenize",
   "/detokenize",
 ] as const;

@@ -5,6 +5,7 @@ import type { Endpoint } from "../core/provider.ts";
 import { unsupportedParameter } from "./fields.ts";
 import { decodeInfill, encodeInfillReply, encodeInfillStream } from "./infill.ts";
 import { answer, blame, bodyOf, headOf, type LiftOptions, targetOf } from "./lift.ts";
+import { openaiChat } from "./openai-chat.ts";
 import { decodeCompletion, encodeCompletionReply, encodeCompletionStream } from "./openai-completions.ts";
 import { decodeEmbedding, encodeEmbeddings } from "./openai-embeddings.ts";
 import { decodeRerank, encodeRerank } from "./rerank.ts";
@@ -21,6 +22,8 @@ export function engineRoutes(engine: Engine, options: LiftOptions): Map<Endpoint
   }
   if (engine.embed !== undefined) routes.set("/v1/embeddings", embeddings(engine, engine.embed.bind(engine)));
   if (engine.rerank !== undefined) routes.set("/v1/rerank", rerank(engine, engine.rerank.bind(engine)));
+  if (engine.applyTemplate !== undefined)
+    routes.set("/apply-template", applyTemplate(engine, engine.applyTemplate.bind(engine)));
   if (engine.tokenize !== undefined) routes.set("/tokenize", tokenize(engine, engine.tokenize.bind(engine)));
   if (engine.detokenize !== undefined) routes.set("/detokenize", detokenize(engine, engine.detokenize.bind(engine)));
   return routes;
@@ -73,6 +76,14 @@ function rerank(engine: Engine, score: Method<"rerank">): Handler {
       200,
       encodeRerank(await blamed(engine, call, score(request, call.signal)), request, view, requested),
     );
+  };
+}
+
+/** llama-server's: the body of a chat, answered by its prompt. */
+function applyTemplate(engine: Engine, toPrompt: Method<"applyTemplate">): Handler {
+  return async (call) => {
+    const request = openaiChat.decodeRequest(await bodyOf(call), targetOf(call).model, call.headers);
+    return jsonReply(200, { prompt: await blamed(engine, call, toPrompt(request, call.signal)) });
   };
 }
 

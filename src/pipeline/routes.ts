@@ -23,6 +23,7 @@ export function routes(catalog: Catalog, own: OwnRoutes): Handler {
     "/v1/responses": { POST: infer("/v1/responses") },
     "/v1/rerank": { POST: infer("/v1/rerank") },
     "/rerank": { POST: infer("/v1/rerank") },
+    "/apply-template": { POST: infer("/apply-template") },
     "/tokenize": { POST: infer("/tokenize") },
     "/detokenize": { POST: infer("/detokenize") },
   };

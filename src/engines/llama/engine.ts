@@ -75,6 +75,10 @@ export class LlamaEngine implements Engine {
     return this.#with(request.model, signal, (supervisor) => supervisor.query({ type: "rerank", request }, signal));
   }
 
+  applyTemplate(request: ChatRequest, signal: AbortSignal): Promise<string> {
+    return this.#with(request.model, signal, (supervisor) => supervisor.query({ type: "apply-template", request }, signal));
+  }
+
   tokenize(model: string, text: string, signal: AbortSignal, options: TokenizeOptions = {}): Promise<number[]> {
     return this.#with(model, signal, (supervisor) => supervisor.query({ type: "tokenize", text, options }, signal));
   }
