@@ -22,15 +22,19 @@ export function serverFlags(model: ServerModel, settings: LlamaSettings, cores: 
   const context = effectiveContextLength(settings.contextLength, model.header?.contextLength ?? undefined);
   const pooling = model.header?.pooling ?? null;
   return [
-    ...["--model", model.path, "--alias", model.id],
-    // Its context is that of all slots together.
-    ...["--parallel", `${worker.maxSessions}`, "--ctx-size", `${context * worker.maxSessions}`],
-    ...["--batch-size", `${worker.batchSize}`, "--ubatch-size", `${worker.ubatchSize}`],
-    ...["--threads", `${worker.threads}`, "--threads-batch", `${worker.threadsBatch}`],
+    ...given("--model", model.path),
+    ...given("--alias", model.id),
+    ...given("--parallel", worker.maxSessions),
+    // That of all slots together.
+    ...given("--ctx-size", context * worker.maxSessions),
+    ...given("--batch-size", worker.batchSize),
+    ...given("--ubatch-size", worker.ubatchSize),
+    ...given("--threads", worker.threads),
+    ...given("--threads-batch", worker.threadsBatch),
     ...given("--flash-attn", worker.flashAttention, "auto"),
     ...gpuFlags(settings),
-    ...(model.projector === null ? [] : ["--mmproj", model.projector]),
-    ...(settings.useJinja === false ? ["--chat-template", "chatml"] : ["--jinja"]),
+    ...(model.projector === null ? [] : given("--mmproj", model.projector)),
+    ...(settings.useJinja === false ? given("--chat-template", "chatml") : ["--jinja"]),
     ...(pooling === rankPooling ? ["--reranking"] : pooling === null ? [] : ["--embeddings"]),
   ];
 }
@@ -40,13 +44,14 @@ function gpuFlags(settings: LlamaSettings): string[] {
   const { gpuLayers = "all", splitMode = "layer", mainGpu = 0, offloadKqv = true } = settings;
   return [
     // More layers than any model has: older builds do not know the word "all".
-    ...["--n-gpu-layers", gpuLayers === "all" ? "999" : `${gpuLayers}`],
+    ...given("--n-gpu-layers", gpuLayers === "all" ? 999 : gpuLayers),
     ...given("--split-mode", splitMode, "layer"),
-    ...given("--main-gpu", `${mainGpu}`, "0"),
+    ...given("--main-gpu", mainGpu, 0),
     ...(offloadKqv ? [] : ["--no-kv-offload"]),
   ];
 }
 
-function given(flag: string, value: string, standard: string): string[] {
-  return value === standard ? [] : [flag, value];
+/** A flag with its value; nothing where that is the server's own. */
+function given<Value extends string | number>(flag: string, value: Value, standard?: Value): string[] {
+  return value === standard ? [] : [flag, `${value}`];
 }

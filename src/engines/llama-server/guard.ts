@@ -14,7 +14,7 @@ const server = spawn(command, args, {
 });
 server.once("error", (error) => report({ code: null, signal: null, problem: error.message }));
 server.once("exit", (code, signal) => report({ code, signal, problem: null }));
-process.on("message", () => server.kill("SIGTERM"));
+process.on("message", (signal) => server.kill(signal === "SIGKILL" ? "SIGKILL" : "SIGTERM"));
 process.on("disconnect", () => {
   server.kill("SIGKILL");
   process.exit();

@@ -36,6 +36,8 @@ const lookMs = 50;
 /** A model of hundreds of gigabytes on a slow disk. */
 const longestLoadMs = 30 * 60_000;
 const stopGraceMs = 3000;
+/** From a broken connection to the word that the process is gone, on a busy machine. */
+const endGraceMs = 5000;
 /** Between choosing a port and listening on it another program may take it. */
 const mostPorts = 3;
 
@@ -104,7 +106,7 @@ export class ServerProcess {
 
   /** Why the server is gone, if it ended by itself; waits a moment for its end. For whom a connection broke. */
   async failure(): Promise<ApiError | null> {
-    if (this.#guard !== null) await Promise.race([this.#closed, wait(500)]);
+    if (this.#guard !== null) await Promise.race([this.#closed, wait(endGraceMs)]);
     return this.#failure;
   }
 
@@ -117,10 +119,8 @@ export class ServerProcess {
       return void (await this.#ready?.catch(() => undefined));
     }
     this.#state = "stopping";
-    if (guard.connected) guard.send("stop");
-    const timer = setTimeout(() => {
-      if (guard.connected) guard.disconnect();
-    }, stopGraceMs);
+    order(guard, "SIGTERM");
+    const timer = setTimeout(() => order(guard, "SIGKILL"), stopGraceMs);
     await this.#closed;
     clearTimeout(timer);
   }
@@ -178,7 +178,7 @@ export class ServerProcess {
         void this.#closed.then((end) => this.#onClose(end));
         return null;
       }
-      if (performance.now() - began > longestLoadMs) guard.disconnect();
+      if (performance.now() - began > longestLoadMs) order(guard, "SIGKILL");
       await Promise.race([wait(lookMs), this.#closed]);
     }
     return this.#closed;
@@ -200,6 +200,11 @@ export class ServerProcess {
     this.#options.log.error({ model: this.id, ...end, lines: this.#log.last(20) }, failure.message);
     return failure;
   }
+}
+
+/** Has the guard send its server a signal. */
+function order(guard: ChildProcess, signal: "SIGTERM" | "SIGKILL"): void {
+  if (guard.connected) guard.send(signal);
 }
 
 function toFailure(
