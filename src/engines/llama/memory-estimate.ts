@@ -11,7 +11,7 @@ export interface MemoryEstimate {
   readonly total: number;
 }
 
-/** A child process of Node with llama.cpp's libraries and a small model's vocabulary. Measured: see memory-estimate.test.ts. */
+/** A child process of Node with llama.cpp's libraries and a small model's vocabulary. Measured: see memory.test.ts. */
 const processBytes = 90 * 1024 * 1024;
 
 export function estimateMemory(file: Pick<ModelFile, "header" | "bytes">, settings: WorkerSettings): MemoryEstimate {
