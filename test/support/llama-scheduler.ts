@@ -31,6 +31,8 @@ export interface Done {
 export interface Bench {
   readonly scheduler: Scheduler;
   readonly context: NativeContext;
+  /** The byte that breaks off a decode. llama.cpp reads it for as long as the context lives. */
+  readonly interrupt: SharedArrayBuffer;
   /** Every decode so far. */
   readonly steps: Step[];
   /** Ids of requests in the order of their ends. */
@@ -85,7 +87,8 @@ export async function openBench(
   const llama = { ...(await library), createThreadPool: () => null };
   const settings = toWorkerSettings({ maxSessions: sessions, threads: 1, ubatchSize }, path, 1);
   const model = NativeModel.load(llama, settings, () => undefined);
-  const context = openContext(model, { settings, contextLength, interrupt: new SharedArrayBuffer(8) });
+  const interrupt = new SharedArrayBuffer(8);
+  const context = openContext(model, { settings, contextLength, interrupt });
   const { vocabulary } = model;
   const ground = {
     model,
@@ -104,10 +107,12 @@ export async function openBench(
   const bench: Bench = {
     scheduler,
     context,
+    interrupt,
     steps,
     order,
     outputs,
     step() {
+      if (steps.length > 3000) throw new Error("the scheduler does not come to an end");
       const computed = scheduler.step();
       for (const output of scheduler.takeOutputs()) {
         outputs.push(output);
