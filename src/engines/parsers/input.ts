@@ -59,6 +59,15 @@ export class Input {
     this.unmark();
   }
 
+  /** Follows a reading that tells nothing before it is done: where it fails, all that it consumed can be had again. */
+  *whole<Result>(reading: Reading<Result>): Reading<Result> {
+    if (this.marked) return yield* reading;
+    this.mark();
+    const result = yield* reading;
+    this.unmark();
+    return result;
+  }
+
   /** Waits until there is more than now; false when the output is over. */
   *more(): Reading<boolean> {
     const seen = this.#text.length - this.#at;

@@ -23,7 +23,7 @@ export function* copyValue(input: Input, sink: Sink, notation: Notation = json, 
   if (next === "{" || next === "[") {
     if (depth >= deepest) throw new Unreadable(`nested deeper than ${deepest} levels`);
     yield* copyMembers(input, sink, notation, depth);
-  } else sink(toScalar(yield* input.all(/[-+.\w]+/y, longestScalar)));
+  } else sink(yield* input.whole(readScalar(input)));
 }
 
 /** Copies a value like `copyValue`, but only as a whole: the JSON text. */
@@ -91,7 +91,7 @@ function* copyMembers(input: Input, sink: Sink, notation: Notation, depth: numbe
       return;
     }
     sink(comma + space);
-    if (open === "{") yield* copyKey(input, sink, notation);
+    if (open === "{") sink(yield* input.whole(readKey(input, notation)));
     yield* copyValue(input, sink, notation, depth + 1);
     sink(yield* input.space());
     if (yield* input.accept(",")) {
@@ -104,7 +104,8 @@ function* copyMembers(input: Input, sink: Sink, notation: Notation, depth: numbe
   }
 }
 
-function* copyKey(input: Input, sink: Sink, notation: Notation): Reading {
+/** A key and the colon after it. */
+function* readKey(input: Input, notation: Notation): Reading<string> {
   let key = "";
   if (!(yield* notation.copyString(input, (part) => (key += part)))) {
     const bare = notation.bareKeys ? yield* input.all(/[^\s:{}[\],"]+/y, longestScalar) : "";
@@ -113,10 +114,11 @@ function* copyKey(input: Input, sink: Sink, notation: Notation): Reading {
   }
   const space = yield* input.space();
   yield* input.expect(":");
-  sink(`${key}${space}:${yield* input.space()}`);
+  return `${key}${space}:${yield* input.space()}`;
 }
 
-function toScalar(word: string): string {
+function* readScalar(input: Input): Reading<string> {
+  const word = yield* input.all(/[-+.\w]+/y, longestScalar);
   const literal = literals[word];
   if (literal !== undefined) return literal;
   if (!/^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?$/.test(word)) throw new Unreadable(`${word} is no value`);
@@ -144,21 +146,20 @@ function* copyQuoted(input: Input, sink: Sink, quotes: readonly string[]): Readi
     sink(input.run(plainText));
     const next = yield* input.character();
     if (next === quote) break;
-    if (next === "\\") yield* copyEscape(input, sink);
+    if (next === "\\") sink(yield* input.whole(readEscape(input)));
     else sink(escapeJson(next));
   }
   sink('"');
   return true;
 }
 
-function* copyEscape(input: Input, sink: Sink): Reading {
+/** What follows a backslash, as an escape of JSON. */
+function* readEscape(input: Input): Reading<string> {
   const next = yield* input.character();
-  if ('"\\/bfnrt'.includes(next)) sink(`\\${next}`);
-  else if (next === "'") sink("'");
-  else if (next !== "u") sink(`\\\\${escapeJson(next)}`);
-  else {
-    let digits = "";
-    while (digits.length < 4 && /^[0-9a-fA-F]?$/.test(yield* input.peek())) digits += yield* input.character();
-    sink(digits.length === 4 ? `\\u${digits}` : `\\\\u${digits}`);
-  }
+  if ('"\\/bfnrt'.includes(next)) return `\\${next}`;
+  if (next === "'") return "'";
+  if (next !== "u") return `\\\\${escapeJson(next)}`;
+  let digits = "";
+  while (digits.length < 4 && /^[0-9a-fA-F]?$/.test(yield* input.peek())) digits += yield* input.character();
+  return digits.length === 4 ? `\\u${digits}` : `\\\\u${digits}`;
 }

@@ -61,7 +61,7 @@ function* readCall(input: Input, answer: Answer, form: NamedCalls, known: readon
   const head = yield* readHead(input, form.headEnd);
   let name = (form.readName?.(head) ?? head).trim();
   if (form.lineName === true && (yield* input.peek()) !== "{") name = (yield* readHead(input, "\n")).trim();
-  if (!/^[^\s<>{}"|]+$/.test(name) || known?.includes(name) === false) throw new Unreadable(`${name} is no name`);
+  if (!isName(name) || known?.includes(name) === false) throw new Unreadable(`${name} is no name`);
   yield* input.space();
   const fenced = (yield* input.acceptAny(["```json", "```"])) !== null;
   yield* input.space();
@@ -69,6 +69,11 @@ function* readCall(input: Input, answer: Answer, form: NamedCalls, known: readon
   else yield* copyArguments(input, answer, name);
   if (fenced) yield* acceptAfterSpace(input, answer, ["```"]);
   if (form.close !== "") yield* acceptAfterSpace(input, answer, [form.close]);
+}
+
+/** Whether a text can be the name of a tool. */
+export function isName(text: string): boolean {
+  return /^[\p{L}\p{N}_.:/@$-]+$/u.test(text);
 }
 
 /** Text up to `end`, which is consumed too. Throws `Unreadable` when it is long or never comes. */

@@ -8,7 +8,7 @@ import type { CallSyntax } from "./call-syntax.ts";
 import { type Input, type Reading, type Sink, Unreadable } from "./input.ts";
 import { acceptAfterSpace } from "./json-calls.ts";
 import { escapeJson } from "./json-copy.ts";
-import { readHead } from "./named-calls.ts";
+import { isName, readHead } from "./named-calls.ts";
 import { parameterKind, toJson } from "./typed-value.ts";
 
 const deepest = 50;
@@ -43,7 +43,7 @@ export function nestedCalls(mark: string): CallSyntax {
 
 function* readCall(input: Input, answer: Answer, mark: string, tools: readonly Tool[]): Reading {
   const name = yield* readHead(input, '">');
-  if (!/^[^\s<>"]+$/.test(name)) throw new Unreadable(`${name} is no name`);
+  if (!isName(name)) throw new Unreadable(`${name} is no name`);
   answer.begin(name);
   const schema = tools.find((tool) => tool.name === name)?.parameters;
   yield* copyElements(input, (json) => answer.arguments(json), { mark, schema, close: "invoke", depth: 0 });
@@ -63,8 +63,7 @@ function* copyElements(input: Input, sink: Sink, place: Place): Reading {
   let list: boolean | null = null;
   for (;;) {
     yield* input.space();
-    yield* input.expect(`${place.mark}<`);
-    const key = yield* readHead(input, ">");
+    const key = yield* input.whole(readTag(input, place.mark));
     if (key === `/${place.close}`) break;
     const first = list === null;
     list ??= key === "item" && place.depth > 0;
@@ -73,6 +72,13 @@ function* copyElements(input: Input, sink: Sink, place: Place): Reading {
     yield* copyElement(input, sink, { ...place, close: key, schema: place.schema });
   }
   sink(list === null ? "{}" : list ? "]" : "}");
+}
+
+function* readTag(input: Input, mark: string): Reading<string> {
+  yield* input.expect(`${mark}<`);
+  const tag = yield* readHead(input, ">");
+  if (/[<\n]/.test(tag)) throw new Unreadable(`${tag} is no tag`);
+  return tag;
 }
 
 /** What stands in one element: elements, or text. */
@@ -89,11 +95,19 @@ function* copyElement(input: Input, sink: Sink, place: Place): Reading {
       depth: depth + 1,
     });
   }
-  let text = "";
-  if (kind === "string") sink('"');
-  const take: Sink = kind === "string" ? (part) => sink(escapeJson(part)) : (part) => (text += part);
-  if ((yield* input.until([end], take)) === null) throw new Unreadable("an element without an end");
-  sink(kind === "string" ? '"' : toJson(text, kind));
+  if (kind === "string") {
+    sink('"');
+    yield* readText(input, end, (part) => sink(escapeJson(part)));
+    sink('"');
+  } else {
+    let text = "";
+    yield* input.whole(readText(input, end, (part) => (text += part)));
+    sink(toJson(text, kind));
+  }
+}
+
+function* readText(input: Input, end: string, sink: Sink): Reading {
+  if ((yield* input.until([end], sink)) === null) throw new Unreadable("an element without an end");
 }
 
 function addNestedCalls(

@@ -40,11 +40,7 @@ export function* readPythonCall(input: Input, answer: Answer, known: readonly st
   for (let parted = ""; ; parted = ", ") {
     yield* input.space();
     if (yield* input.accept(")")) break;
-    const key = yield* input.all(/\w+/y, 200);
-    yield* input.space();
-    yield* input.expect("=");
-    if (key === "") throw new Unreadable("an argument without a name");
-    yield* input.space();
+    const key = yield* input.whole(readKey(input));
     answer.arguments(`${parted}"${escapeJson(key)}": `);
     yield* copyValue(input, (json) => answer.arguments(json), python);
     yield* input.space();
@@ -53,6 +49,15 @@ export function* readPythonCall(input: Input, answer: Answer, known: readonly st
     break;
   }
   answer.arguments("}");
+}
+
+function* readKey(input: Input): Reading<string> {
+  const key = yield* input.all(/\w+/y, 200);
+  yield* input.space();
+  yield* input.expect("=");
+  if (key === "") throw new Unreadable("an argument without a name");
+  yield* input.space();
+  return key;
 }
 
 function addPythonCalls(

@@ -7,7 +7,7 @@ import type { CallSyntax } from "./call-syntax.ts";
 import { type Input, type Reading, type Sink, Unreadable } from "./input.ts";
 import { acceptAfterSpace } from "./json-calls.ts";
 import { escapeJson } from "./json-copy.ts";
-import { readHead } from "./named-calls.ts";
+import { isName, readHead } from "./named-calls.ts";
 import { type ParameterKind, parameterKind, toJson } from "./typed-value.ts";
 
 /** Calls whose parameters are elements of their own: their values are written without quotes, strings as they are. */
@@ -78,28 +78,42 @@ function* readCall(
   const { call, parameter, section } = form;
   const name = call.end === "" ? yield* input.all(/[^\s<]+/y, 300) : (yield* readElement(input, call.end)).name;
   const tool = tools.find((known) => known.name === name);
-  if (!/^[^\s<>"|]+$/.test(name) || (knownOnly && tool === undefined)) throw new Unreadable(`${name} is no name`);
+  if (!isName(name) || (knownOnly && tool === undefined)) throw new Unreadable(`${name} is no name`);
   const followers = [parameter.open, call.close, ...(section === undefined ? [] : [section.close])];
   if (!(yield* input.isFollowedBy(followers, call.end !== "")))
     throw new Unreadable("neither a parameter nor the end of a call");
   answer.begin(name, "{");
   for (let parted = ""; ; parted = ", ") {
     const space = yield* input.space();
-    if (!(yield* input.accept(parameter.open))) {
+    if ((yield* input.comesNext([parameter.open])) === null) {
       answer.arguments("}");
       // A call whose closing tag is missing ends where its section does, or the output.
       if (!(yield* input.accept(call.close))) answer.text(space);
       return;
     }
-    const { name: key, attributes } = yield* readElement(input, parameter.end);
-    if (parameter.valueOpen !== undefined) {
-      yield* input.space();
-      yield* input.expect(parameter.valueOpen);
-    }
-    answer.arguments(`${parted}"${escapeJson(key)}": `);
-    const kind = kindOf(attributes) ?? parameterKind(tool?.parameters, key);
-    yield* readValue(input, form, kind, { followers, sink: (json) => answer.arguments(json) });
+    const { key, kind } = yield* input.whole(readKey(input, form, tool));
+    const prefix = `${parted}"${escapeJson(key)}": `;
+    if (kind === "string") {
+      answer.arguments(prefix);
+      yield* copyText(input, form, followers, (json) => answer.arguments(json));
+    } else answer.arguments(prefix + (yield* input.whole(readJson(input, form, kind, followers))));
   }
+}
+
+/** What stands before a value, and how that is written. */
+function* readKey(
+  input: Input,
+  { parameter }: XmlCalls,
+  tool: Tool | undefined,
+): Reading<{ key: string; kind: ParameterKind }> {
+  yield* input.expect(parameter.open);
+  const { name: key, attributes } = yield* readElement(input, parameter.end);
+  if (key === "" || /[<>\n]/.test(key)) throw new Unreadable(`${key} is no key`);
+  if (parameter.valueOpen !== undefined) {
+    yield* input.space();
+    yield* input.expect(parameter.valueOpen);
+  }
+  return { key, kind: kindOf(attributes) ?? parameterKind(tool?.parameters, key) };
 }
 
 /** A name, and what stands between it and the end of the opening tag. */
@@ -107,7 +121,9 @@ function* readElement(input: Input, end: string): Reading<{ name: string; attrib
   const head = yield* readHead(input, end);
   const quote = head.indexOf('"');
   if (quote < 0) return { name: head.trim(), attributes: "" };
-  return { name: head.slice(0, quote), attributes: head.slice(quote + 1) };
+  const attributes = head.slice(quote + 1);
+  if (!/^(?:\s+\w+="[^"]*")*\s*$/.test(attributes)) throw new Unreadable("no attributes");
+  return { name: head.slice(0, quote), attributes };
 }
 
 /** DeepSeek tells by `string="true"` what is text, Kimi K3 by `type="string"`. */
@@ -116,27 +132,26 @@ function kindOf(attributes: string): ParameterKind | null {
   return /string="false"|type="/.test(attributes) ? "json" : null;
 }
 
-function* readValue(
-  input: Input,
-  form: XmlCalls,
-  kind: ParameterKind,
-  { followers, sink }: { followers: readonly string[]; sink: Sink },
-): Reading {
+/** A value of text, as a JSON string while it comes. */
+function* copyText(input: Input, form: XmlCalls, followers: readonly string[], sink: Sink): Reading {
+  sink('"');
   if (form.cdata === true && (yield* input.accept(cdata.open))) {
-    sink('"');
     const end = yield* input.until([cdata.close], (text) => sink(escapeJson(text)));
     if (end === null) throw new Unreadable("a value without an end");
-    sink('"');
     yield* input.accept(form.parameter.close);
-  } else if (kind === "string") {
-    sink('"');
-    yield* readText(input, form, followers, (text) => sink(escapeJson(text)));
-    sink('"');
-  } else {
-    let value = "";
-    yield* readText(input, form, followers, (text) => (value += text));
-    sink(toJson(value, kind));
+  } else yield* readText(input, form, followers, (text) => sink(escapeJson(text)));
+  sink('"');
+}
+
+/** A value that may be more than text, as JSON. */
+function* readJson(input: Input, form: XmlCalls, kind: ParameterKind, followers: readonly string[]): Reading<string> {
+  let text = "";
+  if (form.cdata === true && (yield* input.comesNext([cdata.open])) !== null) {
+    yield* copyText(input, form, followers, (json) => (text += json));
+    return text;
   }
+  yield* readText(input, form, followers, (part) => (text += part));
+  return toJson(text, kind);
 }
 
 const cdata = { open: "<![CDATA[", close: "]]>" };
