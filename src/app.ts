@@ -7,6 +7,7 @@ import { cacheFolder, dataFolder } from "./config/folders.ts";
 import { modelSources } from "./config/model-sources.ts";
 import type { Config, ProviderConfig } from "./config/schema.ts";
 import type { Log } from "./core/log.ts";
+import type { ModelSource } from "./core/model.ts";
 import type { Provider } from "./core/provider.ts";
 import { fromEngine } from "./dialects/translate.ts";
 import { describeEngine, type EngineReport } from "./engines/llama/engine-report.ts";
@@ -104,13 +105,14 @@ async function closeAll(providers: readonly Provider[]): Promise<void> {
 
 /** The embedded engine first, then the upstreams in the configuration's order. */
 function buildProviders(config: Config, log: Log, env: NonNullable<RuntimeOptions["env"]>): Provider[] {
+  const demo = demoModel(config);
   const engine = new LlamaEngine(
     "llama_cpp",
     {
       ...config.llama,
       model: null,
-      sources: modelSources(config.llama.model, { env }),
-      demo: demoModel(config),
+      sources: [...modelSources(config.llama.model, { env }), ...(config.llama.demo ? demo : [])],
+      demo: demo[0]?.path,
       dataFolder: dataFolder({ env }),
       cacheFolder: config.llama.cacheFolder ?? join(cacheFolder({ env }), "prompts"),
     },
@@ -136,12 +138,13 @@ function toSettings(entry: ProviderConfig, config: Config, env: NonNullable<Runt
   };
 }
 
-/** The built-in model's file, where it is to be offered: when asked for, or when there is no other. */
-function demoModel({ llama }: Config): string | undefined {
-  if (llama.model !== undefined && !llama.demo) return undefined;
+/** The built-in model, where it is to be offered: when asked for, or when no other may be there. */
+function demoModel({ llama }: Config): ModelSource[] {
+  if (llama.model !== undefined && !llama.demo) return [];
   // Beside the built program; a program run from its sources finds it where the build has put it.
   const places = ["./assets/demo.gguf", "../dist/assets/demo.gguf"].map((path) =>
     fileURLToPath(new URL(path, import.meta.url)),
   );
-  return places.find((path) => existsSync(path));
+  const found = places.find((path) => existsSync(path));
+  return found === undefined ? [] : [{ kind: "files", path: found }];
 }

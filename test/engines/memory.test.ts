@@ -2,6 +2,7 @@ import { readFileSync, statSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { readGguf } from "../../src/engines/llama/gguf.ts";
 import { type MachineFacts, readMachineMemory } from "../../src/engines/llama/machine-memory.ts";
+import { readMemoryBudget } from "../../src/engines/llama/memory-budget.ts";
 import { estimateMemory } from "../../src/engines/llama/memory-estimate.ts";
 import { physicalCores } from "../../src/engines/llama/processor-cores.ts";
 import { toWorkerSettings } from "../../src/engines/llama/settings.ts";
@@ -115,5 +116,41 @@ describe("the cores that compute", () => {
     );
     expect(physicalCores({ ...linux, platform: "win32", logical: 16 })).toBe(8);
     expect(physicalCores({ ...linux, platform: "darwin", arch: "arm64", logical: 10 })).toBe(10);
+  });
+});
+
+describe("the budget of all models", () => {
+  const device = (type: "gpu" | "igpu" | "cpu", freeBytes: number) =>
+    ({ name: type, description: type, type, freeBytes, totalBytes: freeBytes }) as const;
+  const probe =
+    (...devices: ReturnType<typeof device>[]) =>
+    () =>
+      Promise.resolve({
+        ok: true,
+        report: { release: "r", gpuProblem: null, koffi: "2", devices, backends: [] },
+      } as const);
+  const unasked = (): never => {
+    throw new Error("nothing should have been tried");
+  };
+
+  test("is what is set, else a part of the machine's memory", async () => {
+    expect(await readMemoryBudget({ memoryBudget: 5 * gib }, 16 * gib, unasked)).toEqual({
+      bytes: 5 * gib,
+      ofGpu: false,
+    });
+    expect((await readMemoryBudget({ memoryBudget: "unlimited" }, 16 * gib, unasked)).bytes).toBe(Infinity);
+    expect((await readMemoryBudget({ gpu: "off" }, 10 * gib, unasked)).bytes).toBe(8 * gib);
+    expect((await readMemoryBudget({ library: "/own", gpuLayers: 0 }, 10 * gib, unasked)).bytes).toBe(8 * gib);
+  });
+
+  test("is that of the GPUs with memory of their own, where models are computed there", async () => {
+    const settings = { library: "/own", gpuLayers: "all" } as const;
+    const two = probe(device("gpu", 10 * gib), device("gpu", 20 * gib), device("cpu", 64 * gib));
+    expect(await readMemoryBudget(settings, 16 * gib, two)).toEqual({ bytes: 0.92 * 30 * gib, ofGpu: true });
+    // A processor's graphics share the machine's memory.
+    const shared = await readMemoryBudget(settings, 10 * gib, probe(device("igpu", 7 * gib)));
+    expect(shared).toEqual({ bytes: 8 * gib, ofGpu: false });
+    const some = await readMemoryBudget({ ...settings, gpuLayers: 8 }, 10 * gib, probe(device("gpu", 10 * gib)));
+    expect(some.bytes).toBeCloseTo(17.2 * gib);
   });
 });

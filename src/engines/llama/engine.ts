@@ -15,6 +15,7 @@ import type { Health } from "../../core/provider.ts";
 import { type ServerLease, ServerModels } from "../llama-server/server-models.ts";
 import { LibraryError } from "./library-error.ts";
 import { readMachineMemory } from "./machine-memory.ts";
+import { type MemoryBudget, readMemoryBudget } from "./memory-budget.ts";
 import { type MemoryEstimate, estimateMemory } from "./memory-estimate.ts";
 import { type ModelFile, ModelFiles } from "./model-files.ts";
 import { toModel } from "./model-listing.ts";
@@ -30,9 +31,6 @@ interface Served extends Resident {
   readonly file: ModelFile;
   readonly supervisor: Supervisor;
 }
-
-/** Of the machine's memory, models may have this part: the rest is for the system and the user's other programs. */
-const budgetPart = 0.8;
 
 /** llama.cpp in this program: a child process for each model in memory, loaded by the first request that names it. */
 export class LlamaEngine implements Engine {
@@ -52,10 +50,9 @@ export class LlamaEngine implements Engine {
     this.#log = log;
     const own: ModelSource[] = typeof settings.model === "string" ? [{ kind: "files", path: settings.model }] : [];
     this.#files = new ModelFiles({ sources: [...own, ...(settings.sources ?? [])], fallback: settings.demo });
-    const { memoryBudget = readMachineMemory().total * budgetPart, maxLoaded } = settings;
-    const bytes = memoryBudget === "unlimited" ? Infinity : memoryBudget;
     const available = (): number | null => readMachineMemory().available;
-    this.#residency = new Residency({ bytes, count: maxLoaded, available }, log);
+    const budget = (): Promise<MemoryBudget> => readMemoryBudget(settings);
+    this.#residency = new Residency({ budget, count: settings.maxLoaded, available }, log);
     this.#servers = new ServerModels(settings, this.#residency, log);
   }
 
@@ -76,7 +73,9 @@ export class LlamaEngine implements Engine {
   }
 
   applyTemplate(request: ChatRequest, signal: AbortSignal): Promise<string> {
-    return this.#with(request.model, signal, (supervisor) => supervisor.query({ type: "apply-template", request }, signal));
+    return this.#with(request.model, signal, (supervisor) =>
+      supervisor.query({ type: "apply-template", request }, signal),
+    );
   }
 
   tokenize(model: string, text: string, signal: AbortSignal, options: TokenizeOptions = {}): Promise<number[]> {

@@ -1,5 +1,6 @@
-import { ApiError } from "../../core/errors.ts";
+import { ApiError, toApiError } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
+import type { MemoryBudget } from "./memory-budget.ts";
 import { formatBytes, type MemoryEstimate, memoryAdvice } from "./memory-estimate.ts";
 import type { Supervisor } from "./supervisor.ts";
 
@@ -16,8 +17,8 @@ export interface Resident {
 }
 
 export interface ResidencyLimits {
-  /** Bytes of all models together. */
-  readonly bytes: number;
+  /** Of all models together; asked once, before the first load. */
+  readonly budget: () => Promise<MemoryBudget>;
   /** Models at a time; undefined: as many as the bytes allow. */
   readonly count: number | undefined;
   /** Bytes that the machine could give now; null where it cannot tell. */
@@ -46,6 +47,7 @@ const longestTimer = 2 ** 31 - 1;
  */
 export class Residency {
   readonly #limits: ResidencyLimits;
+  #budget: MemoryBudget | null = null;
   readonly #log: Log;
   readonly #residents = new Set<Resident>();
   readonly #queue: Waiting[] = [];
@@ -133,17 +135,22 @@ export class Residency {
       for (;;) {
         this.#leaving = [];
         const [first] = this.#queue;
-        if (first === undefined || !(await this.#serveFirst(first.resident))) return;
+        if (first === undefined) return;
+        if (this.#budget === null) this.#budget = await this.#limits.budget();
+        else if (!(await this.#serveFirst(first.resident, this.#budget))) return;
       }
+    } catch (error) {
+      // A bug of ours: nobody may wait for ever because of it.
+      for (const waiting of this.#queue.splice(0)) waiting.refuse(toApiError(error));
     } finally {
       this.#serving = false;
     }
   }
 
   /** Whether anything was done; false: somebody has to end first. */
-  async #serveFirst(resident: Resident): Promise<boolean> {
+  async #serveFirst(resident: Resident, budget: MemoryBudget): Promise<boolean> {
     if (isIn(resident)) return this.#grant(resident);
-    const victims = this.#victimsFor(resident);
+    const victims = this.#victimsFor(resident, budget.bytes);
     if (victims instanceof ApiError) return this.#refuse(resident, victims);
     if (victims.some(({ supervisor }) => supervisor.busy)) {
       this.#leaving = victims;
@@ -159,7 +166,7 @@ export class Residency {
 
   #start(resident: Resident): void {
     const { id } = resident.supervisor;
-    const available = this.#limits.available();
+    const available = this.#available();
     const [needed, free] = [resident.needs.total, available ?? Infinity];
     const figures = { model: id, memory: formatBytes(needed) };
     if (needed > free) {
@@ -190,8 +197,8 @@ export class Residency {
   }
 
   /** The models that must leave before the wanted one is loaded; or why that would not help. */
-  #victimsFor(wanted: Resident): readonly Resident[] | ApiError {
-    const { bytes, count = Infinity } = this.#limits;
+  #victimsFor(wanted: Resident, bytes: number): readonly Resident[] | ApiError {
+    const { count = Infinity } = this.#limits;
     const others = [...this.#residents].filter((other) => other !== wanted && other.supervisor.state !== "stopped");
     const victims: Resident[] = others.filter(({ supervisor }) => supervisor.state === "stopping");
     const staying = (): Resident[] => others.filter((other) => !victims.includes(other));
@@ -211,8 +218,12 @@ export class Residency {
     return fits() ? victims : tooLarge(wanted, { bytes, count, pinned: staying() });
   }
 
+  #available(): number | null {
+    return this.#budget?.ofGpu === true ? null : this.#limits.available();
+  }
+
   #leavesFree(wanted: Resident, victims: readonly Resident[]): boolean {
-    const available = this.#limits.available();
+    const available = this.#available();
     return available === null || wanted.needs.total <= available + sum(victims);
   }
 
