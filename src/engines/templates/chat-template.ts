@@ -7,6 +7,7 @@ import { strftimeAt } from "./jinja/globals.ts";
 import { fromJson } from "./jinja/json.ts";
 import { Template } from "./jinja/template.ts";
 import type { Value } from "./jinja/values.ts";
+import { toPlainTools } from "./plain-tools.ts";
 import { reasoningVariables } from "./reasoning-variables.ts";
 import { fitMessages, toTemplateMessages } from "./template-messages.ts";
 import { findTraits, type TemplateTraits } from "./template-traits.ts";
@@ -100,11 +101,24 @@ export class ChatTemplate {
       return this.#template.render(this.#variables(input, messages, invites));
     } catch (error) {
       if (error instanceof ApiError) throw error;
+      const plain = input.tools.length === 0 ? null : this.#renderPlain(input, messages, invites);
+      if (plain !== null) return plain;
       const reason = error instanceof Error ? error.message : String(error);
       throw new ApiError("invalid_request", `the model's chat template cannot render these messages: ${reason}`, {
         param: "messages",
         cause: error,
       });
+    }
+  }
+
+  /** For templates that cannot read the tools' schemas. */
+  #renderPlain(input: PromptInput, messages: readonly Message[], invites: boolean): string | null {
+    try {
+      const tools = toPlainTools(input.tools);
+      return this.#template.render(this.#variables({ ...input, tools }, messages, invites));
+    } catch {
+      // What was said of the tools as they are tells more.
+      return null;
     }
   }
 

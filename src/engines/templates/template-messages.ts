@@ -15,7 +15,9 @@ export function fitMessages(messages: readonly Message[], traits: TemplateTraits
   if (!traits.laterSystem) fitted = foldLaterSystem(fitted);
   if (!traits.system) fitted = foldFirstSystem(fitted);
   if (!traits.parallelCalls) fitted = splitCalls(fitted);
-  return traits.repeatedRoles ? fitted : joinRepeated(fitted);
+  if (traits.besideCalls === "instead") fitted = fitted.flatMap(splitContent);
+  if (!traits.thoughtfulCalls) fitted = fitted.map(joinThought);
+  return traits.repeatedRoles ? fitted : withTurns(joinRepeated(fitted));
 }
 
 /** Messages as the template's variable `messages`. */
@@ -45,8 +47,10 @@ function toContent(message: Message, traits: TemplateTraits): Json {
   if (message.role === "assistant" && message.reasoning !== undefined && traits.reasoning === "part") {
     return [{ type: "thinking", thinking: message.reasoning }, ...parts];
   }
-  if (traits.content === "parts" || (traits.content === "either" && texts.length > 1)) return parts;
   const text = texts.join("\n");
+  if (traits.content === "parts") return [{ type: "text", text }];
+  // Templates that read lists read them of users; of others, some print the first part only.
+  if (traits.content === "either" && texts.length > 1 && message.role === "user") return parts;
   const calls = message.role === "assistant" && message.toolCalls.length > 0;
   return text === "" && calls ? traits.emptyContent : text;
 }
@@ -75,6 +79,9 @@ function toTemplateMessage(
       return {
         role: "assistant",
         ...(field === null || reasoning === undefined ? {} : { [field]: reasoning }),
+        ...(traits.besideCalls === "tool_plan" && toolCalls.length > 0
+          ? { tool_plan: textsOf(message.content).join("\n") }
+          : {}),
         ...(toolCalls.length === 0 ? {} : { tool_calls: toolCalls.map((call) => toTemplateCall(call, traits, ids)) }),
       };
     }
@@ -183,6 +190,22 @@ function splitCalls(messages: readonly Message[]): Message[] {
   return split;
 }
 
+/** For templates that print content instead of calls: it goes into a message before. */
+function splitContent(message: Message): Message[] {
+  if (message.role !== "assistant" || !hasCalls(message) || textsOf(message.content).join("") === "") return [message];
+  return [
+    { ...message, toolCalls: [] },
+    { role: "assistant", content: [], toolCalls: message.toolCalls },
+  ];
+}
+
+/** For templates that refuse reasoning and content in one message with calls (GPT-OSS): both become reasoning. */
+function joinThought(message: Message): Message {
+  if (message.role !== "assistant" || !hasCalls(message) || message.reasoning === undefined) return message;
+  const said = textsOf(message.content).join("\n");
+  return said === "" ? message : { ...message, reasoning: `${message.reasoning}\n\n${said}`, content: [] };
+}
+
 /** For templates that insist on turns: messages of one role in a row become one. */
 function joinRepeated(messages: readonly Message[]): Message[] {
   const joined: Message[] = [];
@@ -193,6 +216,20 @@ function joinRepeated(messages: readonly Message[]): Message[] {
     else joined.push(message);
   }
   return joined;
+}
+
+/** The same templates do not count calls and results as turns: a user who interrupts them would speak twice in a row. */
+function withTurns(messages: readonly Message[]): Message[] {
+  const turns: Message[] = [];
+  let user = false;
+  for (const message of messages) {
+    if (message.role === "user" && user)
+      turns.push({ role: "assistant", content: [{ type: "text", text: "…" }], toolCalls: [] });
+    if (message.role === "user") user = true;
+    else if (message.role === "assistant" && !hasCalls(message)) user = false;
+    turns.push(message);
+  }
+  return turns;
 }
 
 function joinMessages(first: Message, second: Message): Message {

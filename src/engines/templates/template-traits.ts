@@ -11,6 +11,10 @@ export interface TemplateTraits {
   readonly parallelCalls: boolean;
   /** How it wants a call's arguments. */
   readonly arguments: "object" | "text";
+  /** What it makes of content beside calls: prints it, leaves it out, prints it instead of the calls, or knows it as `tool_plan`. */
+  readonly besideCalls: "kept" | "dropped" | "instead" | "tool_plan";
+  /** It takes reasoning and content beside calls. */
+  readonly thoughtfulCalls: boolean;
   /** What it wants as content beside calls where there is none. */
   readonly emptyContent: "" | null;
   /** Ids of calls: any; nine letters and digits (Mistral); `functions.name:0` instead of the name (Kimi K2). */
@@ -78,6 +82,8 @@ const openMinded: TemplateTraits = {
   parallelCalls: true,
   arguments: "object",
   emptyContent: "",
+  besideCalls: "kept",
+  thoughtfulCalls: true,
   ids: "any",
   describedTools: false,
   system: true,
@@ -121,30 +127,56 @@ function findRoles(
   };
 }
 
-type CallTraits = Pick<TemplateTraits, "calls" | "results" | "parallelCalls" | "arguments" | "emptyContent" | "ids">;
+type CallTraits = Pick<
+  TemplateTraits,
+  "besideCalls" | "thoughtfulCalls" | "calls" | "results" | "parallelCalls" | "arguments" | "emptyContent" | "ids"
+>;
 
 function findCalls(probe: Probe): CallTraits {
-  const tools = { tools: [tool()] };
   for (const form of ["object", "text"] as const) {
     for (const emptyContent of ["", null] as const) {
       for (const ids of ["any", "nine"] as const) {
-        const id = ids === "any" ? "call_0123456789abcdef" : "abcdefgh1";
-        const call = (value: string): JsonObject =>
-          toCall(id, form === "object" ? { [word.key]: value } : `{"${word.key}": "${value}"}`);
-        const one = [user(), says(emptyContent, [call(word.value)]), result(id)];
-        const text = probe(one, tools);
-        if (text === null || !isGood(text)) continue;
-        const two = [user(), says(emptyContent, [call(word.value), call(word.other)]), result(id), result(id)];
-        const both = probe(two, tools);
-        const alone = probe([user(), says(emptyContent, [call(word.value)]), { ...result(id), name: undefined }]);
-        const named = alone !== null && alone.includes(id) && !alone.includes(word.tool);
-        const parallelCalls = both !== null && isGood(both) && both.includes(word.other);
-        return { calls: true, results: true, parallelCalls, arguments: form, emptyContent, ids: named ? "named" : ids };
+        const found = tryCalls(probe, { arguments: form, emptyContent, ids });
+        if (found !== null) return found;
       }
     }
   }
-  const results = probe([user(), says(word.answer), result("abcdefgh1")])?.includes(word.result) ?? false;
-  return { calls: false, results, parallelCalls: true, arguments: "object", emptyContent: "", ids: "any" };
+  const results = probe([user(), says(word.answer), result(longId)])?.includes(word.result) ?? false;
+  const { parallelCalls, besideCalls, thoughtfulCalls, emptyContent, ids } = openMinded;
+  return { calls: false, results, parallelCalls, besideCalls, thoughtfulCalls, arguments: "object", emptyContent, ids };
+}
+
+const longId = "call_0123456789abcdef";
+
+/** What is true of a template that prints calls written this way; null for one that does not. */
+function tryCalls(probe: Probe, form: Pick<CallTraits, "arguments" | "emptyContent" | "ids">): CallTraits | null {
+  const id = form.ids === "any" ? longId : "abcdefgh1";
+  const call = (value: string): JsonObject =>
+    toCall(id, form.arguments === "object" ? { [word.key]: value } : `{"${word.key}": "${value}"}`);
+  const say = (message: JsonObject, results = 1): string | null =>
+    probe([user(), message, ...Array.from({ length: results }, () => result(id))], { tools: [tool()] });
+  const text = say(says(form.emptyContent, [call(word.value)]));
+  if (text === null || !isGood(text)) return null;
+  const both = say(says(form.emptyContent, [call(word.value), call(word.other)]), 2);
+  const beside = { ...says(word.answer, [call(word.value)]) };
+  const reasoning = { reasoning_content: word.reasoning, thinking: word.reasoning };
+  const alone = probe([user(), says(form.emptyContent, [call(word.value)]), { ...result(id), name: undefined }]);
+  const named = alone !== null && alone.includes(id) && !alone.includes(word.tool);
+  return {
+    ...form,
+    calls: true,
+    results: true,
+    parallelCalls: both !== null && isGood(both) && both.includes(word.other),
+    besideCalls: findBeside(say(beside), say({ ...beside, tool_plan: word.other })),
+    thoughtfulCalls: say({ ...beside, ...reasoning }) !== null,
+    ids: named ? "named" : form.ids,
+  };
+}
+
+function findBeside(text: string | null, planned: string | null): TemplateTraits["besideCalls"] {
+  if (planned?.includes(word.other) === true) return "tool_plan";
+  if (text === null || !isGood(text)) return "instead";
+  return text.includes(word.answer) ? "kept" : "dropped";
 }
 
 /** Arguments as JSON or in marks of their own; not as Python prints a dict, nor as a text in quotes. */
@@ -176,7 +208,8 @@ function findReasoning(probe: Probe): TemplateTraits["reasoning"] {
       [user(), { ...says(word.answer), ...more }, user()],
       [user(), { ...says(word.answer), ...more }],
     ];
-    return conversations.some((messages) => probe(messages, { tools: [tool()] })?.includes(word.reasoning));
+    const variables = { tools: [tool()], thinking: true, enable_thinking: true };
+    return conversations.some((messages) => probe(messages, variables)?.includes(word.reasoning));
   };
   for (const field of ["reasoning_content", "thinking", "reasoning"] as const) {
     if (shows({ [field]: word.reasoning })) return field;

@@ -7,7 +7,7 @@ export class TemplateError extends Error {
  * What one rendering may cost, in units: an iteration, a call, or sixteen characters made. The longest prompts of the
  * tests (100 messages, 10 tools) take 10,000; this many take about a second.
  */
-const limit = 12_000_000;
+const limit = 5_000_000;
 
 /** Rendering is synchronous, so one counter serves the module; `startBudget` sets it back. */
 let left = limit;
