@@ -1,4 +1,4 @@
-import type { ChatEvent, FinishReason, TokenLogprob, ToolCall, Usage } from "../core/chat.ts";
+import type { ChatEvent, FinishReason, Timings, TokenLogprob, ToolCall, Usage } from "../core/chat.ts";
 import { ApiError } from "../core/errors.ts";
 import type { ChoiceEvent } from "./dialect.ts";
 
@@ -13,6 +13,8 @@ export interface Answer {
   readonly prompt?: ChatEvent & { readonly type: "logprobs" };
   readonly reason: FinishReason;
   readonly usage: Usage;
+  /** Where its engine tells. */
+  readonly timings?: Timings;
 }
 
 /**
@@ -43,11 +45,15 @@ export function totalUsage(usages: readonly Usage[]): Usage {
   };
   const [first] = usages;
   const reasoningTokens = sum((usage) => usage.reasoningTokens);
+  const acceptedDraftTokens = sum((usage) => usage.acceptedDraftTokens);
+  const rejectedDraftTokens = sum((usage) => usage.rejectedDraftTokens);
   return {
     promptTokens: first?.promptTokens ?? 0,
     completionTokens: sum((usage) => usage.completionTokens) ?? 0,
     ...(first?.cachedTokens === undefined ? {} : { cachedTokens: first.cachedTokens }),
     ...(reasoningTokens === undefined ? {} : { reasoningTokens }),
+    ...(acceptedDraftTokens === undefined ? {} : { acceptedDraftTokens }),
+    ...(rejectedDraftTokens === undefined ? {} : { rejectedDraftTokens }),
   };
 }
 
@@ -75,7 +81,7 @@ class Draft {
   #prompt: (ChatEvent & { readonly type: "logprobs" }) | undefined;
   #text = "";
   #reasoning = "";
-  finished: { readonly reason: FinishReason; readonly usage: Usage } | undefined;
+  finished: (ChatEvent & { readonly type: "finish" }) | undefined;
 
   constructor(choice: number, callId: (choice: number, index: number) => string) {
     this.#choice = choice;
@@ -104,7 +110,7 @@ class Draft {
       ...call,
       id: call.id === "" ? this.#callId(this.#choice, index) : call.id,
     }));
-    const { reason, usage } = this.finished;
+    const { reason, usage, timings } = this.finished;
     return {
       text: this.#text,
       reasoning: this.#reasoning,
@@ -113,6 +119,7 @@ class Draft {
       ...(this.#prompt === undefined ? {} : { prompt: this.#prompt }),
       reason: reasonWith(toolCalls.length > 0, reason),
       usage,
+      ...(timings === undefined ? {} : { timings }),
     };
   }
 }

@@ -2,7 +2,7 @@ import type { ChatRequest } from "../../core/chat.ts";
 import type { Json, JsonObject } from "../../core/json.ts";
 import { type Answer, collectAnswers, totalUsage } from "../answer.ts";
 import type { ChoiceEvent, ReplyHead } from "../dialect.ts";
-import { encodeLogprobs, encodeUsage, finishReasons, inventCallId } from "./wire.ts";
+import { encodeLogprobs, encodeTimings, encodeUsage, finishReasons, inventCallId } from "./wire.ts";
 
 /** Events → one `chat.completion`. Throws what `events` throws, and `upstream_error` where an answer has no finish. */
 export async function encodeReply(
@@ -12,6 +12,7 @@ export async function encodeReply(
   head: ReplyHead,
 ): Promise<Json> {
   const answers = await collectAnswers(events, request.n, (choice, index) => inventCallId(head.id, choice, index));
+  const [first] = answers;
   return {
     id: head.id,
     object: "chat.completion",
@@ -24,6 +25,7 @@ export async function encodeReply(
       finish_reason: finishReasons[answer.reason],
     })),
     usage: encodeUsage(totalUsage(answers.map((answer) => answer.usage))),
+    ...(first?.timings === undefined ? {} : { timings: encodeTimings(first.usage, first.timings) }),
   };
 }
 

@@ -1,9 +1,19 @@
-import type { ChatEvent, ChatRequest, TokenLogprob, Usage } from "../../core/chat.ts";
+import type { ChatEvent, ChatRequest, TokenLogprob } from "../../core/chat.ts";
 import { toApiError } from "../../core/errors.ts";
 import { isObject, type JsonObject } from "../../core/json.ts";
 import { endedEarly, reasonWith, totalUsage } from "../answer.ts";
 import type { ChoiceEvent, Frames, ReplyHead } from "../dialect.ts";
-import { encodeLogprobs, encodeStreamError, encodeUsage, finishReasons, inventCallId, withComments } from "./wire.ts";
+import {
+  encodeLogprobs,
+  encodeStreamError,
+  encodeTimings,
+  encodeUsage,
+  finishReasons,
+  inventCallId,
+  withComments,
+} from "./wire.ts";
+
+type Finish = ChatEvent & { readonly type: "finish" };
 
 /**
  * Events → `chat.completion.chunk` frames, one string for each event. Reasoning is said under both names that clients
@@ -27,7 +37,7 @@ async function* encodeChunks(
 ): AsyncGenerator<string> {
   const frames = new ChunkWriter(head);
   const choices: ChoiceWriter[] = [];
-  const usages: Usage[] = [];
+  const finishes: Finish[] = [];
   try {
     for await (const { choice, event } of events) {
       if (event.type === "progress") {
@@ -36,8 +46,8 @@ async function* encodeChunks(
       }
       const writer = (choices[choice] ??= new ChoiceWriter(frames, choice, head.id));
       const frame = writer.write(event);
-      if (event.type === "finish" && usages.push(event.usage) >= request.n) {
-        yield frame + ending(frames, usages, body);
+      if (event.type === "finish" && finishes.push(event) >= request.n) {
+        yield frame + ending(frames, finishes, body);
         return;
       }
       if (frame !== "") yield frame;
@@ -49,9 +59,12 @@ async function* encodeChunks(
   }
 }
 
-function ending(frames: ChunkWriter, usages: readonly Usage[], body: JsonObject): string {
+function ending(frames: ChunkWriter, finishes: readonly Finish[], body: JsonObject): string {
   const declined = isObject(body.stream_options) && body.stream_options.include_usage === false;
-  return `${declined ? "" : frames.usage(encodeUsage(totalUsage(usages)))}data: [DONE]\n\n`;
+  if (declined) return "data: [DONE]\n\n";
+  const [first] = finishes;
+  const timings = first?.timings === undefined ? null : encodeTimings(first.usage, first.timings);
+  return `${frames.usage(encodeUsage(totalUsage(finishes.map(({ usage }) => usage))), timings)}data: [DONE]\n\n`;
 }
 
 /** A comment line, which clients skip and people read: `: prefill 512/2048`. */
@@ -79,8 +92,9 @@ class ChunkWriter {
     return `${this.#prefix}{"index":${choice},"delta":${delta}${rest}}]}\n\n`;
   }
 
-  usage(usage: JsonObject): string {
-    return `${this.#prefix}],"usage":${JSON.stringify(usage)}}\n\n`;
+  usage(usage: JsonObject, timings: JsonObject | null): string {
+    const rest = timings === null ? "" : `,"timings":${JSON.stringify(timings)}`;
+    return `${this.#prefix}],"usage":${JSON.stringify(usage)}${rest}}\n\n`;
   }
 }
 

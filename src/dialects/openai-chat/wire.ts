@@ -1,4 +1,4 @@
-import type { FinishReason, TokenLogprob, Usage } from "../../core/chat.ts";
+import type { FinishReason, Timings, TokenLogprob, Usage } from "../../core/chat.ts";
 import type { ApiError } from "../../core/errors.ts";
 import type { JsonObject } from "../../core/json.ts";
 import type { Frames } from "../dialect.ts";
@@ -12,14 +12,56 @@ export const finishReasons: Readonly<Record<FinishReason, string>> = {
 };
 
 export function encodeUsage(usage: Usage): JsonObject {
-  const { promptTokens, completionTokens, cachedTokens, reasoningTokens } = usage;
+  const { promptTokens, completionTokens, cachedTokens } = usage;
+  const details = encodeDetails(usage);
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
     ...(cachedTokens === undefined ? {} : { prompt_tokens_details: { cached_tokens: cachedTokens } }),
-    ...(reasoningTokens === undefined ? {} : { completion_tokens_details: { reasoning_tokens: reasoningTokens } }),
+    ...(details === null ? {} : { completion_tokens_details: details }),
   };
+}
+
+function encodeDetails({ reasoningTokens, acceptedDraftTokens, rejectedDraftTokens }: Usage): JsonObject | null {
+  const details = {
+    ...(reasoningTokens === undefined ? {} : { reasoning_tokens: reasoningTokens }),
+    ...(acceptedDraftTokens === undefined ? {} : { accepted_prediction_tokens: acceptedDraftTokens }),
+    ...(rejectedDraftTokens === undefined ? {} : { rejected_prediction_tokens: rejectedDraftTokens }),
+  };
+  return Object.keys(details).length === 0 ? null : details;
+}
+
+/** `timings` as llama-server names them (`result_timings`), with what it does not tell: the queue, and the cache's miss. */
+export function encodeTimings(usage: Usage, timings: Timings): JsonObject {
+  const { promptMs, completionMs, queuedMs, cacheMiss } = timings;
+  const cached = usage.cachedTokens ?? 0;
+  const read = usage.promptTokens - cached;
+  const accepted = usage.acceptedDraftTokens;
+  return {
+    cache_n: cached,
+    prompt_n: read,
+    prompt_ms: rounded(promptMs),
+    prompt_per_token_ms: rounded(promptMs / Math.max(1, read)),
+    prompt_per_second: perSecond(read, promptMs),
+    predicted_n: usage.completionTokens,
+    predicted_ms: rounded(completionMs),
+    predicted_per_token_ms: rounded(completionMs / Math.max(1, usage.completionTokens)),
+    predicted_per_second: perSecond(usage.completionTokens, completionMs),
+    ...(accepted === undefined
+      ? {}
+      : { draft_n: accepted + (usage.rejectedDraftTokens ?? 0), draft_n_accepted: accepted }),
+    queued_ms: rounded(queuedMs),
+    ...(cacheMiss === undefined ? {} : { cache_miss: { ...cacheMiss } }),
+  };
+}
+
+function perSecond(count: number, ms: number): number {
+  return ms <= 0 ? 0 : rounded((count * 1000) / ms);
+}
+
+function rounded(value: number): number {
+  return Math.round(value * 1000) / 1000;
 }
 
 export function encodeLogprobs(tokens: readonly TokenLogprob[]): JsonObject {

@@ -277,7 +277,12 @@ export class Scheduler {
       completionMs: performance.now() - firstToken,
       ...(miss === undefined ? {} : { cacheMiss: miss }),
     };
-    return { ...output, timings };
+    if (miss === undefined) return { ...output, timings };
+    const before = generation.tokens.slice(0, miss.position);
+    const { vocabulary } = this.#ground.model;
+    // The prompt's text lacks the begin token, which the model's tokenizer adds.
+    const written = vocabulary.addsBos && before[0] === vocabulary.bos ? before.slice(1) : before;
+    return { ...output, timings, missOffset: vocabulary.detokenize(written).length };
   }
 
   /** After a decode that was broken off: every slot goes on from what its cache really holds. */
