@@ -6,12 +6,14 @@ import { afterAll } from "vitest";
 import type { Timings, Usage } from "../../src/core/chat.ts";
 import { loadLibrary } from "../../src/engines/llama/binding.ts";
 import { DrySamplers } from "../../src/engines/llama/dry-samplers.ts";
+import { freeGround } from "../../src/engines/llama/generation.ts";
 import { type GgufContent, writeGguf } from "../../src/engines/llama/gguf-writer.ts";
 import { LogprobReader } from "../../src/engines/llama/logprobs.ts";
 import type { Failure, GenerateJob, Output } from "../../src/engines/llama/messages.ts";
 import type { NativeContext } from "../../src/engines/llama/native-context.ts";
 import { NativeModel } from "../../src/engines/llama/native-model.ts";
 import { openContext } from "../../src/engines/llama/open-context.ts";
+import { openSpeculation } from "../../src/engines/llama/open-speculation.ts";
 import { Candidates } from "../../src/engines/llama/sampler.ts";
 import { type Pace, Scheduler } from "../../src/engines/llama/scheduler.ts";
 import type { PrefixStore } from "../../src/engines/llama/prefix-store.ts";
@@ -79,16 +81,20 @@ export async function openBench(
     ubatchSize?: number;
     pace?: Partial<Pace>;
     store?: (context: NativeContext) => PrefixStore;
+    /** What guesses tokens ahead. */
+    speculation?: { draft: string; draftMax?: number; draftMin?: number };
   } = {},
 ): Promise<Bench> {
   const { sessions = 4, contextLength = 1024, ubatchSize = 128 } = options;
   library ??= loadLibrary();
   // The pool of threads spins between steps, which costs the other tests of this machine their time.
   const llama = { ...(await library), createThreadPool: () => null };
-  const settings = toWorkerSettings({ maxSessions: sessions, threads: 1, ubatchSize }, path, 1);
+  const settings = toWorkerSettings({ maxSessions: sessions, threads: 1, ubatchSize, ...options.speculation }, path, 1);
   const model = NativeModel.load(llama, settings, () => undefined);
   const interrupt = new SharedArrayBuffer(8);
-  const context = openContext(model, { settings, contextLength, interrupt });
+  const plan = { settings, contextLength, interrupt, pool: null };
+  const context = openContext(model, { ...plan, drafts: settings.draftMax });
+  const speculation = openSpeculation(model, context, plan);
   const { vocabulary } = model;
   const ground = {
     model,
@@ -96,6 +102,7 @@ export async function openBench(
     dry: new DrySamplers(model),
     logprobs: new LogprobReader((token) => vocabulary.piece(token)),
     contextLength,
+    ...(speculation === null ? {} : { speculation }),
   };
   const pace = { maxQueue: 1000, chunk: ubatchSize, stallMs: 150, ...options.pace };
   const store = options.store?.(context) ?? null;
@@ -132,7 +139,7 @@ export async function openBench(
     close() {
       if (closed) return;
       closed = true;
-      ground.dry.free();
+      freeGround(ground);
       context.free();
       model.free();
     },

@@ -6,6 +6,7 @@ import type { GenerateJob, Output } from "./messages.ts";
 import type { NativeContext } from "./native-context.ts";
 import type { NativeModel, Vocabulary } from "./native-model.ts";
 import { type Candidates, lookback, Sampler, withinContext } from "./sampler.ts";
+import type { Speculation } from "./speculation.ts";
 import { StopFilter } from "./stop.ts";
 
 /** What a generation needs of the model that it runs on. */
@@ -15,6 +16,14 @@ export interface Ground {
   readonly dry: DrySamplers;
   readonly logprobs: LogprobReader;
   readonly contextLength: number;
+  /** Absent: nothing is guessed ahead. */
+  readonly speculation?: Speculation;
+}
+
+/** Gives back what belongs to the ground alone: not the model. */
+export function freeGround({ dry, speculation }: Ground): void {
+  speculation?.free();
+  dry.free();
 }
 
 /** The log probability of a token that was chosen, and where its text lies in the answer. */
@@ -33,6 +42,9 @@ export class Generation {
   readonly tokens: number[];
   readonly promptLength: number;
   cachedTokens = 0;
+  /** Tokens that were guessed ahead, and those of them that the model chose too. */
+  drafted = 0;
+  accepted = 0;
   readonly #ground: Ground;
   readonly #sampler: Sampler;
   readonly #limit: number;
@@ -70,6 +82,16 @@ export class Generation {
 
   get completionTokens(): number {
     return this.tokens.length - this.promptLength;
+  }
+
+  /** Tokens at the front of the prompt that need not be computed if a cache has them. */
+  get reusable(): number {
+    return this.readsPromptLogits ? 0 : this.promptLength - 1;
+  }
+
+  /** How many tokens may be guessed ahead: one less than may still be chosen. */
+  get draftRoom(): number {
+    return Math.min(this.job.sampling.draftMax ?? Infinity, this.#limit - this.completionTokens - 1);
   }
 
   /** Whether every row of the prompt must be computed with logits, none taken from a cache: for `observePrompt`. */
@@ -174,6 +196,9 @@ export class Generation {
       promptTokens: this.promptLength,
       completionTokens: this.completionTokens,
       cachedTokens: this.cachedTokens,
+      ...(this.drafted === 0
+        ? {}
+        : { acceptedDraftTokens: this.accepted, rejectedDraftTokens: this.drafted - this.accepted }),
     };
     return { id: this.job.id, type: "finish", reason, usage };
   }

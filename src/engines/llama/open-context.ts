@@ -1,9 +1,11 @@
+import type { LlamaLibrary } from "./binding.ts";
+import type { ThreadPoolHandle } from "./declarations.ts";
 import { NativeContext } from "./native-context.ts";
 import { ModelError, type NativeModel, contextParams } from "./native-model.ts";
 import type { WorkerSettings } from "./settings.ts";
 
-/** Rows of one stream in one step whose logits are wanted. */
-const rowsPerStream = 1;
+/** Rows besides the streams' own whose logits one step may want: a prompt's, where its probabilities are asked for. */
+const scoredRows = 64;
 
 /** What a chat's context is made of. */
 export interface ContextPlan {
@@ -12,17 +14,22 @@ export interface ContextPlan {
   readonly contextLength: number;
   /** One byte that breaks off the decode in progress while it is set. */
   readonly interrupt: SharedArrayBuffer;
+  /** Most tokens guessed ahead in one step. Default 0. */
+  readonly drafts?: number;
+  /** Compute threads that it shares with another context. Default: its own. */
+  readonly pool?: ThreadPoolHandle | null;
 }
 
 /** A context with a sequence and a KV cache of its own for each session. Throws `ModelError`. */
-export function openContext(model: NativeModel, { settings, contextLength, interrupt }: ContextPlan): NativeContext {
+export function openContext(model: NativeModel, plan: ContextPlan): NativeContext {
+  const { settings, contextLength, interrupt, drafts = 0 } = plan;
   const { library } = model;
   const params = contextParams(library, settings);
   params.n_ctx = contextLength * settings.maxSessions;
   params.n_seq_max = settings.maxSessions;
-  params.n_batch = Math.max(settings.batchSize, settings.maxSessions);
+  params.n_batch = Math.max(settings.batchSize, settings.maxSessions + drafts);
   params.n_ubatch = Math.min(settings.ubatchSize, params.n_batch);
-  params.n_outputs_max = settings.maxSessions * rowsPerStream;
+  params.n_outputs_max = settings.maxSessions + Math.max(drafts, scoredRows);
   // A window's worth of tokens for layers that look back no further: checkpoints do what the full cache would.
   params.swa_full = false;
   const { functions } = library;
@@ -35,7 +42,12 @@ export function openContext(model: NativeModel, { settings, contextLength, inter
   const context = new NativeContext(model, params);
   if (context.sequenceLength < contextLength)
     throw new ModelError("memory", `llama.cpp gave a context of ${context.sequenceLength} tokens only`);
-  const pool = library.createThreadPool(Math.max(settings.threads, settings.threadsBatch));
+  const { pool = createPool(library, settings) } = plan;
   if (pool !== null) functions.llama_attach_threadpool(context.handle, pool, pool);
   return context;
+}
+
+/** A persistent pool of the threads that a context computes with; null where there is none. */
+export function createPool(library: LlamaLibrary, { threads, threadsBatch }: WorkerSettings): ThreadPoolHandle | null {
+  return library.createThreadPool(Math.max(threads, threadsBatch));
 }

@@ -153,7 +153,7 @@ export class PrefixCache {
       const common = other.sharedWith(generation.tokens);
       if (common > shared) [nearest, shared] = [other, common];
     }
-    const limit = generation.promptLength - 1;
+    const limit = generation.reusable;
     if (shared < Math.min(alike, limit)) return { reason: "new", position: shared };
     if (this.usable(nearest, Math.min(shared, limit)) + worthwhile < Math.min(shared, limit)) {
       return { reason: "cannot-rewind", position: shared };
@@ -165,7 +165,7 @@ export class PrefixCache {
   }
 
   #source(slot: Slot, generation: Generation): Source {
-    const limit = generation.promptLength - 1;
+    const limit = generation.reusable;
     const keptOf = (other: Slot): number =>
       this.usable(other, commonPrefix(other.tokens, generation.tokens, Math.min(other.length, limit)));
     let best: Source = { slot, kept: keptOf(slot) };
@@ -189,7 +189,7 @@ export class PrefixCache {
       if (other === slot || leading === null) continue;
       // Those that wait themselves are followed only by later ones: nobody waits in a circle.
       if (other.seated ? !other.reads : other.arrival > slot.arrival) continue;
-      const most = Math.min(leading.promptLength, generation.promptLength - 1);
+      const most = Math.min(leading.promptLength, generation.reusable);
       const boundary = commonPrefix(leading.tokens, generation.tokens, most);
       const computed = other.seated ? other.length : 0;
       if (boundary <= computed || boundary < kept + worthwhile || boundary <= (best?.boundary ?? 0)) continue;
@@ -226,7 +226,7 @@ export class PrefixCache {
     const store = this.#store;
     const known = this.#finds.get(generation);
     if (known !== undefined || store === null) return known === null;
-    const limit = generation.promptLength - 1;
+    const limit = generation.reusable;
     if (limit - kept < leastStored) return false;
     this.#finds.set(generation, null);
     void store.find(generation.tokens, { least: kept + leastStored / 2, limit }).then((found) => {
@@ -242,7 +242,7 @@ export class PrefixCache {
     const found = this.#finds.get(generation)?.found ?? null;
     if (found === null) return null;
     const { tokens, whole, checkpoints } = found;
-    const shared = commonPrefix(tokens, generation.tokens, generation.promptLength - 1);
+    const shared = commonPrefix(tokens, generation.tokens, generation.reusable);
     if (shared < kept + worthwhile) return null;
     this.#evict(slot, 0);
     if (!this.#context.writeState(slot.sequence, whole.state)) {

@@ -29,8 +29,11 @@ export interface SchedulerOptions {
 interface Share {
   readonly slot: Slot;
   readonly count: number;
-  /** Index of the row whose logits choose the next token; null while the prompt is not at its end. */
+  /** Index of the first of its rows, and of the one whose logits choose the next token; null while the prompt is not at its end. */
+  readonly firstRow: number;
   readonly outputRow: number | null;
+  /** Tokens guessed ahead, whose rows follow. */
+  readonly draft: readonly number[];
 }
 
 /** When what happened to a request, in milliseconds of the scheduler's clock. */
@@ -196,23 +199,43 @@ export class Scheduler {
   #plan(): Share[] {
     const readers = this.#slots.filter((slot) => slot.pending > 1);
     const streams = this.#slots.reduce((count, slot) => count + (slot.pending === 1 ? 1 : 0), 0);
-    const portions = readers.length === 0 ? null : this.#portions(readers, streams);
+    const drafts = this.#drafts();
+    const guessed = drafts === null ? 0 : [...drafts.values()].reduce((sum, draft) => sum + draft.length, 0);
+    const portions = readers.length === 0 ? null : this.#portions(readers, streams + guessed);
     const shares: Share[] = [];
     for (const slot of this.#slots) {
       const count = slot.pending === 1 ? 1 : (portions?.get(slot) ?? 0);
-      if (count > 0) shares.push(this.#addRows(slot, count));
+      if (count > 0) shares.push(this.#addRows(slot, count, drafts?.get(slot) ?? []));
     }
     return shares;
   }
 
-  #addRows(slot: Slot, count: number): Share {
+  /** What is guessed of the streams; null without speculation. */
+  #drafts(): Map<Slot, readonly number[]> | null {
+    const { speculation, contextLength } = this.#ground;
+    if (speculation === undefined) return null;
+    const streams: { slot: Slot; tokens: readonly number[]; sequence: number; room: number }[] = [];
+    for (const slot of this.#slots) {
+      if (slot.pending !== 1 || slot.generation === null) continue;
+      const { tokens, draftRoom } = slot.generation;
+      const room = Math.min(draftRoom, contextLength - tokens.length);
+      if (room > 0) streams.push({ slot, tokens, sequence: slot.sequence, room });
+    }
+    const guesses = streams.length === 0 ? [] : speculation.draft(streams);
+    return new Map(streams.map(({ slot }, index) => [slot, guesses[index] ?? []]));
+  }
+
+  #addRows(slot: Slot, count: number, draft: readonly number[]): Share {
     const tokens = slot.generation?.tokens ?? [];
+    const every = slot.generation?.readsPromptLogits === true;
     const end = slot.length + count;
     let row = 0;
     for (let position = slot.length; position < end; position++) {
-      row = this.#context.addRow(tokens[position] ?? -1, position, slot.sequence, position === tokens.length - 1);
+      const output = every || position === tokens.length - 1;
+      row = this.#context.addRow(tokens[position] ?? -1, position, slot.sequence, output);
     }
-    return { slot, count, outputRow: count === slot.pending ? row : null };
+    for (const [index, token] of draft.entries()) this.#context.addRow(token, end + index, slot.sequence, true);
+    return { slot, count, firstRow: row - count + 1, outputRow: count === slot.pending ? row : null, draft };
   }
 
   /**
@@ -223,12 +246,16 @@ export class Scheduler {
     const fair = Math.max(smallestChunk, Math.round(this.#speed * this.#pace.stallMs));
     const chunk = streams > 0 ? Math.min(fair, this.#pace.chunk) : this.#pace.chunk;
     let budget = Math.min(chunk, this.#context.batchSize - streams);
+    // Prompts whose every row wants logits share what the streams leave of those.
+    let logits = this.#context.outputLimit - streams - readers.length;
     const portions = new Map<Slot, number>();
     const give = (slot: Slot, most: number): void => {
       const given = portions.get(slot) ?? 0;
       const wanted = Math.min(slot.pending, this.#prefixes.boundary(slot) - slot.length) - given;
-      const count = Math.min(wanted, most, budget);
+      const scored = slot.generation?.readsPromptLogits === true;
+      const count = Math.max(0, Math.min(wanted, most, budget, scored ? logits : Infinity));
       budget -= count;
+      if (scored) logits -= count;
       portions.set(slot, given + count);
     };
     const byAge = readers.length === 1 ? readers : [...readers].sort((a, b) => a.arrival - b.arrival);
@@ -242,9 +269,14 @@ export class Scheduler {
     return portions;
   }
 
-  #settle({ slot, count, outputRow }: Share): void {
+  #settle(share: Share): void {
+    const { slot, count, firstRow, outputRow } = share;
     const { generation } = slot;
     if (generation === null) return;
+    if (generation.readsPromptLogits) {
+      for (let index = 0; index < count; index++)
+        generation.observePrompt(this.#context, firstRow + index, slot.length + index);
+    }
     slot.length += count;
     if (outputRow === null) {
       this.#prefixes.passed(slot);
@@ -259,12 +291,35 @@ export class Scheduler {
     }
     const course = this.#courses.get(generation);
     if (course !== undefined && course.firstToken === 0) course.firstToken = performance.now();
+    const { draft } = share;
+    generation.drafted += draft.length;
+    const before = slot.length;
+    let over = this.#advance(generation, outputRow);
+    for (const [index, token] of draft.entries()) {
+      // The model's own choice decides: a guess only saves computing it once it is chosen.
+      if (over || generation.tokens.at(-1) !== token) break;
+      slot.length += 1;
+      generation.accepted += 1;
+      over = this.#advance(generation, outputRow + 1 + index);
+    }
+    if (draft.length > 0) this.#judge(share, generation, slot.length - before);
+    if (over) this.#release(slot);
+  }
+
+  /** Chooses the next token of a request; true when that was its last. */
+  #advance(generation: Generation, row: number): boolean {
     let over = false;
-    for (const output of generation.advance(this.#context, outputRow)) {
+    for (const output of generation.advance(this.#context, row)) {
       over ||= output.type === "finish" || output.type === "failed";
       this.#outputs.push(output.type === "finish" ? this.#withTimings(output, generation) : output);
     }
-    if (over) this.#release(slot);
+    return over;
+  }
+
+  /** Takes what was guessed wrong out of the cache. */
+  #judge({ slot, draft }: Share, generation: Generation, accepted: number): void {
+    this.#ground.speculation?.learn(generation.tokens, draft.length, accepted);
+    if (accepted < draft.length && !this.#context.truncate(slot.sequence, slot.length)) slot.length = 0;
   }
 
   #withTimings(output: Output & { type: "finish" }, generation: Generation): Output {

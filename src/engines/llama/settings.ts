@@ -65,6 +65,11 @@ export interface LlamaSettings {
   readonly aliases?: Readonly<Record<string, string>> | undefined;
   /** Settings of single models, by id, where `*` stands for any text; of several that fit, later ones win. */
   readonly models?: Readonly<Record<string, ModelSettings>> | undefined;
+  /** What guesses tokens ahead: nothing, repetitions of the text so far, or a GGUF file of a smaller model. Default `off`. */
+  readonly draft?: string | undefined;
+  /** Most tokens guessed ahead at a time, and fewest that are worth it. Defaults 16 and 1. */
+  readonly draftMax?: number | undefined;
+  readonly draftMin?: number | undefined;
   /** A folder with another build of the same llama.cpp release. */
   readonly library?: string | undefined;
   /** What computes; `auto`: the GPU if a package for one is installed and it answers. Default `auto`. */
@@ -129,6 +134,10 @@ export interface WorkerSettings {
   readonly pooling: Pooling | null;
   /** Where prompts are kept for the next start; null: nowhere. */
   readonly cache: { readonly folder: string; readonly bytes: number } | null;
+  /** `off`, `lookup` or the path of a GGUF file. */
+  readonly draft: string;
+  readonly draftMax: number;
+  readonly draftMin: number;
 }
 
 /** Sampling of one request, complete. */
@@ -158,6 +167,8 @@ export interface Sampling {
   readonly samplers: readonly SamplerName[];
   readonly minTokens: number;
   readonly ignoreEos: boolean;
+  /** Most tokens guessed ahead; null: as many as the settings say. */
+  readonly draftMax: number | null;
   /** 0 … 2³²−2. */
   readonly seed: number;
   /** Token id → bias. */
@@ -200,6 +211,9 @@ export function toWorkerSettings(settings: LlamaSettings, path: string, cores: n
     maxQueue: settings.maxQueue ?? 128,
     pooling: settings.pooling ?? null,
     cache: toCache(settings),
+    draft: settings.draft ?? "off",
+    draftMax: settings.draftMax ?? 16,
+    draftMin: settings.draftMin ?? 1,
   };
 }
 
@@ -236,6 +250,7 @@ export function toSampling(request: Partial<SamplingRequest>, settings: LlamaSet
     samplers: request.samplers ?? samplerNames,
     minTokens: request.minTokens ?? 0,
     ignoreEos: request.ignoreEos ?? false,
+    draftMax: request.draftMax ?? null,
     seed: ((Math.trunc(seed) % 0xffffffff) + 0xffffffff) % 0xffffffff,
     logitBias: request.logitBias ?? {},
   };

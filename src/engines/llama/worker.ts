@@ -5,13 +5,14 @@ import { chooseLibrary } from "./backends.ts";
 import { type LlamaLibrary, loadLibrary } from "./binding.ts";
 import { DrySamplers } from "./dry-samplers.ts";
 import { Embedder, RequestFailure } from "./embedder.ts";
-import type { Ground } from "./generation.ts";
+import { freeGround, type Ground } from "./generation.ts";
 import { LibraryError } from "./library-error.ts";
 import { LogprobReader } from "./logprobs.ts";
 import type { Answers, LoadedModel, Output, WorkerQuery, WorkerEvent, WorkerMessage, WorkerStart } from "./messages.ts";
 import type { NativeContext } from "./native-context.ts";
 import { ModelError, NativeModel } from "./native-model.ts";
-import { openContext } from "./open-context.ts";
+import { createPool, openContext } from "./open-context.ts";
+import { openSpeculation } from "./open-speculation.ts";
 import { type PrefixOrigin, prefixKey } from "./prefix-key.ts";
 import { PrefixStore } from "./prefix-store.ts";
 import { watchParent } from "./parent-watch.ts";
@@ -83,7 +84,9 @@ async function open(start: WorkerStart, send: (event: WorkerEvent) => void): Pro
     const free = (): void => (embedder.free(), model.free());
     return { about, model, scheduler: null, embedder, store: null, wake: () => undefined, free };
   }
-  const context = openContext(model, { settings, contextLength, interrupt: start.interrupt });
+  const plan = { settings, contextLength, interrupt: start.interrupt, pool: createPool(library, settings) };
+  const context = openContext(model, { ...plan, drafts: settings.draft === "off" ? 0 : settings.draftMax });
+  const speculation = openSpeculation(model, context, plan);
   const { vocabulary } = model;
   const ground: Ground = {
     model,
@@ -91,6 +94,7 @@ async function open(start: WorkerStart, send: (event: WorkerEvent) => void): Pro
     dry: new DrySamplers(model),
     logprobs: new LogprobReader((token) => vocabulary.piece(token)),
     contextLength,
+    ...(speculation === null ? {} : { speculation }),
   };
   const onGpu = settings.gpuLayers !== 0 && library.functions.llama_supports_gpu_offload();
   // A GPU heeds no abort flag and gains from large calls; the CPU is broken off within one pass either way.
@@ -104,7 +108,7 @@ async function open(start: WorkerStart, send: (event: WorkerEvent) => void): Pro
     embedder: null,
     store,
     wake: () => undefined,
-    free: () => (ground.dry.free(), context.free(), model.free()),
+    free: () => (freeGround(ground), context.free(), model.free()),
   };
   return served;
 }
