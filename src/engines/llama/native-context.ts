@@ -48,6 +48,7 @@ export class NativeContext {
     if (handle === null) {
       throw new ModelError("memory", `llama.cpp could not create a context of ${params.n_ctx} tokens`);
     }
+    model.contexts += 1;
     this.model = model;
     this.handle = handle;
     this.sequences = params.n_seq_max;
@@ -77,6 +78,9 @@ export class NativeContext {
       this.model.vocabulary.has(token) &&
       Number.isInteger(position) &&
       position >= 0 &&
+      // An int32 in llama.cpp.
+      position < 2 ** 31 &&
+      Number.isInteger(sequence) &&
       sequence >= 0 &&
       sequence < this.sequences;
     if (!valid) throw new RangeError(`row out of range: ${JSON.stringify({ token, position, sequence })}`);
@@ -93,7 +97,14 @@ export class NativeContext {
    */
   decode(rows: readonly Row[] = []): DecodeResult {
     if (this.#freed) throw new Error("decode on a context that was freed");
-    for (const row of rows) this.addRow(row.token, row.position, row.sequence, row.output);
+    try {
+      for (const row of rows) this.addRow(row.token, row.position, row.sequence, row.output);
+    } catch (error) {
+      // The rows before it must not come with the next batch.
+      this.#batch.close();
+      this.#batch.fail();
+      throw error;
+    }
     const count = this.#batch.length;
     if (count === 0) throw new RangeError("a batch without rows");
     this.#copying.clear();
@@ -107,6 +118,7 @@ export class NativeContext {
 
   /** The index for sampling, if the row of the last decode has logits. Throws otherwise. */
   outputIndex(row: number): number {
+    if (this.#freed) throw new Error("logits of a context that was freed");
     if (!this.#batch.hasOutput(row)) throw new RangeError(`row ${row} of the last batch has no logits`);
     return row;
   }
@@ -120,6 +132,9 @@ export class NativeContext {
 
   /** The pooled vector of a sequence of the last decode, copied. */
   embedding(sequence: number, length: number): Float32Array {
+    if (this.#freed) throw new Error("a vector of a context that was freed");
+    const longest = Math.max(this.model.embeddingLength, this.model.classCount);
+    if (length > longest) throw new RangeError(`a vector of ${length} numbers; the model gives ${longest}`);
     if (!this.#batch.hasSequence(sequence)) throw new RangeError(`sequence ${sequence} was not in the last batch`);
     const address = this.model.library.functions.llama_get_embeddings_seq(this.handle, sequence);
     if (address === null) throw new Error("the model gave no embedding");
@@ -186,7 +201,7 @@ export class NativeContext {
     const { functions } = this.model.library;
     const flags = part === "whole" ? 0 : partialOnly;
     const read = functions.llama_state_seq_set_data_ext(this.handle, state, state.length, sequence, flags);
-    if (Number(read) === state.length) return true;
+    if (state.length > 0 && Number(read) === state.length) return true;
     this.forget(sequence);
     return false;
   }
@@ -211,6 +226,7 @@ export class NativeContext {
   }
 
   clear(): void {
+    if (this.#freed) throw new Error("a call on a context that was freed");
     if (this.#memory !== null) this.model.library.functions.llama_memory_clear(this.#memory, true);
   }
 
@@ -224,6 +240,7 @@ export class NativeContext {
     if (this.#freed) return;
     this.#freed = true;
     this.model.library.functions.llama_free(this.handle);
+    this.model.contexts -= 1;
     this.#batch.free();
   }
 }

@@ -12,15 +12,17 @@ export class ModelError extends Error {
   }
 }
 
-/** A model in memory. Every method is safe to call with any argument. */
+/** A model in memory. Every method is safe to call with any argument, and throws when the model was freed. */
 export class NativeModel {
   readonly library: LlamaLibrary;
-  readonly handle: ModelHandle;
   readonly vocabulary: Vocabulary;
+  /** Contexts that are not freed yet; theirs to count. */
+  contexts = 0;
+  #handle: ModelHandle | null;
 
   private constructor(library: LlamaLibrary, handle: ModelHandle) {
     this.library = library;
-    this.handle = handle;
+    this.#handle = handle;
     this.vocabulary = new Vocabulary(library, library.functions.llama_model_get_vocab(handle));
   }
 
@@ -45,6 +47,11 @@ export class NativeModel {
     } finally {
       callback.release();
     }
+  }
+
+  get handle(): ModelHandle {
+    if (this.#handle === null) throw new Error("a call on a model that was freed");
+    return this.#handle;
   }
 
   get trainedContext(): number {
@@ -97,8 +104,13 @@ export class NativeModel {
     return buffer.toString("utf8", 0, Math.max(0, Math.min(length, buffer.length - 1)));
   }
 
+  /** Throws while a context of it is in use: llama.cpp would go on with memory that is gone. */
   free(): void {
-    this.library.functions.llama_model_free(this.handle);
+    if (this.#handle === null) return;
+    if (this.contexts > 0) throw new Error(`the model has ${this.contexts} contexts that are not freed`);
+    this.library.functions.llama_model_free(this.#handle);
+    this.#handle = null;
+    this.vocabulary.close();
   }
 }
 
@@ -114,7 +126,7 @@ export function contextParams(library: LlamaLibrary, settings: WorkerSettings): 
 
 /** Text ⇄ tokens of one model. */
 export class Vocabulary {
-  readonly handle: VocabularyHandle;
+  #handle: VocabularyHandle | null;
   readonly size: number;
   readonly addsBos: boolean;
   readonly #library: LlamaLibrary;
@@ -123,9 +135,19 @@ export class Vocabulary {
 
   constructor(library: LlamaLibrary, handle: VocabularyHandle) {
     this.#library = library;
-    this.handle = handle;
+    this.#handle = handle;
     this.size = library.functions.llama_vocab_n_tokens(handle);
     this.addsBos = library.functions.llama_vocab_get_add_bos(handle);
+  }
+
+  get handle(): VocabularyHandle {
+    if (this.#handle === null) throw new Error("a call on the vocabulary of a model that was freed");
+    return this.#handle;
+  }
+
+  /** It is gone with its model. */
+  close(): void {
+    this.#handle = null;
   }
 
   has(token: number): boolean {
