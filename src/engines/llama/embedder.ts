@@ -190,7 +190,7 @@ export class Embedder {
   /** One class is a bare logit. Of several the first is "relevant"; Qwen3's head gives probabilities (llama-graph.cpp), others logits. */
   #scoring(): (output: Float32Array) => number {
     if (this.#length === 1) return (output) => sigmoid(output[0] ?? 0);
-    if (/^qwen3/.test(this.#model.architecture ?? "")) return (output) => output[0] ?? 0;
+    if (this.#model.architecture?.startsWith("qwen3") === true) return (output) => output[0] ?? 0;
     return (output) => {
       const first = output[0] ?? 0;
       return 1 / output.reduce((sum, value) => sum + Math.exp(value - first), 0);

@@ -116,7 +116,7 @@ export class EmbeddingContext {
   get #poolsLast(): boolean {
     const { pooling } = this.#plan;
     // llama-graph.cpp: the only causal architectures with a head that ranks.
-    return pooling === "last" || (pooling === "rank" && /^qwen3/.test(this.#model.architecture ?? ""));
+    return pooling === "last" || (pooling === "rank" && this.#model.architecture?.startsWith("qwen3") === true);
   }
 
   #inOnePass(context: NativeContext, inputs: readonly (readonly number[])[], length: number): Float32Array[] | null {

@@ -99,12 +99,21 @@ export class ModelChild {
     }
     this.#watchdog.heard(message.type !== "pong");
     if (message.type !== "pong") {
+      this.#clear(message);
       this.#owner.onMessage(message);
       return;
     }
     this.#pinged = false;
     this.#unheard = [];
     this.#watchdog.reported(message.report);
+  }
+
+  /** A request of which something was heard has its prompt behind it. */
+  #clear(message: ChildMessage): void {
+    const heard = (id: number): boolean =>
+      message.type === "events" ? message.events.some(([other]) => other === id) : "id" in message && message.id === id;
+    if (this.#unheard.length > 0) this.#unheard = this.#unheard.filter((id) => !heard(id));
+    if (this.#fresh.length > 0) this.#fresh = this.#fresh.filter((id) => !heard(id));
   }
 
   /** Looks after the child for as long as it has something to do. */

@@ -21,16 +21,18 @@ export class ProcessLog {
   /** What tells best why the process ended: the last of the lines that speak of an error. */
   cause(): string {
     const telling = this.last(keptLines).filter((line) =>
-      /error|fail|assert|invalid|unknown|corrupt|terminate|exceed|what\(\)|bad_alloc|out of memory|abort/i.test(line),
+      /error|fail|assert|invalid|unknown|corrupt|terminate|exceed|expected|what\(\)|bad_alloc|out of memory|abort/i.test(
+        line,
+      ),
     );
     const lines = telling.filter((line) => !untelling.test(line));
     return [...new Set(lines.length > 0 ? lines : telling)].slice(-2).map(withoutPaths).join("; ");
   }
 }
 
-/** Lines that say no more than that there was an error, and those of a debugger that llama.cpp calls for a trace of its stack. */
+/** Lines that say of every file what they are, or no more than that there was an error, and those of a debugger that llama.cpp calls for a trace of its stack. */
 const untelling =
-  /failed to load model|error loading model from file|ptrace|debuginfod|No such file or directory\.$|^\s*at |^#\d+ /i;
+  /^print_info: |failed to load model|error loading model from file|failed to read tensor data|ptrace|debuginfod|No such file or directory\.$|^\s*at |^#\d+ /i;
 
 /** Names in a hostile file may hold what moves a terminal's cursor. */
 function printable(line: string): string {
