@@ -12,6 +12,8 @@ import type { CallSyntax } from "./call-syntax.ts";
 export interface JsonCalls {
   /** What a call, or a list of calls, begins with; the first is what a grammar writes. */
   readonly openers: readonly string[];
+  /** With what a call certainly begins, where the opener is a word of prose too. */
+  readonly trigger?: string;
   /** What it ends with; "" where the end of the output ends it. */
   readonly close: string;
   /** Other control tokens that may stand among the calls. */
@@ -36,7 +38,7 @@ export function jsonCalls(form: JsonCalls): CallSyntax {
     openers: [...form.openers.filter((opener) => opener !== ""), ...weak],
     bare: form.bare === true ? ["{", "["] : [],
     preserved: [...form.openers, form.close, ...(form.tokens ?? [])].filter((text) => text !== ""),
-    triggers: form.openers[0] === "" ? ['{"name":'] : form.openers.slice(0, 1),
+    triggers: [form.trigger ?? form.openers[0] ?? ""],
     readCalls: (input, answer, opener, options) => {
       const needsKnown = opener === "" || weak.includes(opener);
       const known = needsKnown ? (name: string): boolean => options.tools.some((tool) => tool.name === name) : null;

@@ -32,6 +32,7 @@ export const jsonFamilies: readonly Family[] = [
     matches: has("Action:", "```json", "tool_name"),
     calls: jsonCalls({
       openers: ["Action:"],
+      trigger: "Action:\n```json",
       close: "",
       several: "list",
       members: "tool_name",
@@ -99,7 +100,7 @@ export const jsonFamilies: readonly Family[] = [
   defineFamily({
     name: "functools",
     matches: has("functools["),
-    calls: jsonCalls({ openers: ["functools"], close: "", several: "list" }),
+    calls: jsonCalls({ openers: ["functools"], trigger: "functools[", close: "", several: "list" }),
   }),
   defineFamily({
     name: "mistral-reasoning",

@@ -1,3 +1,4 @@
+import { literalText } from "../grammar/gbnf.ts";
 import type { CallSyntax } from "./call-syntax.ts";
 import { Unreadable } from "./input.ts";
 import { jsonCalls } from "./json-calls.ts";
@@ -12,7 +13,9 @@ const lines = jsonCalls({
   between: "; ",
   members: "parameters",
   bare: true,
+  trigger: '{"name":',
 });
+
 /** Names under which clients offer to run the code that a model writes after the tag. */
 const interpreters = ["python", "ipython", "code_interpreter"];
 
@@ -38,4 +41,6 @@ export const llamaCalls: CallSyntax = {
     yield* input.until([], (code) => answer.arguments(escapeJson(code)));
     answer.arguments('"}');
   },
+  addCalls: (builder, tools, parallel) =>
+    builder.rule("tagged-calls", `${literalText(tag)}? ${lines.addCalls(builder, tools, parallel)}`),
 };

@@ -10,7 +10,8 @@ export const recipientCalls: CallSyntax = {
   openers: [opener],
   bare: [""],
   preserved: [],
-  triggers: [opener],
+  // Python's prompt looks the same.
+  triggers: [],
   *readCalls(input, answer, _opener, options) {
     const names = options.tools.map((tool) => tool.name);
     const line = yield* input.acceptAny([...names, "all"].map((name) => `${name}\n`));
