@@ -44,7 +44,12 @@ export type ToolChoice = "auto" | "none" | "required" | { readonly name: string 
 export type ResponseFormat =
   | { readonly type: "text" }
   | { readonly type: "json" }
-  | { readonly type: "json-schema"; readonly name: string; readonly schema: JsonObject; readonly strict?: boolean };
+  | { readonly type: "json-schema"; readonly name: string; readonly schema: JsonObject; readonly strict?: boolean }
+  /** GBNF, llama.cpp's own notation, with the rule `root`. */
+  | { readonly type: "grammar"; readonly grammar: string }
+  /** An ECMA-262 regular expression of the whole answer. */
+  | { readonly type: "regex"; readonly pattern: string }
+  | { readonly type: "choice"; readonly choices: readonly string[] };
 
 /** The samplers of llama.cpp, by the names that llama-server has for them. */
 export const samplerNames = [
@@ -238,6 +243,7 @@ export interface CompletionRequest extends SamplingRequest, Pick<
   readonly prompt: string | number[];
   /** What comes after the gap that is to be filled. */
   readonly suffix?: string;
+  readonly responseFormat?: ResponseFormat;
   /** Other files of the project. Present, even if none: text that does not fit may be cut far from the gap. */
   readonly files?: SourceFile[];
   /** Where `topLogprobs` is present: log probabilities of the prompt's tokens as well. */

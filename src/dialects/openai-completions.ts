@@ -1,4 +1,4 @@
-import type { CompletionRequest, FinishReason, TokenLogprob, Usage } from "../core/chat.ts";
+import type { ChatEvent, CompletionRequest, FinishReason, TokenLogprob } from "../core/chat.ts";
 import { toApiError } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
 import { type Answer, collectAnswers, endedEarly, totalUsage } from "./answer.ts";
@@ -16,7 +16,8 @@ import {
 } from "./fields.ts";
 import { decodeKeepAlive } from "./keep-alive.ts";
 import { decodeSampling, samplingFields } from "./openai-chat/request.ts";
-import { encodeStreamError, encodeUsage, withComments } from "./openai-chat/wire.ts";
+import { decodeResponseFormat } from "./openai-chat/response-format.ts";
+import { encodeStreamError, encodeTimings, encodeUsage, withComments } from "./openai-chat/wire.ts";
 
 /** `POST /v1/completions`: one engine request for each answer, in the order of the choices. */
 export interface CompletionCall {
@@ -45,12 +46,14 @@ export function decodeCompletion(
   const scored = echo && topLogprobs !== undefined;
   // Whoever wants to know how likely a text is asks for nothing besides.
   const nothing = scored && body.max_tokens === 0;
+  const format = decodeResponseFormat(body);
   const base = {
     model,
     ...decodeSampling(nothing ? without(body, new Set(["max_tokens"])) : body),
     ...(nothing ? { maxTokens: 0 } : {}),
     ...(scored ? { promptLogprobs: true } : {}),
     ...defined({ suffix: readString(body, "suffix"), topLogprobs, keepAlive: decodeKeepAlive(body) }),
+    ...(format.type === "text" ? {} : { responseFormat: format }),
     extra: without(body, knownFields),
   };
   const requests = prompts.flatMap((prompt) =>
@@ -62,6 +65,8 @@ export function decodeCompletion(
     echo,
   };
 }
+
+type Finish = ChatEvent & { readonly type: "finish" };
 
 /** Events → `text_completion` frames. The usage chunk comes unless the client declined it. Failures as in a chat. */
 export function encodeCompletionStream(
@@ -83,7 +88,7 @@ async function* encodeChunks(
   const frame = (index: number, text: string, logprobs: Json, reason: string | null): string =>
     `${prefix}{"index":${index},"text":${JSON.stringify(text)},"logprobs":${JSON.stringify(logprobs)},"finish_reason":${JSON.stringify(reason)}}]}\n\n`;
   const offsets = call.requests.map((_, index) => call.echoes[index]?.length ?? 0);
-  const usages: Usage[] = [];
+  const finishes: Finish[] = [];
   try {
     for (const [index, echo] of call.echoes.entries()) if (echo !== "") yield frame(index, echo, null, null);
     for await (const { choice, event } of events) {
@@ -94,8 +99,8 @@ async function* encodeChunks(
         yield frame(choice, "", encodeTokens(event.tokens, offsets[choice] ?? 0), null);
         offsets[choice] = (offsets[choice] ?? 0) + lengthOf(event.tokens);
       } else if (event.type === "finish") {
-        const last = usages.push(event.usage) === call.requests.length;
-        yield frame(choice, "", null, finishReasons[event.reason]) + (last ? ending(prefix, usages, body) : "");
+        const last = finishes.push(event) === call.requests.length;
+        yield frame(choice, "", null, finishReasons[event.reason]) + (last ? ending(prefix, finishes, body) : "");
         if (last) return;
       }
     }
@@ -119,6 +124,7 @@ export async function encodeCompletionReply(
     logprobs: encodeAnswerTokens(answer, call.echoes[index]?.length ?? 0),
     finish_reason: finishReasons[answer.reason],
   });
+  const [first] = answers;
   return {
     id: head.id,
     object: "text_completion",
@@ -126,6 +132,7 @@ export async function encodeCompletionReply(
     model: head.model,
     choices: answers.map(encodeChoice),
     usage: encodeUsage(totalUsage(answers.map((answer) => answer.usage))),
+    ...(first?.timings === undefined ? {} : { timings: encodeTimings(first.usage, first.timings) }),
   };
 }
 
@@ -173,10 +180,14 @@ function withSeed(request: CompletionRequest, index: number): CompletionRequest 
   return request.seed === undefined || index === 0 ? request : { ...request, seed: request.seed + index };
 }
 
-function ending(prefix: string, usages: readonly Usage[], body: JsonObject): string {
+function ending(prefix: string, finishes: readonly Finish[], body: JsonObject): string {
   const declined = isObject(body.stream_options) && body.stream_options.include_usage === false;
-  const usage = declined ? "" : `${prefix}],"usage":${JSON.stringify(encodeUsage(totalUsage(usages)))}}\n\n`;
-  return `${usage}data: [DONE]\n\n`;
+  if (declined) return "data: [DONE]\n\n";
+  const [first] = finishes;
+  const timings =
+    first?.timings === undefined ? "" : `,"timings":${JSON.stringify(encodeTimings(first.usage, first.timings))}`;
+  const usage = JSON.stringify(encodeUsage(totalUsage(finishes.map((finish) => finish.usage))));
+  return `${prefix}],"usage":${usage}${timings}}\n\ndata: [DONE]\n\n`;
 }
 
 /** Of the prompt, if they were asked for, and of the answer. `offset`: length of the echo. */

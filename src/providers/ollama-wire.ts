@@ -20,7 +20,7 @@ export function toChatBody(request: ChatRequest, options: OllamaOptions): JsonOb
     stream: true,
     messages: toMessages(request.messages),
     ...(request.tools.length === 0 ? {} : { tools: request.tools.map(toTool) }),
-    ...toFormat(request),
+    ...toFormat(request.responseFormat),
     ...toThink(request, options.thinking),
     ...common(request, options),
   };
@@ -38,6 +38,7 @@ export function toGenerateBody(
     ...(request.suffix === undefined || request.suffix === ""
       ? { raw: true }
       : { suffix: request.suffix, think: false }),
+    ...toFormat(request.responseFormat),
     ...common(request, options),
   };
 }
@@ -144,9 +145,15 @@ function toTool(tool: ChatRequest["tools"][number]): JsonObject {
   };
 }
 
-function toFormat({ responseFormat }: ChatRequest): JsonObject {
+function toFormat(responseFormat: ChatRequest["responseFormat"] = { type: "text" }): JsonObject {
   if (responseFormat.type === "json") return { format: "json" };
-  return responseFormat.type === "json-schema" ? { format: responseFormat.schema } : {};
+  if (responseFormat.type === "json-schema") return { format: responseFormat.schema };
+  if (responseFormat.type === "text") return {};
+  throw new ApiError(
+    "unsupported_parameter",
+    `Ollama holds an answer to JSON schemas, not to a ${responseFormat.type}; use response_format`,
+    { param: "response_format" },
+  );
 }
 
 /** Absent leaves a thinking model thinking. gpt-oss knows levels only and cannot be switched off. */

@@ -110,13 +110,14 @@ describe("a chat with the embedded llama.cpp", () => {
     expect(answer.reason).toBe("tool-calls");
   });
 
-  test("leaves a broken tool call as the text it is", async () => {
+  test("leaves a broken tool call as the text it is where the schema makes no grammar", async () => {
     const broken = '<tool_call>\n{"name": get_weather, "arguments": {"city": }\n</tool_call>';
+    const unknown = { name: "get_weather", parameters: { $ref: "#/nowhere" } };
     const engine = play("broken", {
       template: `{#- tools, <tool_call> -#}${chatmlTemplate}`,
       scripts: [{ after: "\n", say: broken }],
     });
-    const answer = await readAnswer(engine.chat(chatRequest("broken", "Weather?", { tools: [weather] }), never));
+    const answer = await readAnswer(engine.chat(chatRequest("broken", "Weather?", { tools: [unknown] }), never));
     expect(answer.text).toBe(broken);
     expect(answer.calls).toEqual([]);
     expect(answer.reason).toBe("stop");

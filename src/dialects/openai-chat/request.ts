@@ -1,5 +1,5 @@
 import type { Headers } from "../../core/call.ts";
-import type { ChatRequest, ResponseFormat, SamplingRequest } from "../../core/chat.ts";
+import type { ChatRequest, SamplingRequest } from "../../core/chat.ts";
 import type { Json, JsonObject } from "../../core/json.ts";
 import { decodeExtendedSampling, encodeExtendedSampling, extendedSamplingFields } from "../extended-sampling.ts";
 import {
@@ -12,12 +12,12 @@ import {
   readNumber,
   readObject,
   readString,
-  required,
   without,
   wrongType,
 } from "../fields.ts";
 import { decodeKeepAlive } from "../keep-alive.ts";
 import { decodeMessages, encodeMessages } from "./messages.ts";
+import { decodeResponseFormat, encodeResponseFormat, responseFormatFields } from "./response-format.ts";
 import { decodeTools, encodeToolChoice, encodeTools } from "./tools.ts";
 
 /** The body of `POST /v1/chat/completions`. `model` is the id at the provider. Throws `ApiError` naming the field. */
@@ -76,18 +76,6 @@ export function decodeSession(body: JsonObject, headers: Headers): string | unde
   return key === undefined || key === "" ? undefined : key.slice(0, 256);
 }
 
-/** `{type: "json_schema", json_schema: {…}}` and its flat form in the Responses API. */
-export function decodeJsonSchema(described: JsonObject, at: string): ResponseFormat {
-  const schema = required(readObject(described, "schema", at), `${at}.schema`);
-  const strict = readBoolean(described, "strict", at);
-  return {
-    type: "json-schema",
-    name: readString(described, "name", at) ?? "response",
-    schema,
-    ...(strict === undefined ? {} : { strict }),
-  };
-}
-
 /** The request as another OpenAI-compatible server takes it. `developer` messages become `system`. */
 export function encodeRequest(request: ChatRequest): JsonObject {
   return {
@@ -119,7 +107,8 @@ export const samplingFields: readonly string[] = [
 
 const knownFields: ReadonlySet<string> = new Set([
   ...samplingFields,
-  ...`model messages tools tool_choice functions function_call parallel_tool_calls response_format stream stream_options n
+  ...responseFormatFields,
+  ...`model messages tools tool_choice functions function_call parallel_tool_calls stream stream_options n
   logprobs top_logprobs n_probs reasoning_effort chat_template_kwargs prompt_cache_key
   keep_alive`.split(/\s+/),
 ]);
@@ -181,45 +170,12 @@ function decodeBiasList(list: readonly Json[]): Record<string, number> {
   return decoded;
 }
 
-function decodeResponseFormat(body: JsonObject): ResponseFormat {
-  const format = readObject(body, "response_format");
-  if (format === undefined) return { type: "text" };
-  const type = required(readString(format, "type", "response_format"), "response_format.type");
-  switch (type) {
-    case "text":
-      return { type };
-    case "json_object":
-      // llama.cpp takes a schema here.
-      return readObject(format, "schema", "response_format") === undefined
-        ? { type: "json" }
-        : decodeJsonSchema(format, "response_format");
-    case "json_schema": {
-      const at = "response_format.json_schema";
-      return decodeJsonSchema(required(readObject(format, "json_schema", "response_format"), at), at);
-    }
-    default:
-      throw invalidValue("response_format.type", `must be text, json_object or json_schema, not ${quoted(type)}`);
-  }
-}
-
 function encodeToolFields({ tools, toolChoice, parallelToolCalls }: ChatRequest): JsonObject {
   if (tools.length === 0) return {};
   return {
     tools: encodeTools(tools),
     tool_choice: encodeToolChoice(toolChoice),
     ...(parallelToolCalls ? {} : { parallel_tool_calls: false }),
-  };
-}
-
-function encodeResponseFormat(format: ResponseFormat): JsonObject {
-  if (format.type === "text") return {};
-  if (format.type === "json") return { response_format: { type: "json_object" } };
-  const { name, schema, strict } = format;
-  return {
-    response_format: {
-      type: "json_schema",
-      json_schema: { name, schema, ...(strict === undefined ? {} : { strict }) },
-    },
   };
 }
 

@@ -16,7 +16,8 @@ import {
   unsupportedParameter,
   without,
 } from "../fields.ts";
-import { decodeJsonSchema, decodeSession } from "../openai-chat/request.ts";
+import { decodeSession } from "../openai-chat/request.ts";
+import { decodeJsonSchema } from "../openai-chat/response-format.ts";
 import { choose, decodeFunctionTool, type ToolSet } from "../openai-chat/tools.ts";
 import { decodeInput } from "./input.ts";
 

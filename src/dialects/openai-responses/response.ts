@@ -97,8 +97,8 @@ function encodeEffort(effort: string | undefined): string | null {
 }
 
 function encodeFormat({ responseFormat }: ChatRequest): JsonObject {
-  if (responseFormat.type === "text") return { type: "text" };
   if (responseFormat.type === "json") return { type: "json_object" };
+  if (responseFormat.type !== "json-schema") return { type: "text" };
   const { name, schema, strict } = responseFormat;
   return { type: "json_schema", name, schema, strict: strict ?? false };
 }

@@ -2,7 +2,7 @@ import type { Json } from "../../core/json.ts";
 
 /** Rules of JSON that all grammars share. White space is bounded: without a bound a model may produce it forever. */
 export const primitives: Record<string, string> = {
-  ws: `| " " | "\\n" [ \\t]{0,20}`,
+  ws: `| " " " "? | "\\n" [ \\t]{0,20}`,
   char: `[^"\\\\\\x7F\\x00-\\x1F] | "\\\\" (["\\\\/bfnrt] | "u" escape)`,
   // A character by its number: two numbers where it takes a pair, never half of one.
   escape: `([0-9a-cA-CefEF] hex | [dD] [0-7]) hex hex | [dD] [89abAB] hex hex "\\\\u" [dD] [c-fC-F] hex hex`,

@@ -38,8 +38,8 @@ const mostBranches = 512;
 export class GrammarBuilder implements Rules {
   /** What was left out and where, e.g. `uniqueItems at /properties/tags`. */
   readonly loosened = new Set<string>();
-  readonly order: "declared" | "any";
-  readonly #options: GrammarOptions;
+  /** How what is added next is judged. */
+  options: GrammarOptions;
   readonly #rules = new Map<string, string>();
   readonly #names = new Map<string, string>();
   readonly #taken = new Map<string, number>();
@@ -51,8 +51,11 @@ export class GrammarBuilder implements Rules {
   #read = 0;
 
   constructor(options: GrammarOptions) {
-    this.#options = options;
-    this.order = options.order ?? "declared";
+    this.options = options;
+  }
+
+  get order(): "declared" | "any" {
+    return this.options.order ?? "declared";
   }
 
   rule(name: string, body: string): string {
@@ -95,7 +98,7 @@ export class GrammarBuilder implements Rules {
     const rule = this.visit(schema, { pointer: "", name });
     if (rule !== null) return rule;
     throw new ApiError("invalid_value", "no value satisfies the schema: two of its demands exclude one another", {
-      param: this.#options.param,
+      param: this.options.param,
     });
   }
 
@@ -112,7 +115,7 @@ export class GrammarBuilder implements Rules {
     } catch (error) {
       if (!(error instanceof GrammarError)) throw error;
       throw new ApiError("invalid_value", `no grammar can hold a model to the schema: ${error.message}`, {
-        param: this.#options.param,
+        param: this.options.param,
       });
     }
     return text;
@@ -132,7 +135,7 @@ export class GrammarBuilder implements Rules {
   }
 
   loosen(what: string, place: Place): void {
-    if (this.#options.strict) throw this.#refusal(what, place);
+    if (this.options.strict) throw this.#refusal(what, place);
     this.loosened.add(place.pointer === "" ? what : `${what} at ${place.pointer}`);
   }
 
@@ -177,7 +180,7 @@ export class GrammarBuilder implements Rules {
       return this.#document.resolve(reference);
     } catch (error) {
       if (!(error instanceof UnknownReference)) throw error;
-      throw new ApiError("invalid_value", `the schema ${error.message}`, { param: this.#options.param });
+      throw new ApiError("invalid_value", `the schema ${error.message}`, { param: this.options.param });
     }
   }
 
@@ -293,7 +296,7 @@ export class GrammarBuilder implements Rules {
     return new ApiError(
       "unsupported_parameter",
       `the embedded llama.cpp cannot hold a model to ${what}${where}; leave it out of the schema`,
-      { param: this.#options.param },
+      { param: this.options.param },
     );
   }
 }

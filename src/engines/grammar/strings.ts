@@ -1,6 +1,6 @@
 import type { JsonObject } from "../../core/json.ts";
 import { type Automaton, joinedAutomaton, toAutomaton } from "./automaton.ts";
-import { allCharacters, complement, jsonCharacter } from "./characters.ts";
+import { allCharacters, type CharacterSet, complement, jsonCharacter, rangesText } from "./characters.ts";
 import { formatPattern } from "./formats.ts";
 import { type Expression, parsePattern, PatternError } from "./regular-expression.ts";
 import { nothing } from "./gbnf.ts";
@@ -104,23 +104,40 @@ function add(a: number | null, b: number | null): number | null {
   return a === null || b === null ? null : a + b;
 }
 
-/** GBNF of what stands between the quotation marks; null when the expression finds nothing. */
-export function expressionText(rules: Rules, expression: Expression, place: Place): string | null {
+/** How characters are written: in a JSON string, or as they are. */
+interface Writing {
+  readonly one: (set: CharacterSet) => string | null;
+  readonly any: string;
+}
+// Any character at all may be written as an escape too.
+const inJson: Writing = { one: jsonCharacter, any: "char" };
+const asIs: Writing = { one: (set) => (set.length === 0 ? null : rangesText(set)), any: "[^\\x00]" };
+
+/** The rule of all texts in which a pattern is found, as they are. Throws `PatternError`. */
+export function patternRule(rules: Rules, pattern: string, name: string): string | null {
+  const place = { pointer: "", name };
+  const body = expressionText(rules, parsePattern(pattern), place, asIs);
+  return body === null ? null : rules.rule(name, body);
+}
+
+/** GBNF of an expression's texts; null when the expression finds nothing. */
+function expressionText(rules: Rules, expression: Expression, place: Place, writing = inJson): string | null {
   switch (expression.type) {
     case "set":
-      // Any character at all may be written as an escape too.
-      return isAll(expression) ? "char" : jsonCharacter(expression.set);
+      return isAll(expression) ? writing.any : writing.one(expression.set);
     case "sequence": {
-      const parts = expression.parts.map((part) => expressionText(rules, part, place));
+      const parts = expression.parts.map((part) => expressionText(rules, part, place, writing));
       return parts.includes(null) ? null : parts.filter((part) => part !== "").join(" ");
     }
     case "choice": {
-      const ways = expression.ways.map((way) => expressionText(rules, way, place)).filter((way) => way !== null);
+      const ways = expression.ways
+        .map((way) => expressionText(rules, way, place, writing))
+        .filter((way) => way !== null);
       if (ways.length === 0) return null;
       return rules.rule(`${place.name}-way`, ways.map((way) => (way === "" ? nothing : way)).join(" | "));
     }
     case "repeat": {
-      const body = expressionText(rules, expression.body, place);
+      const body = expressionText(rules, expression.body, place, writing);
       if (body === null) return expression.min === 0 ? "" : null;
       const unit = /^[a-zA-Z0-9-]+$/.test(body) ? body : rules.rule(`${place.name}-part`, body);
       return repeated(rules, unit, expression.min, expression.max);

@@ -1,9 +1,11 @@
 import { writeSync } from "node:fs";
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
-import type { ChatEvent, CompletionRequest, FinishReason } from "../../core/chat.ts";
+import type { ChatEvent, CompletionRequest, FinishReason, Timings } from "../../core/chat.ts";
 import { ApiError, toApiError } from "../../core/errors.ts";
 import type { OutputParser, ParsedEvent } from "../parsers/parser.ts";
+import { buildCompletionGrammar } from "./answer-grammar.ts";
+import { messageAt } from "./cache-miss.ts";
 import type {
   ChildMessage,
   Failure,
@@ -29,6 +31,8 @@ import { type LlamaSettings, toSampling } from "./settings.ts";
 interface Active {
   readonly parser: OutputParser;
   readonly isReasoning: () => boolean;
+  /** The index of the message in which a character of the prompt lies. */
+  readonly messageAt?: (offset: number) => number | undefined;
   toolCalls: number;
   reasoningTokens: number;
 }
@@ -111,12 +115,13 @@ class ModelProcess {
   #chat(message: ParentMessage & { type: "chat" }): void {
     if (this.#prompts === null) throw new ApiError("model_loading", "the model is still being loaded");
     const prepared = this.#prompts.prepare(message.id, message.request);
-    if (prepared.loosened.length > 0) {
-      const keywords = prepared.loosened.join(", ");
-      send({ type: "warning", message: `a schema uses ${keywords}, which the answer is not held to` });
-    }
+    warnOfLoosened(prepared.loosened);
     const job = { ...prepared.job, priority: message.request.priority };
-    this.#begin(job, { parser: prepared.parser, isReasoning: () => prepared.parser.reasoning });
+    this.#begin(job, {
+      parser: prepared.parser,
+      isReasoning: () => prepared.parser.reasoning,
+      messageAt: (offset) => messageAt(job.prompt, message.request.messages, offset),
+    });
   }
 
   #query(id: number, query: Query): void {
@@ -131,6 +136,8 @@ class ModelProcess {
   }
 
   #complete({ id, request }: ParentMessage & { type: "complete" }): void {
+    const { grammar, loosened } = buildCompletionGrammar(request);
+    warnOfLoosened(loosened);
     const job: GenerateJob = {
       type: "generate",
       id,
@@ -142,14 +149,14 @@ class ModelProcess {
       topLogprobs: request.topLogprobs ?? null,
       promptLogprobs: request.promptLogprobs ?? false,
       preserved: [],
-      grammar: null,
+      grammar,
       session: null,
     };
     const parser: OutputParser = { push: (text) => (text === "" ? [] : [{ type: "text", text }]), end: () => [] };
     this.#begin(job, { parser, isReasoning: () => false });
   }
 
-  #begin(job: GenerateJob, reading: Pick<Active, "parser" | "isReasoning">): void {
+  #begin(job: GenerateJob, reading: Pick<Active, "parser" | "isReasoning" | "messageAt">): void {
     this.#active.set(job.id, { ...reading, toolCalls: 0, reasoningTokens: 0 });
     this.#post(job);
   }
@@ -214,7 +221,9 @@ function startWorker(workerData: WorkerStart): Worker {
 function completionPrompt({ prompt, suffix, files }: CompletionRequest): GenerateJob["prompt"] {
   if (files === undefined && (suffix === undefined || suffix === "")) return prompt;
   if (typeof prompt === "string") return { prefix: prompt, suffix: suffix ?? "", files: files ?? null };
-  throw new ApiError("unsupported_parameter", "a prompt with a suffix must be text, not token ids", { param: "suffix" });
+  throw new ApiError("unsupported_parameter", "a prompt with a suffix must be text, not token ids", {
+    param: "suffix",
+  });
 }
 
 function readOutput(active: Active, output: Output & { type: "text" | "progress" | "finish" }): ChatEvent[] {
@@ -224,7 +233,7 @@ function readOutput(active: Active, output: Output & { type: "text" | "progress"
     const reason: FinishReason = output.reason === "stop" && active.toolCalls > 0 ? "tool-calls" : output.reason;
     const usage =
       active.reasoningTokens > 0 ? { ...output.usage, reasoningTokens: active.reasoningTokens } : output.usage;
-    const timings = output.timings === undefined ? {} : { timings: output.timings };
+    const timings = output.timings === undefined ? {} : { timings: withMessage(active, output.timings, output.missOffset) };
     return [...rest, { type: "finish", reason, usage, ...timings }];
   }
   const said: ChatEvent[] = output.text === "" ? [] : count(active, active.parser.push(output.text));
@@ -236,9 +245,21 @@ function readOutput(active: Active, output: Output & { type: "text" | "progress"
   return said;
 }
 
+/** Adds the message in which the prompt left what was cached. */
+function withMessage(active: Active, timings: Timings, offset: number | undefined): Timings {
+  const message = offset === undefined || timings.cacheMiss === undefined ? undefined : active.messageAt?.(offset);
+  if (message === undefined || timings.cacheMiss === undefined) return timings;
+  return { ...timings, cacheMiss: { ...timings.cacheMiss, message } };
+}
+
 function count(active: Active, events: ParsedEvent[]): ParsedEvent[] {
   for (const event of events) if (event.type === "tool-call" && event.id !== undefined) active.toolCalls += 1;
   return events;
+}
+
+function warnOfLoosened(loosened: readonly string[]): void {
+  if (loosened.length === 0) return;
+  send({ type: "warning", message: `a schema uses ${loosened.join(", ")}, which the answer is not held to` });
 }
 
 function send(message: ChildMessage): void {

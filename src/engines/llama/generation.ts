@@ -72,7 +72,8 @@ export class Generation {
     this.#sampler = new Sampler(ground.model, ground, sampling);
     const window = lookback(sampling);
     if (window > 0) this.#sampler.remember(prompt.slice(-window));
-    this.#constraint = job.grammar === null ? null : new Constraint(job.grammar, this.#sampler);
+    this.#constraint =
+      job.grammar === null ? null : new Constraint(job.grammar, this.#sampler, { ...ground, shown: this.#preserved });
   }
 
   /** False when llama.cpp cannot read the grammar. */
@@ -111,7 +112,7 @@ export class Generation {
     const prompt = this.#sayPrompt();
     if (this.#limit <= 0) return [...prompt, this.#finish("length")];
     const { vocabulary } = this.#ground.model;
-    const token = this.#sampler.sample(context, row, this.#constraint?.exempt(vocabulary));
+    const token = this.#sampler.sample(context, row, this.#constraint?.exempt);
     if (token === null) return [this.#failure("the grammar of this request allows no further token of this model")];
     this.tokens.push(token);
     this.#unsaidTokens += 1;
@@ -138,6 +139,7 @@ export class Generation {
   }
 
   free(): void {
+    this.#constraint?.free();
     this.#sampler.free();
   }
 

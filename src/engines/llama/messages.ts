@@ -128,6 +128,10 @@ export interface Grammar {
   readonly text: string;
   /** The output may open with reasoning, which is free: the grammar rules what follows the closing tag. */
   readonly reasoning: { readonly open: string; readonly close: string; readonly opened: boolean } | null;
+  /** The output is free until one of these texts; the grammar reads from there and, once it may end, lets go again. */
+  readonly triggers?: readonly string[];
+  /** After the first trigger nothing is free any more. */
+  readonly once?: boolean;
 }
 
 /** Child process's main thread → its worker thread. */

@@ -2,6 +2,7 @@ import type { SamplerName } from "../../core/chat.ts";
 import type { LlamaLibrary, NativeMemory } from "./binding.ts";
 import type { LlamaFunctions, SamplerHandle } from "./declarations.ts";
 import type { DrySamplers } from "./dry-samplers.ts";
+import type { GrammarState } from "./grammar-state.ts";
 import type { NativeContext } from "./native-context.ts";
 import type { NativeModel } from "./native-model.ts";
 import type { Sampling } from "./settings.ts";
@@ -15,7 +16,8 @@ export class Sampler {
   #opening: SamplerHandle | null = null;
   readonly #minTokens: number;
   #chosen = 0;
-  #grammar: SamplerHandle | null = null;
+  #freed = false;
+  #grammar: GrammarState | null = null;
 
   constructor(model: NativeModel, tools: { candidates: Candidates; dry: DrySamplers }, sampling: Sampling) {
     this.#model = model;
@@ -25,16 +27,15 @@ export class Sampler {
     if (sampling.minTokens > 0) this.#opening = forbid(model, model.vocabulary.endTokens);
   }
 
-  /** From the next token on, only what the GBNF grammar allows is chosen. False: llama.cpp cannot read the grammar. */
-  constrain(grammar: string): boolean {
+  /** From the next token on, only what the grammar allows is chosen; the sampler frees it. */
+  constrain(grammar: GrammarState): void {
     this.release();
-    const { functions } = this.#model.library;
-    this.#grammar = functions.llama_sampler_init_grammar(this.#model.vocabulary.handle, grammar, "root");
-    return this.#grammar !== null;
+    this.#grammar = grammar;
   }
 
   /** Lets penalties count tokens that were not chosen here: the prompt's. */
   remember(tokens: readonly number[]): void {
+    if (this.#freed) throw new Error("tokens for a sampler that was freed");
     for (const token of tokens) this.#model.library.functions.llama_sampler_accept(this.#chain, token);
   }
 
@@ -45,6 +46,8 @@ export class Sampler {
    */
   sample(context: NativeContext, row: number, exempt?: (token: number) => boolean): number | null {
     const { functions } = this.#model.library;
+    if (this.#freed) throw new Error("a choice by a sampler that was freed");
+    if (context.model !== this.#model) throw new Error("a choice among the tokens of another model");
     const index = context.outputIndex(row);
     if (this.#chosen >= this.#minTokens) this.#endOpening();
     this.#chosen += 1;
@@ -55,7 +58,7 @@ export class Sampler {
     if (token === null) return null;
     functions.llama_sampler_accept(this.#chain, token);
     // Accepting what the grammar forbids throws a C++ exception through the FFI and ends the process: it was checked.
-    if (this.#grammar !== null && exempt?.(token) !== true) functions.llama_sampler_accept(this.#grammar, token);
+    if (this.#grammar !== null && exempt?.(token) !== true) this.#grammar.accept(token);
     return token;
   }
 
@@ -63,20 +66,22 @@ export class Sampler {
     const chain = this.#opening === null ? [this.#chain] : [this.#opening, this.#chain];
     const token = this.#candidates.choose(chain, logits);
     const grammar = this.#grammar;
-    if (grammar === null || exempt?.(token) === true || this.#candidates.allows(grammar, token)) return token;
-    const allowed = this.#candidates.choose([grammar, ...chain], logits);
-    if (this.#candidates.allows(grammar, allowed)) return allowed;
+    if (grammar === null || exempt?.(token) === true || grammar.allows(token)) return token;
+    const allowed = grammar.choose(chain, logits);
+    if (allowed !== null && grammar.allows(allowed)) return allowed;
     // All that the grammar allows was forbidden by biases, as where it wants the end and `ignore_eos` does not.
-    return this.#model.vocabulary.endTokens.find((end) => this.#candidates.allows(grammar, end)) ?? null;
+    return this.#model.vocabulary.endTokens.find((end) => grammar.allows(end)) ?? null;
   }
 
   /** Lifts the constraint. */
   release(): void {
-    if (this.#grammar !== null) this.#model.library.functions.llama_sampler_free(this.#grammar);
+    this.#grammar?.free();
     this.#grammar = null;
   }
 
   free(): void {
+    if (this.#freed) return;
+    this.#freed = true;
     this.release();
     this.#endOpening();
     this.#model.library.functions.llama_sampler_free(this.#chain);
@@ -221,6 +226,8 @@ export class Candidates {
   readonly #ids: Int32Array;
   readonly #values: Float32Array;
   readonly #header: DataView;
+  /** Room for the ids of all tokens, for whoever picks some for `chooseAmong`. */
+  readonly ids: Int32Array;
 
   constructor(library: LlamaLibrary, size: number) {
     this.#library = library;
@@ -231,6 +238,7 @@ export class Candidates {
     this.#ids = new Int32Array(this.#entries.buffer);
     this.#values = new Float32Array(this.#entries.buffer);
     this.#header = new DataView(this.#array.buffer);
+    this.ids = new Int32Array(size);
   }
 
   /** The token that the samplers, applied one after the other, pick; the last must end in a choice. */
@@ -238,6 +246,34 @@ export class Candidates {
     this.#fill(logits);
     for (const sampler of samplers) this.#library.functions.llama_sampler_apply(sampler, this.#array.address);
     return this.#selected();
+  }
+
+  /** The same among some tokens less those that `filter` forbids; null when none is left. */
+  chooseAmong(
+    tokens: Int32Array,
+    { filter, samplers, logits }: { filter: SamplerHandle; samplers: readonly SamplerHandle[]; logits: Float32Array },
+  ): number | null {
+    const { functions } = this.#library;
+    for (const [index, token] of tokens.entries()) this.#put(index, token, logits[token] as number);
+    this.#writeHeader(tokens.length);
+    functions.llama_sampler_apply(filter, this.#array.address);
+    let left = 0;
+    for (let index = 0; index < tokens.length; index++) {
+      const logit = this.#values[index * 3 + 1] as number;
+      // Samplers further down may not know what to make of a candidate that cannot be.
+      if (logit !== -Infinity) this.#put(left++, this.#ids[index * 3] as number, logit);
+    }
+    if (left === 0) return null;
+    this.#writeHeader(left);
+    for (const sampler of samplers) functions.llama_sampler_apply(sampler, this.#array.address);
+    // Banned tokens are chosen where nothing else is left.
+    return this.#selectedLogit() === -Infinity ? null : this.#selected();
+  }
+
+  #put(index: number, token: number, logit: number): void {
+    this.#ids[index * 3] = token;
+    this.#values[index * 3 + 1] = logit;
+    this.#values[index * 3 + 2] = 0;
   }
 
   allows(grammar: SamplerHandle, token: number): boolean {
@@ -265,6 +301,11 @@ export class Candidates {
     this.#header.setBigUint64(8, BigInt(size), true);
     this.#header.setBigInt64(16, -1n, true);
     this.#header.setBigUint64(24, 0n, true);
+  }
+
+  #selectedLogit(): number | undefined {
+    const index = this.#header.getBigInt64(16, true);
+    return index < 0n ? -Infinity : this.#library.floats(this.#header.getBigUint64(0, true) + index * 12n, 2)[1];
   }
 
   #selected(): number {
