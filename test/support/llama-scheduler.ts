@@ -104,7 +104,7 @@ export async function openBench(
     contextLength,
     ...(speculation === null ? {} : { speculation }),
   };
-  const pace = { maxQueue: 1000, chunk: ubatchSize, stallMs: 150, ...options.pace };
+  const pace = { maxQueue: 1000, chunk: ubatchSize, stallMs: 150, threads: 1, threadsBatch: 1, ...options.pace };
   const store = options.store?.(context) ?? null;
   const scheduler = new Scheduler(ground, context, { pace, store });
   const steps = watchRows(context);

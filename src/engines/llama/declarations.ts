@@ -106,6 +106,7 @@ export interface LlamaFunctions {
   llama_n_ctx_seq(context: ContextHandle): number;
   llama_n_batch(context: ContextHandle): number;
   llama_get_memory(context: ContextHandle): MemoryHandle | null;
+  llama_set_n_threads(context: ContextHandle, single: number, batch: number): void;
   llama_memory_clear(memory: MemoryHandle, data: boolean): void;
   llama_memory_seq_rm(memory: MemoryHandle, sequence: number, from: number, to: number): boolean;
   llama_memory_seq_pos_max(memory: MemoryHandle, sequence: number): number;

@@ -20,6 +20,9 @@ const partialOnly = 1;
 /** How much of a sequence's state is meant: all of it, or only the part that cannot be cut. */
 export type StatePart = "whole" | "uncuttable";
 
+/** `GGML_MAX_N_THREADS` */
+const mostThreads = 512;
+
 /**
  * A context of llama.cpp behind checks: whatever `ffi.md` found to end the process (a batch too large, a row without
  * logits, a token or sequence out of range, a copy of a part of a sequence, a freed context) throws here instead.
@@ -40,6 +43,7 @@ export class NativeContext {
   /** Sequences that llama.cpp copies at the start of the next decode: until then their bytes are not what they say. */
   readonly #copying = new Set<number>();
   #freed = false;
+  #threads = { single: 0, batch: 0 };
 
   /** Throws `ModelError` when the memory does not suffice. */
   constructor(model: NativeModel, params: ContextParams) {
@@ -114,6 +118,17 @@ export class NativeContext {
     if (code === 1) return "full";
     if (code === 2) return "aborted";
     throw new Error(`llama.cpp could not compute a batch of ${count} tokens (code ${code})`);
+  }
+
+  /** Threads of the next steps: for one row, and for more. At most those of the pool. */
+  setThreads(single: number, batch: number): void {
+    if (this.#freed) throw new Error("threads of a context that was freed");
+    const { functions } = this.model.library;
+    if (!(single >= 1 && single <= mostThreads && batch >= 1 && batch <= mostThreads))
+      throw new RangeError(`${single} and ${batch} threads; 1 … ${mostThreads} are possible`);
+    if (single === this.#threads.single && batch === this.#threads.batch) return;
+    this.#threads = { single, batch };
+    functions.llama_set_n_threads(this.handle, single, batch);
   }
 
   /** The index for sampling, if the row of the last decode has logits. Throws otherwise. */

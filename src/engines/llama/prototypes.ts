@@ -33,6 +33,7 @@ export const prototypes: Record<keyof LlamaFunctions, readonly [Library, string]
   llama_n_ctx_seq: ["llama", "uint32_t llama_n_ctx_seq(void *ctx)"],
   llama_n_batch: ["llama", "uint32_t llama_n_batch(void *ctx)"],
   llama_get_memory: ["llama", "void *llama_get_memory(void *ctx)"],
+  llama_set_n_threads: ["llama", "void llama_set_n_threads(void *ctx, int32_t n_threads, int32_t n_threads_batch)"],
   llama_memory_clear: ["llama", "void llama_memory_clear(void *mem, bool data)"],
   llama_memory_seq_rm: ["llama", "bool llama_memory_seq_rm(void *mem, int32_t seq_id, int32_t p0, int32_t p1)"],
   llama_memory_seq_pos_max: ["llama", "int32_t llama_memory_seq_pos_max(void *mem, int32_t seq_id)"],

@@ -6,6 +6,7 @@ import { PrefixCache } from "./prefix-cache.ts";
 import type { PrefixStore } from "./prefix-store.ts";
 import { toPromptTokens } from "./prompt-tokens.ts";
 import { Slot, chooseSlot } from "./slots.ts";
+import { ThreadCount } from "./thread-count.ts";
 import { WaitingLine } from "./waiting-line.ts";
 
 /** How the work is cut. */
@@ -15,6 +16,9 @@ export interface Pace {
   readonly chunk: number;
   /** Milliseconds that prompts may add to a step while others generate. */
   readonly stallMs: number;
+  /** Threads that compute streams, and prompts. */
+  readonly threads: number;
+  readonly threadsBatch: number;
 }
 
 export interface SchedulerOptions {
@@ -71,6 +75,7 @@ export class Scheduler {
   #lineMoved = false;
   /** Prompt tokens per millisecond, measured. */
   #speed = 0.5;
+  readonly #threads: ThreadCount;
 
   constructor(
     ground: Ground,
@@ -83,6 +88,7 @@ export class Scheduler {
     this.#slots = Array.from({ length: context.sequences }, (_, sequence) => new Slot(sequence));
     this.#prefixes = new PrefixCache(context, this.#slots, { store, wake });
     this.#line = new WaitingLine(pace.maxQueue);
+    this.#threads = new ThreadCount(pace.threads);
   }
 
   get busy(): boolean {
@@ -134,6 +140,10 @@ export class Scheduler {
     this.#seat();
     const shares = this.#plan();
     if (shares.length === 0) return false;
+    const prompt = shares.reduce((sum, share) => sum + (share.count > 1 ? share.count : 0), 0);
+    const { threads, threadsBatch } = this.#pace;
+    if (prompt === 0) this.#context.setThreads(this.#threads.count, this.#threads.count);
+    else this.#context.setThreads(threads, threadsBatch);
     const started = performance.now();
     const result = this.#context.decode();
     this.#steps += 1;
@@ -141,8 +151,13 @@ export class Scheduler {
       this.#repair(shares, result);
       return true;
     }
-    const prompt = shares.reduce((sum, share) => sum + (share.count > 1 ? share.count : 0), 0);
-    if (prompt >= 16) this.#speed = (this.#speed + prompt / Math.max(1, performance.now() - started)) / 2;
+    const took = performance.now() - started;
+    if (prompt === 0)
+      this.#threads.observe(
+        shares.reduce((sum, { draft }) => sum + 1 + draft.length, 0),
+        took,
+      );
+    else if (prompt >= 16) this.#speed = (this.#speed + prompt / Math.max(1, took)) / 2;
     for (const share of shares) this.#settle(share);
     return true;
   }

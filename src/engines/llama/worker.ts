@@ -100,7 +100,8 @@ async function open(start: WorkerStart, send: (event: WorkerEvent) => void): Pro
   // A GPU heeds no abort flag and gains from large calls; the CPU is broken off within one pass either way.
   const chunk = onGpu ? settings.batchSize : settings.ubatchSize;
   const store = openStore({ settings, release: library.release, contextLength }, context, send);
-  const pace = { maxQueue: settings.maxQueue, chunk, stallMs: 150 };
+  const { maxQueue, threads, threadsBatch } = settings;
+  const pace = { maxQueue, chunk, stallMs: 150, threads, threadsBatch };
   const served: Served = {
     about,
     model,
