@@ -4,7 +4,10 @@ import { type GgufContent, type GgufValue, type Tensor, tensorBytes } from "./gg
 export interface Script {
   /** The prompt's last token that starts this script: one of `specials`, or a single byte such as "\n". */
   readonly after: string;
-  /** The text to say. Given as pieces, each is one token (at least two bytes; bytes may be half a UTF-8 character). */
+  /**
+   * The text to say. Given as pieces, each is one token: one of `specials`, or one of its own (at least two bytes; bytes
+   * may be half a UTF-8 character).
+   */
   readonly say: string | readonly (string | Uint8Array)[];
 }
 
@@ -95,7 +98,11 @@ class ScriptVocabulary {
 
   addScript(say: Script["say"]): number[] {
     if (typeof say === "string") return this.#addText(Buffer.from(say));
-    return say.map((piece) => this.#add(this.#encode(Buffer.from(piece as string))));
+    return say.map((piece) =>
+      typeof piece === "string" && this.specials.includes(piece)
+        ? this.special(piece)
+        : this.#add(this.#encode(Buffer.from(piece as string))),
+    );
   }
 
   /** Pieces are the states of the script, so each may occur only once: a text is cut where that holds. */

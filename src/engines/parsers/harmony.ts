@@ -15,7 +15,9 @@ const heads = ["<|start|>", "<|channel|>"];
  * all else text. The prompt has ended with `<|start|>assistant`.
  */
 export function* readHarmony(input: Input, answer: Answer, options: ParserOptions): Reading {
-  let opener = yield* input.acceptAny([...heads, " to="]);
+  const space = yield* input.space();
+  let opener = yield* input.acceptAny([...heads, "to="]);
+  if (opener === null) answer.text(space);
   for (;;) {
     const head = opener === null ? null : yield* readMessageHead(input, answer, opener);
     const marker: string | null =
