@@ -209,6 +209,6 @@ export const defaultContextParams: ContextParams = {
 export const releases: readonly (readonly [version: string, commit: string])[] = [
   ["0.4.0-dev", "5b4ebc5"],
   ["0.5.0-dev", "0ad4a86"],
-  // What a checkout of the tag v0.5.0 builds; the packages of node-llama-cpp report the one above.
+  // What a checkout of the tag v0.5.0 builds. The packages carry a patch to how models are read, and the commit above.
   ["0.5.0-dev", "de3ff81"],
 ];

@@ -2,6 +2,7 @@ import { basename } from "node:path";
 import type { ChatEvent, ChatRequest, CompletionRequest } from "../../core/chat.ts";
 import { ApiError } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
+import { Backoff } from "./backoff.ts";
 import { EventQueue } from "./event-queue.ts";
 import type { Answer, Answers, ChildMessage, LoadedModel, ParentMessage, Query } from "./messages.ts";
 import { type ChildEnd, ModelChild } from "./model-child.ts";
@@ -25,8 +26,6 @@ type Ask =
   | { readonly type: "chat"; readonly request: ChatRequest }
   | { readonly type: "complete"; readonly request: CompletionRequest };
 
-const longestBackoffMs = 30_000;
-
 /**
  * The life of one model's child process: started by the first request, started anew after a crash, stopped when the
  * model is unloaded. Whatever befalls the child becomes an `ApiError` of the requests it had.
@@ -48,9 +47,7 @@ export class Supervisor {
   #loadFailure: (ChildMessage & { type: "load-failed" }) | null = null;
   #leases = 0;
   #nextId = 1;
-  #failures = 0;
-  #notBefore = 0;
-  #lastFailure: ApiError | null = null;
+  readonly #backoff = new Backoff();
 
   constructor(options: SupervisorOptions) {
     this.id = options.id;
@@ -105,7 +102,7 @@ export class Supervisor {
         (error: Error) => queue.end(error),
       );
       yield* queue;
-      this.#failures = 0;
+      this.#backoff.succeeded();
     } finally {
       signal.removeEventListener("abort", onAbort);
       this.#loadListeners.delete(onLoad);
@@ -142,11 +139,7 @@ export class Supervisor {
       await this.#child.closed;
       return this.ensureReady();
     }
-    const wait = this.#notBefore - Date.now();
-    if (wait > 0 && this.#lastFailure !== null) {
-      const { code, message } = this.#lastFailure;
-      throw new ApiError(code, message, { retryAfter: Math.ceil(wait / 1000) });
-    }
+    this.#backoff.check();
     this.#ready = new Promise<LoadedModel>((resolve, reject) => (this.#settle = { resolve, reject }));
     // Whoever asked handles it; nobody may be left by then.
     this.#ready.catch(() => undefined);
@@ -204,7 +197,7 @@ export class Supervisor {
         for (const [id, events] of message.events) this.#deliver(id, events);
         break;
       case "answer":
-        this.#failures = 0;
+        this.#backoff.succeeded();
         this.#queries.get(message.id)?.resolve(readAnswer(message.answer));
         this.#queries.delete(message.id);
         break;
@@ -263,10 +256,7 @@ export class Supervisor {
     this.#child = null;
     this.#ready = null;
     if (!wasStopping) {
-      this.#failures += 1;
-      this.#lastFailure = failure;
-      const backoff = this.#failures < 2 ? 0 : Math.min(longestBackoffMs, 500 * 2 ** (this.#failures - 2));
-      this.#notBefore = Date.now() + backoff;
+      this.#backoff.failed(failure);
       const { code, signal, lines } = end;
       this.#options.log.error({ model: this.id, code, signal, lines }, failure.message);
     }
