@@ -30,7 +30,6 @@ export const doors: Readonly<Record<string, string>> = {
   "node:http": "http/server.ts",
   "node:tls": "providers/http-connect.ts",
   koffi: "engines/llama/binding.ts",
-  "@huggingface/jinja": "engines/",
   pino: "cli/logger.ts",
   yaml: "config/load.ts",
   zod: "config/",
