@@ -126,6 +126,23 @@ export const llama = z.strictObject({
     "How many of the last tokens the penalty looks at; 0: off, -1: the whole context; absent: 64.",
     { env: ["LLAMA_CPP_PENALTY_LAST_N"] },
   ),
+  draft: setting(
+    z.string().min(1).default("off"),
+    "Tokens guessed ahead and checked by the model in one go, which leaves the answers as they are: `off`, `lookup` (repetitions of the text so far), or the id or file of a smaller model with the same vocabulary.",
+    {
+      env: ["LLAMA_CPP_DRAFT", "LLAMA_CPP_DRAFT_MODEL"],
+      flag: "draft",
+      spellings: { none: "off", false: "off", "0": "off", ngram: "lookup" },
+    },
+  ),
+  draftMax: setting(
+    z.int().min(1).max(64).default(16),
+    "Most tokens guessed ahead at a time, by all requests of a model together.",
+    { env: ["LLAMA_CPP_DRAFT_MAX"] },
+  ),
+  draftMin: setting(z.int().min(1).max(64).default(1), "Fewest tokens that are worth a guess.", {
+    env: ["LLAMA_CPP_DRAFT_MIN"],
+  }),
   useJinja: setting(
     z.boolean().default(true),
     "Use the model's own chat template; `false`: a plain ChatML prompt for every model.",

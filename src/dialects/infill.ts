@@ -1,11 +1,11 @@
-import type { ChatEvent, CompletionRequest, SourceFile, Usage } from "../core/chat.ts";
+import type { ChatEvent, CompletionRequest, SourceFile } from "../core/chat.ts";
 import { toApiError } from "../core/errors.ts";
 import type { Json, JsonObject } from "../core/json.ts";
 import { type Answer, collectAnswers, endedEarly } from "./answer.ts";
 import type { ChoiceEvent, Frames, ReplyHead } from "./dialect.ts";
 import { asObject, defined, readArray, readBoolean, readInteger, readString, required, without } from "./fields.ts";
 import { decodeSampling, samplingFields } from "./openai-chat/request.ts";
-import { encodeStreamError, withComments } from "./openai-chat/wire.ts";
+import { encodeStreamError, encodeTimings, withComments } from "./openai-chat/wire.ts";
 
 /** `POST /infill`, llama-server's: the text between two others, as editors ask for it. */
 export interface InfillCall {
@@ -64,7 +64,7 @@ export async function encodeInfillReply(events: AsyncIterable<ChoiceEvent>, head
 }
 
 function encodeEnd(
-  { reason, usage }: Pick<ChatEvent & { type: "finish" }, "reason" | "usage">,
+  { reason, usage, timings }: Pick<ChatEvent & { type: "finish" }, "reason" | "usage" | "timings">,
   head: ReplyHead,
 ): JsonObject {
   return {
@@ -72,15 +72,10 @@ function encodeEnd(
     stop: true,
     stop_type: reason === "length" ? "limit" : "eos",
     truncated: false,
-    ...encodeCounts(usage),
-  };
-}
-
-function encodeCounts({ promptTokens, completionTokens, cachedTokens = 0 }: Usage): JsonObject {
-  return {
-    tokens_predicted: completionTokens,
-    tokens_evaluated: promptTokens,
-    tokens_cached: cachedTokens,
+    tokens_predicted: usage.completionTokens,
+    tokens_evaluated: usage.promptTokens,
+    tokens_cached: usage.cachedTokens ?? 0,
+    ...(timings === undefined ? {} : { timings: encodeTimings(usage, timings) }),
   };
 }
 

@@ -1,4 +1,6 @@
+import { dirname } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
+import { silent } from "../../src/core/log.ts";
 import { PromptLookup } from "../../src/engines/llama/prompt-lookup.ts";
 import { toSampling } from "../../src/engines/llama/settings.ts";
 import { Speculation, type Drafter } from "../../src/engines/llama/speculation.ts";
@@ -7,11 +9,13 @@ import { readAnswer, startEngine, writeModel } from "../support/llama.ts";
 import { type Bench, distance, job, modelFile, openBench, trace, words } from "../support/llama-scheduler.ts";
 
 const target = modelFile(randomDecoder({ architecture: "llama", seed: 2 }));
+/** A file of its own, as a draft model has. */
+const twin = modelFile(randomDecoder({ architecture: "llama", seed: 2 }));
 /** The same words, other weights: its guesses are wrong mostly. */
 const stranger = modelFile(randomDecoder({ architecture: "llama", seed: 9, layers: 1 }));
 const kinds = [
   ["lookup", { draft: "lookup" }],
-  ["a draft model that is the model itself", { draft: target }],
+  ["a draft model that is the model itself", { draft: twin }],
   ["a draft model that guesses wrong", { draft: stranger }],
 ] as const;
 
@@ -51,7 +55,7 @@ describe("speculative decoding", () => {
   );
 
   test("by a model that knows the answer takes a fraction of the steps", async () => {
-    const drafted = await bench({ speculation: { draft: target } });
+    const drafted = await bench({ speculation: { draft: twin } });
     drafted.scheduler.submit(job(1, prompt, long));
     drafted.run();
     expect(drafted.steps.length).toBeLessThan(45);
@@ -65,7 +69,7 @@ describe("speculative decoding", () => {
   ] as const;
   test.for(samplings)("leaves %s as it is", async ([, sampling]) => {
     const more = { ...long, sampling: toSampling(sampling, {}) };
-    const [plain, drafted] = [await bench(), await bench({ speculation: { draft: target } })];
+    const [plain, drafted] = [await bench(), await bench({ speculation: { draft: twin } })];
     for (const each of [plain, drafted]) {
       each.scheduler.submit(job(1, prompt, more));
       each.run();
@@ -76,7 +80,7 @@ describe("speculative decoding", () => {
 
   test("leaves a grammar and a stop string as they are, though they come in the middle of a guess", async () => {
     const grammar = { text: 'root ::= [a-f ]{40} "." ', reasoning: null };
-    const [plain, drafted] = [await bench(), await bench({ speculation: { draft: target } })];
+    const [plain, drafted] = [await bench(), await bench({ speculation: { draft: twin } })];
     for (const each of [plain, drafted]) {
       each.scheduler.submit(job(1, prompt, { ...long, grammar }));
       each.scheduler.submit(job(2, prompt, long));
@@ -112,7 +116,7 @@ describe("speculative decoding", () => {
   });
 
   test("shares its guesses among the streams, and ends at the context's end", async () => {
-    const drafted = await bench({ sessions: 4, contextLength: 256, speculation: { draft: target, draftMax: 8 } });
+    const drafted = await bench({ sessions: 4, contextLength: 256, speculation: { draft: twin, draftMax: 8 } });
     for (let id = 1; id <= 4; id++)
       drafted.scheduler.submit(job(id, words(60, id), { maxTokens: null, topLogprobs: null }));
     drafted.run();
@@ -132,20 +136,38 @@ describe("speculative decoding", () => {
   });
 
   test("is off where a request says so", async () => {
-    const drafted = await bench({ speculation: { draft: target } });
+    const drafted = await bench({ speculation: { draft: twin } });
     const sampling = toSampling({ temperature: 0, draftMax: 0 }, {});
     drafted.scheduler.submit(job(1, prompt, { ...long, sampling }));
     drafted.run();
     expect(drafted.done(1).usage).not.toHaveProperty("acceptedDraftTokens");
   });
 
-  test("refuses a draft model of another vocabulary, and says why", async () => {
-    const other = writeModel("other.gguf", randomDecoder({ architecture: "llama", vocabulary: 600 }));
-    const own = writeModel("own.gguf", randomDecoder({ architecture: "llama" }));
-    const engine = startEngine({ model: own, draft: other });
-    const request = { model: "own", prompt: "Once", stop: [], extra: {} };
-    const asked = readAnswer(engine.complete(request, new AbortController().signal));
-    await expect(asked).rejects.toMatchObject({ message: expect.stringContaining("600 tokens") });
+  test("is on by the id of a listed model, and off with a warning where that does not fit", async () => {
+    const folder = dirname(writeModel("big.gguf", randomDecoder({ architecture: "llama" })));
+    writeModel("small.gguf", randomDecoder({ architecture: "llama" }));
+    writeModel("other.gguf", randomDecoder({ architecture: "llama", vocabulary: 600 }));
+    const answer = async (draft: string) => {
+      const warnings: string[] = [];
+      const warn = (_: object, message: string): void => void warnings.push(message);
+      const engine = startEngine({ model: folder, draft }, { ...silent, warn });
+      const request = { model: "big", prompt: "Once", stop: [], extra: {}, maxTokens: 30 };
+      const { usage } = await readAnswer(engine.complete(request, new AbortController().signal));
+      return { usage, warned: warnings.join("\n") };
+    };
+    const fitting = await answer("small");
+    expect(fitting.usage?.acceptedDraftTokens).toBeGreaterThan(0);
+    expect(fitting.warned).not.toContain("guessed");
+    for (const [draft, reason] of [
+      ["other", "600 tokens"],
+      ["missing.gguf", "missing.gguf"],
+    ] as const) {
+      const { usage, warned } = await answer(draft);
+      expect(usage).toMatchObject({ completionTokens: fitting.usage?.completionTokens });
+      expect(usage).not.toHaveProperty("acceptedDraftTokens");
+      expect(warned).toContain("nothing is guessed ahead");
+      expect(warned).toContain(reason);
+    }
   });
 });
 

@@ -94,7 +94,10 @@ export async function openBench(
   const interrupt = new SharedArrayBuffer(8);
   const plan = { settings, contextLength, interrupt, pool: null };
   const context = openContext(model, { ...plan, drafts: settings.draftMax });
-  const speculation = openSpeculation(model, context, plan);
+  const onWarning = (message: string): void => {
+    throw new Error(message);
+  };
+  const speculation = openSpeculation(model, context, { ...plan, onWarning });
   const { vocabulary } = model;
   const ground = {
     model,

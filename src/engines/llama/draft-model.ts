@@ -1,6 +1,6 @@
 import type { LogprobReader } from "./logprobs.ts";
 import type { NativeContext } from "./native-context.ts";
-import { ModelError, type NativeModel } from "./native-model.ts";
+import type { NativeModel } from "./native-model.ts";
 import { commonPrefix } from "./slots.ts";
 import type { Drafter, DraftStream } from "./speculation.ts";
 
@@ -97,24 +97,19 @@ export class DraftModel implements Drafter {
   }
 }
 
-/** Throws `ModelError` unless a token of the one model means the same to the other, and its memory can go back. */
-export function checkDraftModel(draft: NativeModel, model: NativeModel, context: NativeContext): void {
+/** Why a model cannot guess for another: a token must mean the same to both, and its memory go back. Null: it can. */
+export function draftMisfit(draft: NativeModel, model: NativeModel, context: NativeContext): string | null {
   const [ours, theirs] = [model.vocabulary, draft.vocabulary];
-  const refuse = (reason: string): never => {
-    throw new ModelError("settings", `the draft model ${draft.description} does not fit: ${reason}`);
-  };
-  if (!context.rewindsFreely) refuse("its memory cannot go back after a wrong guess");
-  if (Math.abs(ours.size - theirs.size) > sizeTolerance) {
-    refuse(`its vocabulary has ${theirs.size} tokens, the model's ${ours.size}`);
-  }
-  if (ours.bos !== theirs.bos || ours.eos !== theirs.eos) refuse("its begin and end tokens are others");
+  if (!context.rewindsFreely) return "its memory cannot go back after a wrong guess";
+  if (Math.abs(ours.size - theirs.size) > sizeTolerance)
+    return `its vocabulary has ${theirs.size} tokens, the model's ${ours.size}`;
+  if (ours.bos !== theirs.bos || ours.eos !== theirs.eos) return "its begin and end tokens are others";
   const common = Math.min(ours.size, theirs.size);
   for (let sample = 0; sample < samples; sample++) {
     const token = Math.floor((sample * common) / samples);
-    if (!ours.piece(token).equals(theirs.piece(token))) {
-      refuse(
-        `token ${token} is ${JSON.stringify(theirs.textOf(token))} to it and ${JSON.stringify(ours.textOf(token))} to the model`,
-      );
-    }
+    if (ours.piece(token).equals(theirs.piece(token))) continue;
+    const [said, meant] = [theirs.textOf(token), ours.textOf(token)].map((text) => JSON.stringify(text));
+    return `token ${token} is ${said} to it and ${meant} to the model`;
   }
+  return null;
 }

@@ -27,6 +27,12 @@ import { type LlamaSettings, type ModelSettings, settingsOf, toWorkerSettings } 
 import { Supervisor } from "./supervisor.ts";
 
 /** A model that was asked for at least once. */
+/** What guesses tokens ahead for a model: `off`, `lookup` or the path of a model, and that one's file if it is listed. */
+interface Draft {
+  readonly path: string;
+  readonly file?: ModelFile;
+}
+
 interface Served extends Resident {
   readonly file: ModelFile;
   readonly supervisor: Supervisor;
@@ -189,7 +195,8 @@ export class LlamaEngine implements Engine {
     signal: AbortSignal,
     keepAlive: number | undefined,
   ): Promise<{ supervisor: Supervisor; release: () => void }> {
-    const served = this.#serve(await this.#find(model));
+    const file = await this.#find(model);
+    const served = this.#serve(file, await this.#draftOf(file));
     const stay = keepAlive === undefined ? served.keepAlive : keepAlive < 0 ? null : keepAlive * 1000;
     return { supervisor: served.supervisor, release: await this.#residency.hold(served, signal, stay) };
   }
@@ -210,11 +217,19 @@ export class LlamaEngine implements Engine {
     return file;
   }
 
-  #serve(file: ModelFile): Served {
+  /** The draft model that the settings name for a model: one that is listed, or a path; or `lookup` or `off`. */
+  async #draftOf(file: ModelFile): Promise<Draft> {
+    const { draft = "off" } = settingsOf(this.#settings, file.id);
+    if (draft === "off" || draft === "lookup") return { path: draft };
+    const listed = await this.#files.find((files) => findModel(files, draft, this.#settings));
+    return listed === undefined ? { path: draft } : { path: listed.path, file: listed };
+  }
+
+  #serve(file: ModelFile, draft: Draft): Served {
     const known = this.#served.get(file.id);
     if (known !== undefined && isSame(known.file, file)) return known;
     if (known !== undefined) void this.#residency.unload(known, "its file has changed");
-    const settings = settingsOf(this.#settings, file.id);
+    const settings = { ...settingsOf(this.#settings, file.id), draft: draft.path };
     const supervisor = new Supervisor({
       id: file.id,
       settings: toWorkerSettings(settings, file.path, physicalCores()),
@@ -225,7 +240,7 @@ export class LlamaEngine implements Engine {
     const served: Served = {
       file,
       supervisor,
-      needs: this.#estimate(file, settings),
+      needs: this.#estimate(file, settings, draft.file),
       pinned: settings.pinned ?? false,
       keepAlive: settings.keepAlive ?? (settings.unloadAfterChat === true ? 0 : null),
     };
@@ -233,9 +248,11 @@ export class LlamaEngine implements Engine {
     return served;
   }
 
-  #estimate(file: ModelFile, settings: ModelSettings): MemoryEstimate {
-    const estimate = estimateMemory(file, toWorkerSettings(settings, file.path, 1));
-    return settings.memory === undefined ? estimate : { ...estimate, total: settings.memory };
+  #estimate(file: ModelFile, settings: ModelSettings, draft?: ModelFile): MemoryEstimate {
+    const worker = toWorkerSettings(settings, file.path, 1);
+    const estimate = estimateMemory(file, worker);
+    const second = draft === undefined || draft.path === file.path ? 0 : estimateMemory(draft, worker).total;
+    return { ...estimate, total: settings.memory ?? estimate.total + second };
   }
 
   #describe(file: ModelFile): Model {

@@ -22,7 +22,7 @@ const checks: Record<ChildMessage["type"], (message: Fields) => boolean> = {
     isRecord(model) && isCount(model.contextLength) && typeof model.release === "string" && isList(model.devices),
   warning: ({ message }) => typeof message === "string",
   "load-failed": ({ reason, message }) =>
-    ["file", "memory", "library", "settings"].includes(reason as string) && typeof message === "string",
+    ["file", "memory", "library"].includes(reason as string) && typeof message === "string",
   events: ({ events }) => isList(events) && events.every(isEventsOfOne),
   answer: ({ id, answer }) => isCount(id) && answer !== undefined,
   failed: ({ id, failure }) =>

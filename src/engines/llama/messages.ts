@@ -82,7 +82,7 @@ export type ChildMessage =
   | { readonly type: "loading"; readonly permille: number }
   | { readonly type: "ready"; readonly model: LoadedModel }
   | { readonly type: "warning"; readonly message: string }
-  | { readonly type: "load-failed"; readonly reason: "file" | "memory" | "library" | "settings"; readonly message: string }
+  | { readonly type: "load-failed"; readonly reason: "file" | "memory" | "library"; readonly message: string }
   | { readonly type: "events"; readonly events: [id: number, ChatEvent[]][] }
   | { readonly type: "answer"; readonly id: number; readonly answer: Answer }
   | { readonly type: "failed"; readonly id: number; readonly failure: Failure }
@@ -170,7 +170,7 @@ export type WorkerEvent =
   | { readonly type: "loading"; readonly permille: number }
   | { readonly type: "ready"; readonly model: LoadedModel }
   | { readonly type: "warning"; readonly message: string }
-  | { readonly type: "load-failed"; readonly reason: "file" | "memory" | "library" | "settings"; readonly message: string }
+  | { readonly type: "load-failed"; readonly reason: "file" | "memory" | "library"; readonly message: string }
   | { readonly type: "outputs"; readonly outputs: Output[] }
   | { readonly type: "stopped" };
 

@@ -4,9 +4,9 @@ import type { WorkerSettings } from "./settings.ts";
 
 /** Why a model could not be opened. */
 export class ModelError extends Error {
-  readonly reason: "file" | "memory" | "settings";
+  readonly reason: "file" | "memory";
 
-  constructor(reason: "file" | "memory" | "settings", message: string) {
+  constructor(reason: "file" | "memory", message: string) {
     super(message);
     this.reason = reason;
   }

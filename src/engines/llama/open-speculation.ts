@@ -1,7 +1,8 @@
-import { checkDraftModel, DraftModel } from "./draft-model.ts";
+import { basename } from "node:path";
+import { DraftModel, draftMisfit } from "./draft-model.ts";
 import type { ThreadPoolHandle } from "./declarations.ts";
 import type { NativeContext } from "./native-context.ts";
-import { NativeModel } from "./native-model.ts";
+import { ModelError, NativeModel } from "./native-model.ts";
 import { LogprobReader } from "./logprobs.ts";
 import { openContext } from "./open-context.ts";
 import { PromptLookup } from "./prompt-lookup.ts";
@@ -14,25 +15,40 @@ export interface SpeculationPlan {
   readonly contextLength: number;
   readonly interrupt: SharedArrayBuffer;
   readonly pool: ThreadPoolHandle | null;
+  /** Told why a draft model is not used. */
+  readonly onWarning: (message: string) => void;
 }
 
 /**
- * What guesses tokens for a model, as the settings want it; null for nothing, also where the model's own memory cannot
- * go back after a wrong guess. Throws `ModelError` for a draft model that does not fit.
+ * What guesses tokens for a model, as the settings want it; null for nothing, as where the model's own memory cannot go
+ * back after a wrong guess. A draft model that does not fit costs the guesses, with a warning: the answers are the same.
  */
-export function openSpeculation(
-  model: NativeModel,
-  context: NativeContext,
-  { settings, contextLength, interrupt, pool }: SpeculationPlan,
-): Speculation | null {
-  const { draft, draftMax, draftMin } = settings;
-  if (draft === "off" || draftMax <= 0 || !context.rewindsFreely) return null;
-  const pace = { most: draftMax, least: Math.min(draftMin, draftMax) };
-  if (draft === "lookup") return new Speculation(new PromptLookup(), pace);
-  const small = NativeModel.load(model.library, { ...settings, path: draft }, () => undefined);
-  // What the small one was not trained to look back on, it does not guess.
-  const length = Math.min(contextLength, small.trainedContext > 0 ? small.trainedContext : contextLength);
-  const own = openContext(small, { settings, contextLength: length, interrupt, pool });
-  checkDraftModel(small, model, own);
-  return new Speculation(new DraftModel(small, own, new LogprobReader(() => Buffer.alloc(0))), pace);
+export function openSpeculation(model: NativeModel, context: NativeContext, plan: SpeculationPlan): Speculation | null {
+  const { draft, draftMax, draftMin, path } = plan.settings;
+  if (draft === "off" || draft === path || draftMax <= 0) return null;
+  if (!context.rewindsFreely) {
+    plan.onWarning("nothing is guessed ahead: the model's memory cannot go back after a wrong guess");
+    return null;
+  }
+  const drafter = draft === "lookup" ? new PromptLookup() : openDraftModel(model, plan);
+  return drafter && new Speculation(drafter, { most: draftMax, least: Math.min(draftMin, draftMax) });
+}
+
+function openDraftModel(model: NativeModel, plan: SpeculationPlan): DraftModel | null {
+  const { settings, contextLength } = plan;
+  try {
+    const small = NativeModel.load(model.library, { ...settings, path: settings.draft }, () => undefined);
+    // What the small one was not trained to look back on, it does not guess.
+    const length = small.trainedContext > 0 ? Math.min(contextLength, small.trainedContext) : contextLength;
+    const context = openContext(small, { ...plan, contextLength: length });
+    const drafter = new DraftModel(small, context, new LogprobReader((token) => small.vocabulary.piece(token)));
+    const misfit = draftMisfit(small, model, context);
+    if (misfit === null) return drafter;
+    drafter.free();
+    plan.onWarning(`nothing is guessed ahead: the draft model ${basename(settings.draft)} does not fit, ${misfit}`);
+  } catch (error) {
+    if (!(error instanceof ModelError)) throw error;
+    plan.onWarning(`nothing is guessed ahead: for the draft model ${basename(settings.draft)}, ${error.message}`);
+  }
+  return null;
 }

@@ -35,8 +35,7 @@ export function toFailure(end: ProcessEnd): ApiError {
   if (end.killed !== null) {
     return new ApiError("engine_crashed", `llama.cpp was ended while it ran ${file}: ${end.killed}; ${anew}`);
   }
-  if (loadFailure?.reason === "library" || loadFailure?.reason === "settings")
-    return new ApiError("unsupported_capability", loadFailure.message);
+  if (loadFailure?.reason === "library") return new ApiError("unsupported_capability", loadFailure.message);
   if (loadFailure?.reason === "memory" || (loadFailure !== null && wantOfMemory.test(cause))) {
     const message = `${loadFailure.message} for ${file}${because}; set a smaller context length`;
     return new ApiError("insufficient_memory", message);

@@ -86,7 +86,8 @@ async function open(start: WorkerStart, send: (event: WorkerEvent) => void): Pro
   }
   const plan = { settings, contextLength, interrupt: start.interrupt, pool: createPool(library, settings) };
   const context = openContext(model, { ...plan, drafts: settings.draft === "off" ? 0 : settings.draftMax });
-  const speculation = openSpeculation(model, context, plan);
+  const onWarning = (message: string): void => send({ type: "warning", message });
+  const speculation = openSpeculation(model, context, { ...plan, onWarning });
   const { vocabulary } = model;
   const ground: Ground = {
     model,
