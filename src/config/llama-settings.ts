@@ -201,9 +201,9 @@ export const llama = z.strictObject({
     { env: ["LLAMA_CPP_CACHE_DIR"] },
   ),
   cacheBytes: setting(
-    size.default(4 * 1024 ** 3),
+    size.prefault("4GB"),
     "Most that they take there, and never more than a tenth of the free disk; 0: none is kept.",
-    { env: ["LLAMA_CPP_CACHE_BYTES"] },
+    { env: ["LLAMA_CPP_CACHE_BYTES"], unit: "size" },
   ),
   library: setting(
     z.string().min(1).exactOptional(),

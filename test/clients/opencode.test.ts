@@ -132,7 +132,7 @@ async function finish(task: Task, { model, env, models = {}, signal }: Setup): P
 
 async function startHere(task: Task, env: Record<string, string>, log: Log): Promise<Runtime> {
   const { config } = await loadConfig({
-    env: { RUNTIME_LISTEN_PORT: "0", LLM_V1_PROXY_TOKEN: key, ...env },
+    env: { RUNTIME_LISTEN_PORT: "0", LLAMA_CPP_CACHE_BYTES: "0", LLM_V1_PROXY_TOKEN: key, ...env },
     cwd: task.home,
     home: task.home,
   });

@@ -2,7 +2,9 @@ import { chmodSync, readFileSync, readdirSync, statSync, utimesSync, writeFileSy
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { PrefixStore, type PrefixStoreOptions } from "../../src/engines/llama/prefix-store.ts";
+import { chatRequest } from "../support/chat-request.ts";
 import { randomDecoder } from "../support/gguf.ts";
+import { readAnswer, startEngine, writeModel } from "../support/llama.ts";
 import {
   type Bench,
   distance,
@@ -219,4 +221,41 @@ test("a conversation whose slot is needed is put on disk first", async () => {
   bench.scheduler.submit(job(3, conversation));
   await bench.run();
   expect(bench.done(3).usage?.cachedTokens).toBeGreaterThan(400);
+});
+
+const never = new AbortController().signal;
+
+/** Messages of a chat: a system prompt, then what the user says. */
+function said(...texts: string[]) {
+  return texts.map((text, index) => ({
+    role: index === 0 ? ("system" as const) : ("user" as const),
+    content: [{ type: "text" as const, text }],
+  }));
+}
+
+test("the engine keeps a conversation over its own end", async () => {
+  const path = writeModel("kept.gguf", randomDecoder({ architecture: "qwen2" }));
+  const cacheFolder = newFolder();
+  const ask = async (text: string): Promise<number | undefined> => {
+    const engine = startEngine({ model: path, cacheFolder });
+    const request = chatRequest("kept", "", { messages: said(conversation, text), maxTokens: 4 });
+    const answer = await readAnswer(engine.chat(request, never));
+    await engine.close();
+    return answer.usage?.cachedTokens;
+  };
+  expect(await ask("First")).toBe(0);
+  expect(readdirSync(cacheFolder).filter((name) => name.endsWith(".kv"))).toHaveLength(1);
+  expect(await ask("Second")).toBeGreaterThan(440);
+});
+
+test("the message is named in which a prompt differs from what was cached", async () => {
+  const path = writeModel("changed.gguf", randomDecoder({ architecture: "qwen2" }));
+  const engine = startEngine({ model: path, maxSessions: 1 });
+  const ask = async (...texts: string[]): Promise<unknown> => {
+    const request = chatRequest("changed", "", { messages: said(...texts), maxTokens: 2 });
+    const answer = await readAnswer(engine.chat(request, never));
+    return answer.events.find((event) => event.type === "finish")?.timings?.cacheMiss;
+  };
+  expect(await ask(words(60), "the north", "the sea")).toMatchObject({ reason: "new" });
+  expect(await ask(words(60), "the stone", "the sea")).toMatchObject({ reason: "changed", message: 1 });
 });

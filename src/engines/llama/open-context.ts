@@ -7,6 +7,9 @@ import type { WorkerSettings } from "./settings.ts";
 /** Rows besides the streams' own whose logits one step may want: a prompt's, where its probabilities are asked for. */
 const scoredRows = 64;
 
+/** llama.cpp reads its byte for as long as the context lives, and V8 knows nothing of that. */
+const interrupts = new WeakMap<NativeContext, SharedArrayBuffer>();
+
 /** What a chat's context is made of. */
 export interface ContextPlan {
   readonly settings: WorkerSettings;
@@ -40,6 +43,7 @@ export function openContext(model: NativeModel, plan: ContextPlan): NativeContex
     params.abort_callback_data = library.addressOf(new Uint8Array(interrupt));
   }
   const context = new NativeContext(model, params);
+  interrupts.set(context, interrupt);
   if (context.sequenceLength < contextLength)
     throw new ModelError("memory", `llama.cpp gave a context of ${context.sequenceLength} tokens only`);
   const { pool = createPool(library, settings) } = plan;
