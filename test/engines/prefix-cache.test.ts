@@ -95,6 +95,20 @@ describe("those who wait for another's prompt", () => {
   });
 });
 
+test("a short beginning in a long context is copied by itself", async () => {
+  const short = words(35);
+  const prompts = ["a", "bc"].map((tail) => `${short} ${tail}`);
+  const bench = await openBench(model, { contextLength: 4096 });
+  let whole = 0;
+  const { copy } = bench.context;
+  bench.context.copy = (...args) => (whole++, copy.apply(bench.context, args));
+  for (const [id, prompt] of prompts.entries()) bench.scheduler.submit(job(id, prompt));
+  await bench.run();
+  expect(bench.done(1).usage?.cachedTokens).toBeGreaterThan(80);
+  expect(whole).toBe(0);
+  for (const [id, said] of (await cold(prompts)).entries()) expect(distance(trace(bench, id), said)).toBeLessThan(0.05);
+});
+
 describe("why a prompt was not in the cache", () => {
   test("is told: new, or the first token that differs, and nothing where all of it was there", async () => {
     const bench = await openBench(model);
