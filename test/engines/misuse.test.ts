@@ -6,8 +6,8 @@ import { type LlamaLibrary, loadLibrary } from "../../src/engines/llama/binding.
 import { DrySamplers } from "../../src/engines/llama/dry-samplers.ts";
 import { writeGguf } from "../../src/engines/llama/gguf-writer.ts";
 import { GrammarState } from "../../src/engines/llama/grammar-state.ts";
-import type { NativeContext, Row } from "../../src/engines/llama/native-context.ts";
-import { NativeModel } from "../../src/engines/llama/native-model.ts";
+import { NativeContext, type Row } from "../../src/engines/llama/native-context.ts";
+import { contextParams, NativeModel } from "../../src/engines/llama/native-model.ts";
 import { openContext } from "../../src/engines/llama/open-context.ts";
 import { Candidates, Sampler } from "../../src/engines/llama/sampler.ts";
 import { toSampling, toWorkerSettings } from "../../src/engines/llama/settings.ts";
@@ -76,8 +76,11 @@ describe("a batch", () => {
     const rows = Array.from({ length: 9 }, (_, position) => row({ position }));
     expect(() => context.decode(rows)).toThrow(/more than 8 rows/);
     expect(context.rows).toBe(0);
-    const outputs = Array.from({ length: 3 }, (_, position) => row({ position: position + 8, output: true }));
-    expect(() => context.decode(outputs)).toThrow(/logits of more than 2/);
+    const params = { ...contextParams(library, settings), n_ctx: 256, n_batch: 8, n_ubatch: 8, n_outputs_max: 2 };
+    const narrow = new NativeContext(model, params);
+    const outputs = Array.from({ length: 3 }, (_, position) => row({ position, output: true }));
+    expect(() => narrow.decode(outputs)).toThrow(/logits of more than 2/);
+    narrow.free();
     decodesOne();
   });
 
