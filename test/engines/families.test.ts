@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import type { Tool } from "../../src/core/chat.ts";
 import { isObject, type JsonObject } from "../../src/core/json.ts";
 import { GrammarBuilder } from "../../src/engines/grammar/json-schema.ts";
+import { addMembers } from "../../src/engines/grammar/members.ts";
 import { allFamilies, detectFamily, findFamily } from "../../src/engines/parsers/families.ts";
 import type { Family } from "../../src/engines/parsers/family.ts";
 import { grammarSampler, seededRandom } from "../support/grammar-sampler.ts";
@@ -113,6 +114,20 @@ describe("an output that breaks off", () => {
       }
     }
   });
+});
+
+test("a text without quotes may be any that does not hold what ends it", () => {
+  const tool: Tool = {
+    name: "x",
+    parameters: { type: "object", properties: { p: { type: "string" } }, required: ["p"] },
+  };
+  const builder = new GrammarBuilder({ strict: false, param: "tools" });
+  const rule = addMembers(builder, tool, "x", { member: (_, value) => value.rule, textEnd: "aab", between: "" });
+  const sample = grammarSampler(builder.text(rule), seededRandom(5));
+  const seen = new Set(Array.from({ length: 20_000 }, sample));
+  expect([...seen].filter((text) => text.includes("aab"))).toEqual([]);
+  const short = ["", ..."ab"].flatMap((a) => ["", ..."ab"].flatMap((b) => ["", ..."ab"].map((c) => a + b + c)));
+  for (const text of short) if (text !== "aab") expect(seen, text).toContain(text);
 });
 
 describe("a call that a grammar forces", () => {
