@@ -9,6 +9,7 @@ import {
   rmSync,
   symlinkSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -222,6 +223,8 @@ describe("Hugging Face's cache", () => {
     link("bbbb", "mmproj-Some-Model-f16.gguf");
     mkdirSync(join(repository, "refs"));
     writeFileSync(join(repository, "refs", "main"), "bbbb\n");
+    // Touched last, and yet not the newest.
+    utimesSync(join(repository, "snapshots", "aaaa"), 4e9, 4e9);
     symlinkSync("../../blobs/gone", join(repository, "snapshots", "bbbb", "lost.gguf"));
     mkdirSync(join(hub, "datasets--user--data", "snapshots"), { recursive: true });
     const models = await list({ kind: "huggingface", path: hub });

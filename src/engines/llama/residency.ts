@@ -89,6 +89,7 @@ export class Residency {
       };
       signal.addEventListener("abort", onAbort, { once: true });
       this.#queue.push(waiting);
+      this.#log.debug({ model: resident.supervisor.id, requests: this.#queue.length }, "waiting for memory");
       void this.#serve();
     });
   }
