@@ -1,7 +1,8 @@
-import type { CacheMiss } from "../../core/chat.ts";
+import { Course } from "./course.ts";
 import { Generation, type Ground } from "./generation.ts";
 import type { GenerateJob, Output } from "./messages.ts";
 import type { NativeContext } from "./native-context.ts";
+import { portionPrompts, smallestChunk } from "./portions.ts";
 import { PrefixCache } from "./prefix-cache.ts";
 import type { PrefixStore } from "./prefix-store.ts";
 import { toPromptTokens } from "./prompt-tokens.ts";
@@ -39,20 +40,6 @@ interface Share {
   /** Tokens guessed ahead, whose rows follow. */
   readonly draft: readonly number[];
 }
-
-/** When what happened to a request, in milliseconds of the scheduler's clock. */
-interface Course {
-  readonly queued: number;
-  readonly started: number;
-  firstToken: number;
-  miss: CacheMiss | undefined;
-}
-
-/**
- * llama.cpp's CPU attention takes a path ten times slower for fewer than 64 rows of a sequence (`GGML_FA_TILE_Q`;
- * measured: 320 against 30 ms a step at 3,000 tokens). One more, for the first row may be computed with the streams.
- */
-const smallestChunk = 65;
 
 /**
  * Continuous batching over the slots of one context: every step computes one token for each request that generates and
@@ -188,7 +175,7 @@ export class Scheduler {
         usable: (candidate, shared) => this.#prefixes.usable(candidate, shared),
       });
       slot.take(generation, ++this.#arrivals);
-      this.#courses.set(generation, { queued: next.since, started: performance.now(), firstToken: 0, miss: undefined });
+      this.#courses.set(generation, new Course(this.#ground.model.vocabulary, next.since));
     }
     if (!this.#lineMoved) return;
     this.#lineMoved = false;
@@ -253,35 +240,16 @@ export class Scheduler {
     return { slot, count, firstRow: row - count + 1, outputRow: count === slot.pending ? row : null, draft };
   }
 
-  /**
-   * How many tokens of each prompt are computed next. The oldest has at least half of it, so that none starves; the
-   * one with the least to go has the other half, so that a short prompt does not wait for a long one's end.
-   */
+  /** `streams`: rows that the streams have in this step. */
   #portions(readers: readonly Slot[], streams: number): Map<Slot, number> {
     const fair = Math.max(smallestChunk, Math.round(this.#speed * this.#pace.stallMs));
     const chunk = streams > 0 ? Math.min(fair, this.#pace.chunk) : this.#pace.chunk;
-    let budget = Math.min(chunk, this.#context.batchSize - streams);
-    // Prompts whose every row wants logits share what the streams leave of those.
-    let logits = this.#context.outputLimit - streams - readers.length;
-    const portions = new Map<Slot, number>();
-    const give = (slot: Slot, most: number): void => {
-      const given = portions.get(slot) ?? 0;
-      const wanted = Math.min(slot.pending, this.#prefixes.boundary(slot) - slot.length) - given;
-      const scored = slot.generation?.readsPromptLogits === true;
-      const count = Math.max(0, Math.min(wanted, most, budget, scored ? logits : Infinity));
-      budget -= count;
-      if (scored) logits -= count;
-      portions.set(slot, given + count);
-    };
-    const byAge = readers.length === 1 ? readers : [...readers].sort((a, b) => a.arrival - b.arrival);
-    const shortest = readers.reduce((least, slot) => (slot.pending < least.pending ? slot : least));
-    // Halves that are too small are slow (`smallestChunk`): then they take turns.
-    const divisible = budget >= 2 * smallestChunk;
-    if (shortest !== byAge[0] && (divisible || this.#steps % 2 === 0)) {
-      give(shortest, divisible ? Math.floor(budget / 2) : budget);
-    }
-    for (const slot of byAge) give(slot, budget);
-    return portions;
+    return portionPrompts(readers, {
+      rows: Math.min(chunk, this.#context.batchSize - streams),
+      logits: this.#context.outputLimit - streams - readers.length,
+      step: this.#steps,
+      boundary: (slot) => this.#prefixes.boundary(slot),
+    });
   }
 
   #settle(share: Share): void {
@@ -304,8 +272,7 @@ export class Scheduler {
       this.#outputs.push({ id: generation.job.id, type: "progress", event });
       return;
     }
-    const course = this.#courses.get(generation);
-    if (course !== undefined && course.firstToken === 0) course.firstToken = performance.now();
+    this.#courses.get(generation)?.reached();
     const { draft } = share;
     generation.drafted += draft.length;
     const before = slot.length;
@@ -323,10 +290,11 @@ export class Scheduler {
 
   /** Chooses the next token of a request; true when that was its last. */
   #advance(generation: Generation, row: number): boolean {
+    const course = this.#courses.get(generation);
     let over = false;
     for (const output of generation.advance(this.#context, row)) {
       over ||= output.type === "finish" || output.type === "failed";
-      this.#outputs.push(output.type === "finish" ? this.#withTimings(output, generation) : output);
+      this.#outputs.push(course !== undefined && output.type === "finish" ? course.tell(output, generation) : output);
     }
     return over;
   }
@@ -335,24 +303,6 @@ export class Scheduler {
   #judge({ slot, draft }: Share, generation: Generation, accepted: number): void {
     this.#ground.speculation?.learn(generation.tokens, draft.length, accepted);
     if (accepted < draft.length && !this.#context.truncate(slot.sequence, slot.length)) slot.length = 0;
-  }
-
-  #withTimings(output: Output & { type: "finish" }, generation: Generation): Output {
-    const course = this.#courses.get(generation);
-    if (course === undefined) return output;
-    const { queued, started, firstToken, miss } = course;
-    const timings = {
-      queuedMs: started - queued,
-      promptMs: firstToken - started,
-      completionMs: performance.now() - firstToken,
-      ...(miss === undefined ? {} : { cacheMiss: miss }),
-    };
-    if (miss === undefined) return { ...output, timings };
-    const before = generation.tokens.slice(0, miss.position);
-    const { vocabulary } = this.#ground.model;
-    // The prompt's text lacks the begin token, which the model's tokenizer adds.
-    const written = vocabulary.addsBos && before[0] === vocabulary.bos ? before.slice(1) : before;
-    return { ...output, timings, missOffset: vocabulary.detokenize(written).length };
   }
 
   /** After a decode that was broken off: every slot goes on from what its cache really holds. */
