@@ -96,6 +96,19 @@ describe("a damaged or hostile file", () => {
     }
   }
 
+  test.each([
+    ["no layers", "llama.block_count", { type: "u32", value: 0 }, /invalid_model_file.*GGML_ASSERT/],
+    ["a million layers", "llama.block_count", { type: "u32", value: 1_000_000 }, /invalid_model_file.*GGML_ASSERT/],
+    // Found out only when it is computed with: the process loads, and dies at the first token.
+    ["no number", "llama.attention.layer_norm_rms_epsilon", { type: "f32", value: NaN }, /engine_crashed.*GGML_ASSERT/],
+  ] as const)("that claims %s ends its process at most, which is told", async (_, key, value, message) => {
+    const content = scriptedModel({ scripts: [{ after: "\n", say: "Fine." }] });
+    const path = join(folder, "nonsense.gguf");
+    writeGguf(path, { ...content, metadata: new Map(content.metadata).set(key, value) });
+    const result = await tryFile({ name: key, bytes: readFileSync(path) }, 0);
+    expect(result).toMatchObject({ by: "process", message: expect.stringMatching(message) });
+  });
+
   test(`is refused with a reason or works as well as it can; this program lives on (${cases.length} files)`, async () => {
     const results: { name: string; result: Awaited<ReturnType<typeof tryFile>> }[] = [];
     const queue = [...cases.entries()];
