@@ -239,6 +239,11 @@ describe("messages in the form that a template takes", () => {
   });
 });
 
+test("a template that never ends is refused when the model is loaded", () => {
+  const loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
+  expect(() => new ChatTemplate(loops)).toThrow("more work");
+});
+
 describe("control tokens in what a caller says", () => {
   const controls = new ControlTexts(["<|im_start|>", "<|im_end|>", "<s>", "</s>", "<|im", "\u{1f999}end"]);
 

@@ -162,6 +162,18 @@ describe("a hostile template", () => {
     ["formats widely", "{{ '%999999999d' % 1 }}"],
     ["replaces one with many", "{% set b = 'x' * 100000 %}{{ b.replace('x', b) }}"],
     ["joins with much", "{% set b = 'x' * 100000 %}{{ range(100000) | list | join(b) }}"],
+    [
+      "compares long texts often",
+      "{% set a = 'x' * 9999999 %}{% set b = a[1:] ~ 'x' %}{% for i in range(99999) %}{{ a == b }}{% endfor %}",
+    ],
+    [
+      "searches long texts often",
+      "{% set a = 'x' * 9999999 %}{% for i in range(99999) %}{{ 'y' in a }}{{ a.find('y') }}{{ a | length }}{% endfor %}",
+    ],
+    [
+      "hides work in long expressions",
+      `{% for i in range(99999) %}{% for j in range(99999) %}{% set x = 1${"+1".repeat(5000)} %}{% endfor %}{% endfor %}`,
+    ],
     ["calls itself", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"],
     [
       "calls itself twice",
@@ -183,6 +195,11 @@ describe("a hostile template", () => {
     ["size", " ".repeat(2_000_000)],
   ])("of too many %s is refused", (_, source) => {
     expect(() => render(source)).toThrow(expect.objectContaining({ name: "TemplateError" }));
+  });
+
+  test("gains nothing from expressions that backtrack", () => {
+    expect(render("{% set s = '%' ~ '0' * 1000000 %}{{ (s % 1) | length }}")).toBe("1000001");
+    expect(render("{{ ('1' * 1000000 ~ 'x') | int }}")).toBe("0");
   });
 
   test("finds no prototype, constructor or global of JavaScript", () => {

@@ -2,6 +2,7 @@ import type { Message, Tool } from "../../core/chat.ts";
 import { ApiError } from "../../core/errors.ts";
 import type { JsonObject } from "../../core/json.ts";
 import { withToolPrompt } from "./hermes-prompt.ts";
+import { BudgetError } from "./jinja/budget.ts";
 import { formatTime } from "./jinja/format.ts";
 import { strftimeAt } from "./jinja/globals.ts";
 import { fromJson } from "./jinja/json.ts";
@@ -33,6 +34,9 @@ export interface RenderedPrompt {
   readonly continues: "reasoning" | "answer" | null;
 }
 
+/** Units of work for a conversation of a few words; real templates take a hundredth. */
+const probeBudget = 200_000;
+
 /** A noncharacter that stands where an assistant's message that is to be continued ends. */
 const endMark = "\ufdd1";
 
@@ -49,8 +53,9 @@ export class ChatTemplate {
     const common: JsonObject = { bos_token: "", eos_token: "", add_generation_prompt: true };
     this.traits = findTraits(source, (messages, variables) => {
       try {
-        return this.#template.render(toVariables({ ...common, ...variables, messages }, new Date(0)));
-      } catch {
+        return this.#template.render(toVariables({ ...common, ...variables, messages }, new Date(0)), probeBudget);
+      } catch (error) {
+        if (error instanceof BudgetError) throw error;
         return null;
       }
     });
@@ -98,7 +103,7 @@ export class ChatTemplate {
 
   #render(input: PromptInput, messages: readonly Message[], invites: boolean): string {
     try {
-      return this.#template.render(this.#variables(input, messages, invites));
+      return this.#template.render(this.#variables(input, messages, invites), renderBudget(messages));
     } catch (error) {
       if (error instanceof ApiError) throw error;
       const plain = input.tools.length === 0 ? null : this.#renderPlain(input, messages, invites);
@@ -115,7 +120,7 @@ export class ChatTemplate {
   #renderPlain(input: PromptInput, messages: readonly Message[], invites: boolean): string | null {
     try {
       const tools = toPlainTools(input.tools);
-      return this.#template.render(this.#variables({ ...input, tools }, messages, invites));
+      return this.#template.render(this.#variables({ ...input, tools }, messages, invites), renderBudget(messages));
     } catch {
       // What was said of the tools as they are tells more.
       return null;
@@ -143,6 +148,11 @@ export class ChatTemplate {
       now,
     );
   }
+}
+
+/** Some templates look through all messages for each of them. */
+function renderBudget(messages: readonly Message[]): number {
+  return 3_000_000 + 20 * messages.length ** 2;
 }
 
 function withEndMark(part: Message["content"][number]): Message["content"][number] {

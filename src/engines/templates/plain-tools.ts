@@ -6,10 +6,10 @@ import { isObject, type Json, type JsonObject } from "../../core/json.ts";
  * several types, or with alternatives. Only for templates that have refused the tools as they are.
  */
 export function toPlainTools(tools: readonly Tool[]): Tool[] {
-  return tools.map(({ strict: _, description = "", ...tool }) => ({
-    ...tool,
+  return tools.map(({ name, description = "", parameters }) => ({
+    name,
     description,
-    parameters: toPlain(tool.parameters),
+    parameters: toPlain(parameters),
   }));
 }
 

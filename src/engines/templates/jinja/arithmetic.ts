@@ -1,4 +1,4 @@
-import { charge, chargeText, TemplateError } from "./budget.ts";
+import { charge, chargeJoin, chargeText, TemplateError } from "./budget.ts";
 import { formatPercent } from "./format.ts";
 import type { BinaryOperator } from "./syntax.ts";
 import { asNumber, isFloat, toFloat, toInteger, Tuple, typeName, type Value } from "./values.ts";
@@ -14,7 +14,7 @@ export function negate(value: Value, sign: 1 | -1): Value {
 export function calculate(operator: BinaryOperator, left: Value, right: Value): Value {
   if (operator === "+") {
     if (typeof left === "string" && typeof right === "string") {
-      chargeText(left.length + right.length);
+      chargeJoin(left.length + right.length);
       return left + right;
     }
     if (Array.isArray(left) && Array.isArray(right) && left instanceof Tuple === right instanceof Tuple) {

@@ -1,4 +1,4 @@
-import { charge, chargeText, TemplateError } from "./budget.ts";
+import { charge, chargeJoin, TemplateError } from "./budget.ts";
 import { filters } from "./filters.ts";
 import { globals } from "./globals.ts";
 import { Loop } from "./loop.ts";
@@ -151,7 +151,7 @@ function compileOperation(expression: Operation, compile: Compile): Compute {
       return (frame) => {
         let text = "";
         for (const part of parts) text += toText(part(frame));
-        chargeText(text.length);
+        chargeJoin(text.length);
         return text;
       };
     }

@@ -1,7 +1,7 @@
-import { charge, chargeText, TemplateError } from "./budget.ts";
+import { charge, chargeJoin, TemplateError } from "./budget.ts";
 import { type Compute, type Frame, type Names, compileExpression, lookUp } from "./compile-expression.ts";
 import { Loop } from "./loop.ts";
-import type { Body, Expression, Parameter, Statement, Target } from "./syntax.ts";
+import type { Body, Expression, MacroDefinition, Statement, Target } from "./syntax.ts";
 import { type Arguments, Namespace, type Value, isTrue, toItems, toText, typeName } from "./values.ts";
 
 /** Where text goes. */
@@ -99,7 +99,7 @@ function compileStatement(statement: Statement, names: Names): Run {
 function write(compute: Compute): Run {
   return (frame, output) => {
     const text = toText(compute(frame));
-    chargeText(text.length + 1);
+    chargeJoin(output.text.length + text.length);
     output.text += text;
     return "end";
   };
@@ -133,10 +133,11 @@ function compileFor(statement: Statement & { type: "for" }, names: Names): Run {
   const items = compileExpression(statement.items, names);
   const run = compileBody(statement.body, inner);
   const otherwise = compileScope(statement.otherwise, names);
+  const cost = costOf(statement.tokens);
   const select = (frame: Frame, found: readonly Value[]): readonly Value[] => {
     if (condition === null) return found;
     return found.filter((item) => {
-      charge(1);
+      charge(cost);
       const probe = openFrame(frame, inner);
       assign(probe, item);
       return isTrue(condition(probe));
@@ -153,7 +154,7 @@ function compileFor(statement: Statement & { type: "for" }, names: Names): Run {
     };
     const loop = new Loop(chosen, depth, statement.recursive ? again : null);
     for (; loop.index < chosen.length; loop.index += 1) {
-      charge(1);
+      charge(cost);
       const turn = openFrame(frame, inner);
       turn.slots[0] = loop;
       assign(turn, chosen[loop.index]);
@@ -164,6 +165,11 @@ function compileFor(statement: Statement & { type: "for" }, names: Names): Run {
     iterate(frame, output, items(frame), 0);
     return "end";
   };
+}
+
+/** One run of so many tokens. */
+function costOf(tokens: number): number {
+  return 1 + tokens / 64;
 }
 
 /** The text of a block, through its filters. */
@@ -205,10 +211,7 @@ function compileScope(body: Body, names: Names): Run {
 const deepestCall = 200;
 let callDepth = 0;
 
-function compileMacro(
-  statement: { readonly name: string; readonly parameters: readonly Parameter[]; readonly body: Body },
-  names: Names,
-): Compute {
+function compileMacro(statement: MacroDefinition, names: Names): Compute {
   const { name, parameters } = statement;
   const own = [...parameters.map((parameter) => parameter.name), "caller", "varargs", "kwargs"];
   const inner = openScope(names, own, statement.body);
@@ -228,8 +231,9 @@ function compileMacro(
     frame.slots[places[count + 1] ?? 0] = positional.slice(count);
     frame.slots[places[count + 2] ?? 0] = rest;
   };
+  const cost = 10 + costOf(statement.tokens);
   return (frame) => (given) => {
-    charge(10);
+    charge(cost);
     if (callDepth >= deepestCall) throw new TemplateError(`the macro ${name} calls itself without end`);
     callDepth += 1;
     try {
@@ -248,7 +252,7 @@ function compileMacro(
 function compileCall(statement: Statement & { type: "call" }, names: Names): Run {
   const { call } = statement;
   if (call.type !== "call") throw new TemplateError("call needs a call of a macro");
-  const caller = compileMacro({ name: "caller", parameters: statement.parameters, body: statement.body }, names);
+  const caller = compileMacro({ ...statement, name: "caller" }, names);
   let current: Value;
   const named = [...call.given.named, ["caller", { type: "name", name: "caller" }] as const];
   const inner = openScope(names, ["caller"], []);

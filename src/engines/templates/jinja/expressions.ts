@@ -1,7 +1,7 @@
 import type { BinaryOperator, CompareOperator, Comparison, Expression, Given } from "./syntax.ts";
 import type { TokenStream } from "./token-stream.ts";
 
-export const noArguments: Given = { positional: [], named: [], spread: null, spreadNamed: null };
+const noArguments: Given = { positional: [], named: [], spread: null, spreadNamed: null };
 
 /** An expression, or several with commas between them as a tuple. `isEnd` tells where a trailing comma may stop. */
 export function readTuple(stream: TokenStream, options: { conditional?: boolean } = {}): Expression {
@@ -184,7 +184,7 @@ function readDict(stream: TokenStream): Expression {
 }
 
 /** Attributes, items and calls behind a value. */
-export function readPostfix(stream: TokenStream, value: Expression): Expression {
+function readPostfix(stream: TokenStream, value: Expression): Expression {
   let object = value;
   for (;;) {
     if (stream.skip("operator", ".")) object = readAttribute(stream, object);
@@ -221,7 +221,7 @@ function readBound(stream: TokenStream): Expression | null {
 }
 
 /** Arguments with their parentheses. */
-export function readArguments(stream: TokenStream): Given {
+function readArguments(stream: TokenStream): Given {
   stream.expect("operator", "(");
   const positional: Expression[] = [];
   const named: [string, Expression][] = [];

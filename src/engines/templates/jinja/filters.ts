@@ -111,7 +111,12 @@ function orDefault(value: Value, given: Arguments): Value {
 function parseNumber(value: Value): number | undefined {
   const number = asNumber(value);
   if (number !== undefined) return number;
-  if (typeof value !== "string" || !/^\s*[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*$/.test(value))
+  // A longer one is no number, and would take the expression below a time that grows with its square.
+  if (
+    typeof value !== "string" ||
+    value.length > 400 ||
+    !/^\s*[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*$/.test(value)
+  )
     return undefined;
   return Number(value.replaceAll("_", ""));
 }

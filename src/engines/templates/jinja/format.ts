@@ -29,7 +29,7 @@ export function formatPercent(self: string, value: Value): string {
   const dict = value instanceof Map ? value : null;
   let next = 0;
   const made = self.replace(
-    /%(?:\((\w+)\))?([-+ 0#]*)(\d*)(?:\.(\d+))?([sdifrxX%])/g,
+    /%(?:\((\w+)\))?([-+ 0#]{0,5})(\d{0,9})(?:\.(\d{1,9}))?([sdifrxX%])/g,
     (...found: (string | undefined)[]) => {
       const [, name, flags = "", width = "", precision, kind = ""] = found;
       if (kind === "%") return "%";

@@ -13,7 +13,7 @@ export interface JsonForm {
 
 /** `json.dumps(value)` as transformers' `tojson` calls it: `{"a": [1, 2]}`. Throws for what JSON cannot say. */
 export function writeJson(value: Value, form: JsonForm, indentation = "\n"): string {
-  charge(1);
+  charge(4);
   if (typeof value === "string") return writeText(value, form);
   if (value === null) return "null";
   if (typeof value === "boolean") return String(value);

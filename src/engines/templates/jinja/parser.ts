@@ -67,6 +67,7 @@ function readIf(stream: TokenStream): Statement {
 }
 
 function readFor(stream: TokenStream): Statement {
+  const start = stream.position;
   const target = readTarget(stream);
   stream.expect("name", "in");
   const items = readTuple(stream, { conditional: false });
@@ -77,7 +78,7 @@ function readFor(stream: TokenStream): Statement {
   const ended = stream.next().value === "endfor";
   stream.expect("block-end");
   const otherwise = ended ? [] : readBlockRest(stream, "endfor");
-  return { type: "for", target, items, condition, body, otherwise, recursive };
+  return { type: "for", target, items, condition, body, otherwise, recursive, tokens: stream.position - start };
 }
 
 function readSet(stream: TokenStream): Statement {
@@ -93,18 +94,22 @@ function readSet(stream: TokenStream): Statement {
 }
 
 function readMacro(stream: TokenStream): Statement {
+  const start = stream.position;
   const name = stream.expect("name").value;
   const parameters = readParameters(stream);
   stream.expect("block-end");
-  return { type: "macro", name, parameters, body: readBlockRest(stream, "endmacro") };
+  const body = readBlockRest(stream, "endmacro");
+  return { type: "macro", name, parameters, body, tokens: stream.position - start };
 }
 
 function readCall(stream: TokenStream): Statement {
+  const start = stream.position;
   const parameters = stream.is("operator", "(") ? readParameters(stream) : [];
   const call = readExpression(stream);
   if (call.type !== "call") stream.fail("call needs a call of a macro");
   stream.expect("block-end");
-  return { type: "call", parameters, call, body: readBlockRest(stream, "endcall") };
+  const body = readBlockRest(stream, "endcall");
+  return { type: "call", parameters, call, body, tokens: stream.position - start };
 }
 
 function readParameters(stream: TokenStream): Parameter[] {

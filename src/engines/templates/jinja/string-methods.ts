@@ -33,7 +33,7 @@ export function strip(text: string, characters: string | null, sides: "both" | "
 }
 
 /** `str.title`: every run of letters begins with a capital. */
-export function toTitle(text: string): string {
+function toTitle(text: string): string {
   return text.replace(/\p{L}+/gu, (word) => capitalize(word));
 }
 
@@ -139,6 +139,7 @@ function partition(
 ): StringMethod {
   return (self, given) => {
     const mark = toText(given.positional[0], name);
+    chargeText(self.length);
     const at = find(self, mark);
     if (at < 0) return Tuple.fromItems(missing === "right" ? [self, "", ""] : ["", "", self]);
     return Tuple.fromItems([self.slice(0, at), mark, self.slice(at + mark.length)]);
@@ -146,14 +147,16 @@ function partition(
 }
 
 function affix(name: string, has: (self: string, affix: string) => boolean): StringMethod {
+  const holds = (self: string, wanted: string): boolean => (chargeText(wanted.length), has(self, wanted));
   return (self, { positional: [wanted] }) =>
-    Array.isArray(wanted) ? wanted.some((one) => has(self, toText(one, name))) : has(self, toText(wanted, name));
+    Array.isArray(wanted) ? wanted.some((one) => holds(self, toText(one, name))) : holds(self, toText(wanted, name));
 }
 
 /** Where a text is found, in Python's characters; −1 when it is not. */
 function finder(name: string, find: (self: string, part: string) => number): StringMethod {
   return (self, { positional }) => {
     if (positional.length !== 1) throw new TemplateError(`${name} takes one argument here`);
+    chargeText(self.length);
     const at = find(self, toText(positional[0], name));
     return at > 0 && hasWideCharacters(self) ? lengthOf(self.slice(0, at)) : at;
   };

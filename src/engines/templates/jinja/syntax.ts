@@ -66,6 +66,14 @@ export interface Parameter {
   readonly fallback: Expression | null;
 }
 
+export interface MacroDefinition {
+  readonly name: string;
+  readonly parameters: readonly Parameter[];
+  readonly body: Body;
+  /** How many it is written in: what one run of it may cost. */
+  readonly tokens: number;
+}
+
 export type Statement =
   | { readonly type: "text"; readonly text: string }
   | { readonly type: "output"; readonly value: Expression }
@@ -82,14 +90,21 @@ export type Statement =
       readonly body: Body;
       readonly otherwise: Body;
       readonly recursive: boolean;
+      readonly tokens: number;
     }
   | { readonly type: "set"; readonly target: Target; readonly value: Expression }
   | { readonly type: "set-block"; readonly target: Target; readonly filter: Expression | null; readonly body: Body }
   | { readonly type: "filter"; readonly filter: Expression; readonly body: Body }
   | { readonly type: "with"; readonly bindings: readonly (readonly [Target, Expression])[]; readonly body: Body }
   | { readonly type: "scope"; readonly body: Body }
-  | { readonly type: "macro"; readonly name: string; readonly parameters: readonly Parameter[]; readonly body: Body }
-  | { readonly type: "call"; readonly parameters: readonly Parameter[]; readonly call: Expression; readonly body: Body }
+  | ({ readonly type: "macro" } & MacroDefinition)
+  | {
+      readonly type: "call";
+      readonly parameters: readonly Parameter[];
+      readonly call: Expression;
+      readonly body: Body;
+      readonly tokens: number;
+    }
   | { readonly type: "break" | "continue" };
 
 export type Body = readonly Statement[];

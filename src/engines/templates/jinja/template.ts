@@ -20,9 +20,9 @@ export class Template {
     this.#render = guard(() => compile(source));
   }
 
-  /** Throws `TemplateError` for what the template raises, cannot compute, or takes too long for. */
-  render(variables: ReadonlyMap<string, Value>): string {
-    startBudget();
+  /** `units`: the budget of work, see `budget.ts`. Throws `TemplateError` for what the template raises, cannot compute, or takes too long for. */
+  render(variables: ReadonlyMap<string, Value>, units?: number): string {
+    startBudget(units);
     return guard(() => this.#render(variables));
   }
 }

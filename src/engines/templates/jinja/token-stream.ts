@@ -18,6 +18,11 @@ export class TokenStream {
     return this.#tokens[this.#at] ?? { type: "end", value: "", line: 0 };
   }
 
+  /** Tokens read so far. */
+  get position(): number {
+    return this.#at;
+  }
+
   next(): Token {
     const token = this.current;
     this.#at += 1;

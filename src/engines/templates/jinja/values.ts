@@ -1,4 +1,4 @@
-import { charge, TemplateError } from "./budget.ts";
+import { charge, chargeText, TemplateError } from "./budget.ts";
 
 /**
  * A value of the template language, with Python's meaning: `undefined` is Jinja's undefined, `null` is None, a number
@@ -129,7 +129,7 @@ export function toText(value: Value): string {
 
 /** Python's `repr()`. */
 export function toRepresentation(value: Value): string {
-  charge(1);
+  charge(4);
   if (value === undefined) return "Undefined";
   if (value === null) return "None";
   if (value === true) return "True";
@@ -162,6 +162,7 @@ export function formatNumber(value: number, float = !Number.isInteger(value)): s
 }
 
 function quote(text: string): string {
+  chargeText(text.length);
   const mark = text.includes("'") && !text.includes('"') ? '"' : "'";
   let quoted = "";
   for (const character of text) {
@@ -179,6 +180,11 @@ function quote(text: string): string {
 
 /** Python's `==`. */
 export function isEqual(left: Value, right: Value): boolean {
+  if (typeof left === "string" && typeof right === "string") {
+    if (left.length !== right.length) return false;
+    chargeText(left.length);
+    return left === right;
+  }
   if (left === right) return true;
   const [leftNumber, rightNumber] = [asNumber(left), asNumber(right)];
   if (leftNumber !== undefined || rightNumber !== undefined) return leftNumber === rightNumber;
@@ -200,7 +206,10 @@ export function isEqual(left: Value, right: Value): boolean {
 export function compare(left: Value, right: Value): number {
   const [leftNumber, rightNumber] = [asNumber(left), asNumber(right)];
   if (leftNumber !== undefined && rightNumber !== undefined) return leftNumber - rightNumber;
-  if (typeof left === "string" && typeof right === "string") return left < right ? -1 : Number(left > right);
+  if (typeof left === "string" && typeof right === "string") {
+    chargeText(Math.min(left.length, right.length));
+    return left < right ? -1 : Number(left > right);
+  }
   if (Array.isArray(left) && Array.isArray(right)) {
     charge(Math.min(left.length, right.length));
     for (const [index, item] of left.entries()) {
@@ -239,6 +248,7 @@ export function lengthOf(value: Value): number {
 export function contains(container: Value, item: Value): boolean {
   if (typeof container === "string") {
     if (typeof item !== "string") throw new TemplateError(`a text cannot hold ${typeName(item)}`);
+    chargeText(container.length);
     return container.includes(item);
   }
   if (container instanceof Map) return container.has(toKey(item));
@@ -258,6 +268,7 @@ export function toKey(value: Value): Value {
 
 /** Characters outside the basic plane are two of JavaScript's, but one of Python's. */
 export function hasWideCharacters(text: string): boolean {
+  chargeText(text.length / 4);
   return /[\ud800-\udbff]/.test(text);
 }
 
