@@ -38,6 +38,10 @@ export interface Engine {
   /** The bytes of each token, which may be a part of a character. */
   pieces?(model: string, tokens: number[], signal: AbortSignal): Promise<number[][]>;
   detokenize?(model: string, tokens: number[], signal: AbortSignal): Promise<string>;
+  /** Brings a model into memory; it stays for `keepAlive` seconds after its last use, as of a chat. */
+  load?(model: string, signal: AbortSignal, keepAlive?: number): Promise<void>;
+  /** Gives a model's memory back, now or when its last request has ended. */
+  unload?(model: string): Promise<void>;
   models(signal?: AbortSignal): Promise<Model[]>;
   health(signal?: AbortSignal): Promise<Health>;
   close(): Promise<void>;

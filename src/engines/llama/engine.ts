@@ -98,14 +98,23 @@ export class LlamaEngine implements Engine {
 
   /** Brings a model into memory. `keepAlive` as of a request. Throws `ApiError`. */
   async load(model: string, signal: AbortSignal, keepAlive?: number): Promise<void> {
-    await this.#with(model, signal, (supervisor) => supervisor.ensureReady(), keepAlive);
+    const lease = await this.server(model, signal, keepAlive);
+    if (lease === null) {
+      await this.#with(model, signal, (supervisor) => supervisor.ensureReady(), keepAlive);
+      return;
+    }
+    try {
+      await lease.process.ensureReady();
+    } finally {
+      lease.release();
+    }
   }
 
   /** Gives a model's memory back, now or as soon as its last request has ended. Throws `ApiError` for an unknown one. */
   async unload(model: string): Promise<void> {
     const { id } = await this.#find(model);
-    const served = this.#served.get(id);
-    if (served !== undefined) await this.#residency.unload(served, "it was asked to leave");
+    const resident = this.#served.get(id) ?? this.#servers.get(id);
+    if (resident !== undefined) await this.#residency.unload(resident, "it was asked to leave");
   }
 
   async models(): Promise<Model[]> {
@@ -196,7 +205,9 @@ export class LlamaEngine implements Engine {
     keepAlive: number | undefined,
   ): Promise<{ supervisor: Supervisor; release: () => void }> {
     const file = await this.#find(model);
-    const served = this.#serve(file, await this.#draftOf(file));
+    const known = this.#served.get(file.id);
+    const served =
+      known !== undefined && isSame(known.file, file) ? known : this.#serve(file, await this.#draftOf(file));
     const stay = keepAlive === undefined ? served.keepAlive : keepAlive < 0 ? null : keepAlive * 1000;
     return { supervisor: served.supervisor, release: await this.#residency.hold(served, signal, stay) };
   }

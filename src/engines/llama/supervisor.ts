@@ -1,4 +1,4 @@
-import { basename } from "node:path";
+import { basename, extname } from "node:path";
 import type { ChatEvent, ChatRequest, CompletionRequest } from "../../core/chat.ts";
 import { ApiError } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
@@ -240,7 +240,7 @@ export class Supervisor {
     const [only, ...others] = suspects;
     if (verdict.thread === "main" && only !== undefined && others.length === 0) {
       // Sent again it would do the same: no failure that asks for a repetition.
-      const file = basename(this.#options.settings.path);
+      const file = fileName(this.#options);
       const message = `the chat template of ${file}, or a schema of this request, came to no end`;
       this.#fail(only, new ApiError("invalid_request", message));
     }
@@ -266,7 +266,7 @@ export class Supervisor {
   }
 
   #toFailure(end: ChildEnd): ApiError {
-    const file = basename(this.#options.settings.path);
+    const file = fileName(this.#options);
     return toFailure({ ...end, file, state: this.#state, loadFailure: this.#loadFailure });
   }
 
@@ -289,4 +289,9 @@ function clientLeft(): ApiError {
 
 function unloaded(id: string): ApiError {
   return new ApiError("service_unavailable", `the model ${id} was unloaded`);
+}
+
+/** What users know the model's file as; a blob of a store is known by its model's id. */
+function fileName({ id, settings }: SupervisorOptions): string {
+  return extname(settings.path).toLowerCase() === ".gguf" ? basename(settings.path) : id;
 }
