@@ -140,7 +140,7 @@ export const llama = z.strictObject({
     "Most tokens guessed ahead at a time, by all requests of a model together.",
     { env: ["LLAMA_CPP_DRAFT_MAX"] },
   ),
-  draftMin: setting(z.int().min(1).max(64).default(1), "Fewest tokens that are worth a guess.", {
+  draftMin: setting(z.int().min(1).max(64).default(2), "Fewest tokens that are worth a guess.", {
     env: ["LLAMA_CPP_DRAFT_MIN"],
   }),
   useJinja: setting(

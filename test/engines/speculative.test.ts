@@ -178,7 +178,8 @@ describe("what is looked up", () => {
   test("is what followed the same three tokens the last time", () => {
     expect(draft([1, 2, 3, 4, 5, 6, 9, 1, 2, 3])).toEqual([4, 5, 6, 9]);
     expect(draft([1, 2, 3, 7, 1, 2, 3, 8, 1, 2, 3], 1)).toEqual([8]);
-    expect(draft([5, 5, 5, 5])).toEqual([5]);
+    expect(draft([5, 5, 5, 5])).toEqual([5, 5, 5, 5]);
+    expect(draft([1, 2, 3, 1, 2, 3], 5)).toEqual([1, 2, 3, 1, 2]);
   });
 
   test("is nothing without a repetition", () => {
@@ -215,12 +216,12 @@ describe("the pace of guesses", () => {
   };
 
   test("grows while they are right", () => {
-    expect(lengths(true, 5)).toEqual([4, 8, 16, 16, 16]);
+    expect(lengths(true, 4)).toEqual([8, 16, 16, 16]);
   });
 
   test("pauses longer and longer while they are wrong", () => {
     const guessed = lengths(false, 200);
-    expect(guessed.slice(0, 12)).toEqual([4, 1, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0]);
+    expect(guessed.slice(0, 12)).toEqual([8, 0, 4, 0, 0, 0, 4, 0, 0, 0, 0, 0]);
     expect(guessed.filter((length) => length > 0).length).toBeLessThan(14);
   });
 

@@ -15,13 +15,20 @@ export class PromptLookup implements Drafter {
       let index = this.#indexes.get(tokens);
       if (index === undefined) this.#indexes.set(tokens, (index = new GramIndex()));
       const from = index.followerOf(tokens);
-      return from < 0 ? [] : tokens.slice(from, from + most);
+      return from < 0 ? [] : repeat(tokens, from, most);
     });
   }
 
   free(): void {
     // Nothing but memory of JavaScript's.
   }
+}
+
+/** `count` tokens from `from` on; at the end of the list they go on with themselves, as a loop would. */
+function repeat(tokens: readonly number[], from: number, count: number): number[] {
+  const guess = tokens.slice(from, from + count);
+  for (let index = 0; guess.length < count; index++) guess.push(guess[index] ?? -1);
+  return guess;
 }
 
 /** Where each run of `gram` tokens was last seen, in a list that only grows. */

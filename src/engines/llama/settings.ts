@@ -67,7 +67,7 @@ export interface LlamaSettings {
   readonly models?: Readonly<Record<string, ModelSettings>> | undefined;
   /** What guesses tokens ahead: nothing, repetitions of the text so far, or a GGUF file of a smaller model. Default `off`. */
   readonly draft?: string | undefined;
-  /** Most tokens guessed ahead at a time, and fewest that are worth it. Defaults 16 and 1. */
+  /** Most tokens guessed ahead at a time, and fewest that are worth it. Defaults 16 and 2. */
   readonly draftMax?: number | undefined;
   readonly draftMin?: number | undefined;
   /** A folder with another build of the same llama.cpp release. */
@@ -213,7 +213,7 @@ export function toWorkerSettings(settings: LlamaSettings, path: string, cores: n
     cache: toCache(settings),
     draft: settings.draft ?? "off",
     draftMax: settings.draftMax ?? 16,
-    draftMin: settings.draftMin ?? 1,
+    draftMin: settings.draftMin ?? 2,
   };
 }
 
