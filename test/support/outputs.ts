@@ -9,6 +9,7 @@ export interface Read {
   calls: { name: string; arguments: string }[];
 }
 
+/** Puts events together. */
 export function collect(events: readonly ParsedEvent[]): Read {
   const read: Read = { text: "", reasoning: "", calls: [] };
   for (const event of events) {

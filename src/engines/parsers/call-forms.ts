@@ -3,6 +3,7 @@ import type { JsonCalls } from "./json-calls.ts";
 import { namedCalls } from "./named-calls.ts";
 import { type XmlCalls, xmlCalls } from "./xml-calls.ts";
 
+/** Hermes 2 and 3, Qwen 2.5 and 3, and many others: `<tool_call>{"name": …, "arguments": …}</tool_call>`. */
 export const toolCall: JsonCalls = {
   openers: ["<tool_call>"],
   close: "</tool_call>",
@@ -13,6 +14,7 @@ export const toolCall: JsonCalls = {
 /** `<function=name>{arguments}</function>`: Functionary 3.1, and Llama 3 asked for custom tools. */
 export const functionTags = namedCalls({ open: "<function=", headEnd: ">", close: "</function>", knownOnly: true });
 
+/** Qwen3-Coder, Nemotron 3, StepFun: `<tool_call>`, in it `<function=name>`, in it lines of `<parameter=key>`. */
 export const qwenCoder: XmlCalls = {
   section: { open: "<tool_call>", close: "</tool_call>" },
   call: { open: "<function=", end: ">", close: "</function>" },
@@ -22,6 +24,7 @@ export const qwenCoder: XmlCalls = {
   knownOnly: true,
 };
 
+/** `<invoke name="…">` with `<parameter name="…">`, each tag with the same prefix: MiniMax M2, DeepSeek since V3.2. */
 export function invokeCalls(
   prefix: string,
   section: string,
@@ -40,6 +43,7 @@ export function invokeCalls(
   });
 }
 
+/** GLM since 4.5 and its kin: `<tool_call>name`, then `<arg_key>` and `<arg_value>` by turns. `end`: of the name. */
 export function argumentCalls(suffix: string, end: string): XmlCalls {
   return {
     call: { open: `<tool_call${suffix}>`, end, close: `</tool_call${suffix}>` },
@@ -53,6 +57,10 @@ export function argumentCalls(suffix: string, end: string): XmlCalls {
   };
 }
 
+/**
+ * DeepSeek V3.1: `name<｜tool▁sep｜>{…}`; R1 and V3 before it (`fenced`): the name on a line, the arguments in a fence.
+ * Both are read.
+ */
 export function deepseekCalls(fenced: boolean): CallSyntax {
   return namedCalls({
     section: {
@@ -69,5 +77,6 @@ export function deepseekCalls(fenced: boolean): CallSyntax {
   });
 }
 
+/** What DeepSeek's tags begin with since V3.2, and how they tell text from JSON. */
 export const dsml = "｜DSML｜";
 export const dsmlAttributes = [`"\\" string=\\"true\\""`, `"\\" string=\\"false\\""`] as const;

@@ -20,6 +20,7 @@ export function promptedParser(options: Pick<ParserOptions, "tools" | "newId">):
   return genericFamily.createParser({ ...options, opened: false });
 }
 
+/** Every family, the generic one last. */
 export function allFamilies(): Family[] {
   return [...families, genericFamily];
 }

@@ -18,7 +18,7 @@ export interface Family {
   /** Texts with which calls begin when the model is free to choose. */
   readonly triggers: readonly string[];
   readonly createParser: (options: ParserOptions) => AnswerParser;
-  /** Adds rules for the whole text of one call of one of the tools, or of any number of calls; returns the rule's name. */
+  /** Adds rules for the whole text of one call of one of the tools, or of any number; returns the rule's name. */
   readonly addCalls: (builder: GrammarBuilder, tools: readonly Tool[], options: { parallel: boolean }) => string;
 }
 
@@ -32,18 +32,20 @@ export interface FamilyDefinition {
   readonly textHead?: string;
 }
 
+/** What looks like a control token: tags are made of one and words, as `<｜DSML｜invoke name="` is. */
+const controlToken = /<\|[^<>|]+\|>|<｜[^<>｜]+｜>|｜[^<>｜]+｜/g;
+
 /** A family that opens with reasoning between tags and says text and calls after it. */
 export function defineFamily(definition: FamilyDefinition): Family {
   const { name, matches, calls } = definition;
   const reasoning = definition.reasoning ?? thinkTags;
   const frames = definition.frames ?? [];
   const syntax: OutputSyntax = { reasoning, frames, ...calls };
+  const texts = [reasoning.open, reasoning.close, ...calls.preserved, ...frames.flat()].filter((text) => text !== "");
   return {
     name,
     matches,
-    preserved: [
-      ...new Set([reasoning.open, reasoning.close, ...calls.preserved, ...frames.flat().filter((tag) => tag !== "")]),
-    ],
+    preserved: [...new Set(texts.flatMap((text) => [text, ...(text.match(controlToken) ?? [])]))],
     reasoning,
     textHead: definition.textHead ?? "",
     triggers: calls.triggers,

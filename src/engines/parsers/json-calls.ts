@@ -32,6 +32,7 @@ export interface JsonCalls {
   readonly weak?: readonly string[];
 }
 
+/** The syntax of calls that are JSON objects. */
 export function jsonCalls(form: JsonCalls): CallSyntax {
   const weak = form.weak ?? [];
   return {

@@ -40,7 +40,7 @@ export function* readString(input: Input): Reading<string> {
   return JSON.parse(text) as string;
 }
 
-/** Text as it stands inside a JSON string, without the quotes. A lone half of a surrogate pair is kept: its other half follows. */
+/** Text as it stands inside a JSON string, without the quotes. Half a surrogate pair is kept: the other half follows. */
 export function escapeJson(text: string): string {
   // oxlint-disable-next-line no-control-regex
   return text.replace(/["\\\u0000-\u001f]/g, (character) => {

@@ -30,6 +30,7 @@ export interface NamedCalls {
 
 const longestHead = 300;
 
+/** The syntax of calls with a head before JSON. */
 export function namedCalls(form: NamedCalls): CallSyntax {
   const { section } = form;
   const sections = section === undefined ? [] : [section.open, ...(section.variants ?? [])];

@@ -16,11 +16,13 @@ export interface OutputParser {
   end(): ParsedEvent[];
 }
 
+/** A parser of a whole answer. */
 export interface AnswerParser extends OutputParser {
   /** Whether what came last was reasoning. */
   readonly reasoning: boolean;
 }
 
+/** What a parser must know of the request. */
 export interface ParserOptions {
   /** Empty: no calls are looked for. */
   readonly tools: readonly Tool[];

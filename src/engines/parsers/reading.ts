@@ -8,6 +8,7 @@ export interface ReasoningTags {
   readonly close: string;
 }
 
+/** The tags of most models. */
 export const thinkTags: ReasoningTags = { open: "<think>", close: "</think>" };
 
 /** Reads a call, or several, of which `opener` has been consumed. Throws `Unreadable` when it is none. */

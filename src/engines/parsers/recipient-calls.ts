@@ -5,7 +5,7 @@ import { copyArguments } from "./json-calls.ts";
 
 const opener = ">>>";
 
-/** Functionary 3.2: `>>>name` and a line break before the arguments, `>>>all` before text. The prompt has ended with `>>>`. */
+/** Functionary 3.2: `>>>name`, a line break, the arguments; `>>>all` before text. The prompt has ended with `>>>`. */
 export const recipientCalls: CallSyntax = {
   openers: [opener],
   bare: [""],

@@ -43,6 +43,7 @@ interface Element {
   readonly more?: string;
 }
 
+/** The syntax of calls with an element for each parameter. */
 export function xmlCalls(form: XmlCalls): CallSyntax {
   const { section, call, parameter } = form;
   const tags = [section?.open, section?.close, call.open, call.end, call.close, parameter.open, parameter.end];
