@@ -46,7 +46,8 @@ export class GrammarSampler {
       case "choice":
         return Math.min(...node.ways.map((way) => this.#height(way)));
       case "repeat":
-        return node.min === 0 ? 0 : this.#height(node.body);
+        // Long rows count as deep: else blocks of blocks would be written at random.
+        return node.min === 0 ? 0 : this.#height(node.body) + (node.min >= 64 ? 12 : 0);
       default:
         return 0;
     }
@@ -65,7 +66,7 @@ export class GrammarSampler {
       }
       case "repeat": {
         const room = node.max === null ? 4 : node.max - node.min;
-        const far = random() < 0.1 ? room : Math.min(room, 3);
+        const far = random() < 0.1 && budget > 0 ? Math.min(room, 70) : Math.min(room, 3);
         const more = budget <= 0 ? 0 : Math.floor(random() * (far + 1));
         return Array.from({ length: node.min + more }, () => this.#write(node.body, random, budget)).join("");
       }

@@ -63,11 +63,13 @@ export function toAutomaton(expression: Expression): Automaton {
   };
   const repeated = (node: Expression & { type: "repeat" }): Part => {
     let whole = nothing;
-    const copies = node.max ?? Math.max(1, node.min);
-    for (let copy = 0; copy < copies; copy++) {
+    const least = node.max === null ? Math.max(1, node.min) : node.min;
+    // `x{0,3}` as `(x(x(x)?)?)?`: each copy is followed by the next one only.
+    for (let copy = (node.max ?? least) - 1; copy >= 0; copy--) {
       const part = build(node.body);
-      if (node.max === null && copy === copies - 1) link(part.last, part.first);
-      whole = joined(whole, copy < node.min ? part : { ...part, nullable: true });
+      if (node.max === null && copy === least - 1) link(part.last, part.first);
+      whole = joined(part, whole);
+      if (copy >= node.min) whole = { ...whole, nullable: true };
     }
     return whole;
   };

@@ -14,12 +14,14 @@ interface Lengths {
 
 const longestLength = 10_000_000;
 const mostProductRules = 6000;
+const mostProductSteps = 30_000;
 
 /** The rule of a string schema with all its quotation marks; null when no string satisfies it. */
 export function stringRule(rules: Rules, schema: JsonObject, place: Place): string | null {
-  const lengths = readLengths(rules, schema, place);
+  const read = readExpressions(rules, schema, place);
+  const lengths = [readLengths(rules, schema, place), ...read.flatMap(asLengths)].reduce(bothLengths);
   if (lengths.most !== null && lengths.most < lengths.least) return null;
-  const expressions = readExpressions(rules, schema, place);
+  const expressions = read.filter((expression) => asLengths(expression).length === 0);
   if (expressions.length === 0) return freeString(rules, lengths, place);
   const [only] = expressions;
   if (only !== undefined && expressions.length === 1 && within(lengthsOf(only), lengths)) {
@@ -71,6 +73,18 @@ function readExpressions(rules: Rules, schema: JsonObject, place: Place): Expres
     else if (known !== "") found.push(parsePattern(known));
   }
   return found;
+}
+
+/** `^[\\s\\S]{0,300}$` says nothing but lengths. */
+function asLengths(expression: Expression): Lengths[] {
+  const { type } = expression;
+  if (type !== "repeat" || expression.body.type !== "set" || !isAll(expression.body)) return [];
+  return [{ least: expression.min, most: expression.max }];
+}
+
+function bothLengths(a: Lengths, b: Lengths): Lengths {
+  const most = a.most === null || b.most === null ? (a.most ?? b.most) : Math.min(a.most, b.most);
+  return { least: Math.max(a.least, b.least), most };
 }
 
 function within(inner: Lengths, outer: Lengths): boolean {
@@ -161,9 +175,11 @@ function productRule(rules: Rules, automata: readonly Automaton[], lengths: Leng
   const names = new Map<string, string>();
   const states: [number, number][] = [[0, 0]];
   names.set("0,0", "");
+  let steps = 0;
   for (let index = 0; index < states.length; index++) {
     const [state, length] = states[index] as [number, number];
     for (const { to } of automaton.next[state] ?? []) {
+      if (++steps > mostProductSteps) throw new PatternError("is too large");
       const key = `${to},${after(length)}`;
       if (names.has(key) || !alive(to, after(length))) continue;
       if (states.push([to, after(length)]) > mostProductRules) throw new PatternError("is too large");

@@ -136,17 +136,18 @@ export class Constraint {
       const found = this.#firstTrigger(seen, triggers);
       if (found === null) break;
       const state = this.#create();
-      if (state?.acceptText(seen.slice(found.at)) === true) {
+      const rest = state?.acceptText(seen.slice(found.at), this.#grammar.once !== true) ?? null;
+      if (state !== null && rest === "" && (this.#grammar.once === true || !state.mayEnd)) {
         this.#ruling = state;
         this.#sampler.constrain(state);
         this.#phase = "bound";
         this.#tail = "";
-        this.#observeBound();
         return;
       }
+      // What was said breaks the grammar already, or goes on behind a whole call.
       state?.free();
       this.#blank = false;
-      seen = seen.slice(found.at + found.length);
+      seen = rest ?? seen.slice(found.at + found.length);
     }
     const kept = Math.max(0, ...triggers.map((trigger) => overlap(seen, trigger)));
     this.#tail = seen.slice(seen.length - kept);

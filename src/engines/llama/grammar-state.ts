@@ -59,13 +59,21 @@ export class GrammarState {
     library.functions.llama_sampler_accept(this.#handle, token);
   }
 
-  /** Goes on by a text, if the grammar allows it; false, and in an unknown place, if not. */
-  acceptText(text: string): boolean {
-    for (const token of this.#model.vocabulary.tokenize(text, { addSpecial: false, parseSpecial: true })) {
-      if (!this.allows(token)) return false;
+  /**
+   * Goes on by a text: to its end, or to where the grammar is at one, if it is to stop there. Returns what was not read;
+   * null where the grammar does not allow the text.
+   */
+  acceptText(text: string, stopAtEnd: boolean): string | null {
+    const { vocabulary } = this.#model;
+    const bytes = Buffer.from(text);
+    let read = 0;
+    for (const token of vocabulary.tokenize(text, { addSpecial: false, parseSpecial: true })) {
+      if (!this.allows(token)) return null;
       this.accept(token);
+      read += vocabulary.piece(token).length;
+      if (stopAtEnd && this.mayEnd) return bytes.toString("utf8", read);
     }
-    return true;
+    return "";
   }
 
   /** Whether the text may end here. */
