@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -7,6 +7,8 @@ import { type Runtime, startRuntime } from "../../src/app.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { isObject, type JsonObject } from "../../src/core/json.ts";
 import type { Log } from "../../src/core/log.ts";
+import { writeGguf } from "../../src/engines/llama/gguf-writer.ts";
+import { scriptedModel } from "../../src/engines/llama/scripted-model.ts";
 import { startFakeOllama } from "../support/fake-ollama.ts";
 import type { Step } from "../support/fake-server.ts";
 import { startFakeVllm } from "../support/fake-vllm.ts";
@@ -223,39 +225,54 @@ describe("the real opencode reads a file and writes another", () => {
     },
   );
 
-  it("with the embedded llama.cpp", { timeout: 180_000 }, async ({ signal, skip }) => {
-    if (missing !== undefined) return skip(missing);
-    const task = makeTask();
-    const file = path.join(task.home, "copyist.gguf");
-    writePlay(file, {
-      title: "Copying a token",
-      turns: [
-        `I will read the file.\n${toolCall("read", { filePath: task.input })}`,
-        toolCall("write", { filePath: task.output, content: `${task.token}\n` }),
-        `DONE ${task.token}`,
-      ],
-    });
-    const id = "llama_cpp:copyist";
-    // Its vocabulary has little more than single bytes: opencode's prompt of 31 kB is 31,000 tokens.
-    const models: JsonObject = { [id]: { tool_call: true, limit: { context: 65536, output: 4096 } } };
-    // So small a model gains nothing by a GPU, and a second thread where cores are scarce costs it more than it gives.
-    const env = {
-      LLAMA_CPP_MODEL: file,
-      LLAMA_CPP_N_CTX: "65536",
-      LLAMA_CPP_N_GPU_LAYERS: "0",
-      LLAMA_CPP_N_THREADS: "1",
-    };
+  it(
+    "with a model of a folder by the embedded llama.cpp, and after a restart without reading the prompt again",
+    { timeout: 180_000 },
+    async ({ signal, skip }) => {
+      if (missing !== undefined) return skip(missing);
+      const task = makeTask();
+      const folder = path.join(task.home, "models");
+      mkdirSync(folder);
+      writeGguf(path.join(folder, "other.gguf"), scriptedModel({ scripts: [{ after: "\n", say: "I am another." }] }));
+      writePlay(path.join(folder, "copyist.gguf"), {
+        title: "Copying a token",
+        turns: [
+          `I will read the file.\n${toolCall("read", { filePath: task.input })}`,
+          toolCall("write", { filePath: task.output, content: `${task.token}\n` }),
+          `DONE ${task.token}`,
+        ],
+      });
+      const id = "llama_cpp:copyist";
+      // Its vocabulary has little more than single bytes: opencode's prompt of 31 kB is 31,000 tokens.
+      const models: JsonObject = { [id]: { tool_call: true, limit: { context: 65536, output: 4096 } } };
+      // So small a model gains nothing by a GPU, and a second thread where cores are scarce costs it more than it gives.
+      const env = {
+        LLAMA_CPP_MODEL: folder,
+        LLAMA_CPP_CACHE_DIR: path.join(task.home, "prompts"),
+        LLAMA_CPP_CACHE_BYTES: "1GB",
+        LLAMA_CPP_N_CTX: "65536",
+        LLAMA_CPP_N_GPU_LAYERS: "0",
+        LLAMA_CPP_N_THREADS: "1",
+      };
 
-    const run = await finish(task, { model: id, env, models, signal });
+      const run = await finish(task, { model: id, env, models, signal });
 
-    expectDone(task, run);
-    expect(run.warnings).toEqual([]);
-    // opencode does not wait for the title.
-    expect(run.requests.length).toBeLessThanOrEqual(4);
-    // Each turn computes what is new in it, not the 31,000 tokens before.
-    for (const { promptTokens, cachedTokens } of run.steps.slice(1))
-      expect(promptTokens - cachedTokens).toBeLessThan(1000);
-  });
+      expectDone(task, run);
+      expect(run.warnings).toEqual([]);
+      // opencode does not wait for the title.
+      expect(run.requests.length).toBeLessThanOrEqual(4);
+      // Each turn computes what is new in it, not the 31,000 tokens before.
+      for (const { promptTokens, cachedTokens } of run.steps.slice(1))
+        expect(promptTokens - cachedTokens).toBeLessThan(1000);
+
+      for (const close of closing.splice(0).reverse()) await close();
+      rmSync(task.output);
+      const again = await finish(task, { model: id, env, models, signal });
+
+      expectDone(task, again);
+      for (const { promptTokens, cachedTokens } of again.steps) expect(promptTokens - cachedTokens).toBeLessThan(1000);
+    },
+  );
 });
 
 function toolNames(body: JsonObject = {}): unknown[] {
