@@ -20,6 +20,9 @@ const neverEnds = { logitBias: { "1021": -100, "1023": -100 } };
 const posix = process.platform !== "win32";
 const slowReader = (): GgufContent => randomDecoder({ architecture: "llama", width: 256, contextLength: 32_768 });
 
+/** Ticks are short here, so that none of these may count that is not meant. */
+const patient = { start: 1e6, silent: 1e6, load: 1e6, decode: 1e6, other: 1e6, abandoned: 1e6 };
+
 const supervisors: Supervisor[] = [];
 afterEach(async () => {
   vi.useRealTimers();
@@ -89,8 +92,8 @@ describe("a process that is killed", () => {
 describe.runIf(posix)("a process that is wedged", () => {
   test("in its main thread is killed; its requests are told, the next one is answered", async () => {
     const supervisor = supervise(writeModel("silent.gguf", randomDecoder({ architecture: "llama" })), {
+      ...patient,
       tickMs: 20,
-      start: 1e6,
       silent: 150,
     });
     const stream = supervisor.generate({ type: "chat", request: chatRequest("silent", "Hi", neverEnds) }, never);
@@ -106,18 +109,19 @@ describe.runIf(posix)("a process that is wedged", () => {
 
   test("by one request's prompt tells that one not to come again", async () => {
     const supervisor = supervise(writeModel("poison.gguf", randomDecoder({ architecture: "llama" })), {
+      ...patient,
       tickMs: 20,
-      start: 1e6,
       silent: 150,
     });
     vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
     await supervisor.ensureReady();
     // Until nobody looks after it any more: no question may be on its way when it falls silent.
-    await expect.poll(() => (vi.advanceTimersByTime(20), vi.getTimerCount())).toBe(0);
+    const polling = { timeout: 20_000, interval: 20 };
+    await expect.poll(() => (vi.advanceTimersByTime(20), vi.getTimerCount()), polling).toBe(0);
     signal(supervisor.pid, "SIGSTOP");
     const asked = readAnswer(supervisor.generate({ type: "chat", request: chatRequest("poison", "Hi") }, never));
     const failure = asked.catch((error: unknown) => error);
-    await expect.poll(() => (vi.advanceTimersByTime(20), supervisor.state)).toBe("stopped");
+    await expect.poll(() => (vi.advanceTimersByTime(400), supervisor.state), polling).toBe("stopped");
     expect(await failure).toMatchObject({
       code: "invalid_request",
       status: 400,
@@ -128,7 +132,7 @@ describe.runIf(posix)("a process that is wedged", () => {
   test("in its computation is killed, and the message says at what", async () => {
     const supervisor = supervise(
       writeModel("stuck.gguf", slowReader()),
-      { tickMs: 5, start: 1e6, silent: 1e6, load: 1e6, other: 1e6, decode: 0, slowdown: 0, firstRowMs: 0 },
+      { ...patient, tickMs: 5, decode: 0, slowdown: 0, firstRowMs: 0 },
       { contextLength: 16_384, ubatchSize: 4096, batchSize: 4096 },
     );
     const request = chatRequest("stuck", "quick brown foxes ".repeat(900), { maxTokens: 1 });
@@ -140,9 +144,8 @@ describe.runIf(posix)("a process that is wedged", () => {
 
   test("does not keep anybody waiting who stops it", async () => {
     const supervisor = supervise(writeModel("lame.gguf", scriptedModel({ scripts: [{ after: "\n", say: "Yes." }] })), {
+      ...patient,
       tickMs: 20,
-      start: 1e6,
-      silent: 1e6,
       stop: 10,
     });
     await supervisor.ensureReady();
