@@ -1,5 +1,5 @@
 import { isObject, type Json, type JsonObject } from "../../core/json.ts";
-import { recognises, toAutomaton } from "./automaton.ts";
+import { type Automaton, recognises, toAutomaton } from "./automaton.ts";
 import { formatPattern } from "./formats.ts";
 import { parsePattern, PatternError } from "./regular-expression.ts";
 
@@ -61,10 +61,21 @@ function acceptsText(schema: JsonObject, text: string): boolean {
 
 /** Whether the pattern is found in a text; a pattern that no grammar can express counts as found. */
 export function matches(pattern: string, text: string): boolean {
+  const known = automata.get(pattern) ?? readPattern(pattern);
+  automata.set(pattern, known);
+  if (automata.size > mostAutomata) automata.clear();
+  return known === "inexpressible" || recognises(known, text);
+}
+
+/** Of the patterns of the schema at hand, which many keys are compared with. */
+const automata = new Map<string, Automaton | "inexpressible">();
+const mostAutomata = 50;
+
+function readPattern(pattern: string): Automaton | "inexpressible" {
   try {
-    return recognises(toAutomaton(parsePattern(pattern)), text);
+    return toAutomaton(parsePattern(pattern));
   } catch (error) {
-    if (error instanceof PatternError) return true;
+    if (error instanceof PatternError) return "inexpressible";
     throw error;
   }
 }

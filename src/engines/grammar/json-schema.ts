@@ -30,6 +30,8 @@ const mostText = 4_000_000;
 const mostRead = 100_000_000;
 const mostValues = 20_000;
 const mostBranches = 512;
+/** Milliseconds; real schemas take less than a hundred. */
+const longest = 5000;
 
 /**
  * Collects GBNF rules. Everything that a grammar produces is valid, not everything valid is produced: where a schema
@@ -49,6 +51,7 @@ export class GrammarBuilder implements Rules {
   #depth = 0;
   #size = 0;
   #read = 0;
+  readonly #begun = performance.now();
 
   constructor(options: GrammarOptions) {
     this.options = options;
@@ -75,7 +78,7 @@ export class GrammarBuilder implements Rules {
       this.#taken.set(plain, number);
       unique = `${plain}-${number}`;
     }
-    if (this.#rules.size >= mostRules) throw this.#tooLarge();
+    if (this.#rules.size >= mostRules || performance.now() - this.#begun > longest) throw this.#tooLarge();
     this.#rules.set(unique, "");
     return unique;
   }
@@ -145,7 +148,7 @@ export class GrammarBuilder implements Rules {
     if (constraining.length === 0) return "value";
     const key = JSON.stringify(Object.fromEntries(constraining));
     this.#read += key.length;
-    if (this.#read > mostRead) throw this.#tooLarge();
+    if (this.#read > mostRead || performance.now() - this.#begun > longest) throw this.#tooLarge();
     const known = this.#known.get(key);
     if (known?.done === true) return known.name;
     if (known !== undefined) return (known.reserved ??= this.reserve(place.name));

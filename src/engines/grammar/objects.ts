@@ -25,6 +25,7 @@ interface Members {
 /** So many properties may come in any order: each subset of them takes a rule. */
 const mostInAnyOrder = 5;
 const mostDeclared = 1000;
+const mostPatterns = 30;
 const mostStates = 20_000;
 /** Further keys may share so many characters with a named one: each nests the grammar deeper. */
 const longestSharedKey = 100;
@@ -99,7 +100,9 @@ function otherMembers(
 }
 
 function patternMembers(rules: Rules, schema: JsonObject, keys: readonly string[], place: Place): string | null {
-  const patterns = Object.entries(objectOf(schema["patternProperties"]));
+  const all = Object.entries(objectOf(schema["patternProperties"]));
+  if (all.length > mostPatterns) rules.loosen(`more than ${mostPatterns} patternProperties`, place);
+  const patterns = all.slice(0, mostPatterns);
   const names = objectOf(schema["propertyNames"]);
   const ways: string[] = [];
   for (const [pattern] of patterns) {
