@@ -117,7 +117,7 @@ describe("a grammar accepts what is valid and nothing else", () => {
 
   test("for integers between bounds", () => {
     for (const minimum of [-120, -99, -10, -1, 0, 1, 9, 10, 57, 99, 100]) {
-      for (const width of [0, 1, 8, 9, 10, 33, 90])
+      for (const width of [0, 1, 8, 9, 10, 18, 28, 33, 88, 90])
         agree({ type: "integer", minimum, maximum: minimum + width }, numbers);
     }
     agree({ type: "integer", minimum: 9007199254740000 }, [9007199254739999, 9007199254740000, 9007199254740991]);
@@ -248,6 +248,14 @@ describe("a grammar accepts what is valid and nothing else", () => {
       { b: null, aa: 3, bb: 4 },
       { b: null, zz: "x" },
     ]);
+    const named = {
+      ...schema,
+      properties: { "x-a": { const: 1 } },
+      required: [],
+      patternProperties: { "^x-": { type: "integer" } },
+    };
+    const twice = new GrammarMatcher(toGrammar(named).text);
+    expect([twice.accepts('{"x-a":1}'), twice.accepts('{"x-a":1,"x-a":5}')]).toEqual([true, false]);
     agree({ ...schema, minProperties: 2, maxProperties: 2 }, [
       { b: null },
       { b: null, a: true },
