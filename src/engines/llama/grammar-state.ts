@@ -7,7 +7,7 @@ const tables = new WeakMap<NativeModel, TokenBytes>();
 
 /**
  * A GBNF grammar and how far a text has come in it. llama.cpp's own reading lets bytes through that are no UTF-8 (a
- * continuation is never looked at, overlong forms and surrogates pass, an end in the midst of a character too), and
+ * continuation within a token is never looked at, overlong forms and surrogates pass), and
  * control tokens that are not part of the text: those are kept out here.
  */
 export class GrammarState {
