@@ -214,10 +214,10 @@ test("unlimited lengths of llama.cpp and an empty stop mean nothing", () => {
 });
 
 test("unknown fields are kept for providers that know them, and refused by nobody", () => {
-  expect(decode({ store: true, metadata: { a: "b" }, grammar: "root ::= x", cache_control: {} }).extra).toEqual({
+  expect(decode({ store: true, metadata: { a: "b" }, best: "of all", cache_control: {} }).extra).toEqual({
     store: true,
     metadata: { a: "b" },
-    grammar: "root ::= x",
+    best: "of all",
     cache_control: {},
   });
 });
