@@ -5,7 +5,7 @@ const largestResidue = 1024n;
 const mostResidueRules = 3000;
 const mostListed = 300n;
 
-export interface Multiples {
+interface Multiples {
   readonly from: bigint;
   readonly to: bigint;
   readonly unit: bigint;

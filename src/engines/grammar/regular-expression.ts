@@ -7,7 +7,7 @@ export type Expression =
   | { readonly type: "choice"; readonly ways: readonly Expression[] }
   | { readonly type: "repeat"; readonly body: Expression; readonly min: number; readonly max: number | null };
 
-export const empty: Expression = { type: "sequence", parts: [] };
+const empty: Expression = { type: "sequence", parts: [] };
 const anything: Expression = { type: "repeat", body: { type: "set", set: allCharacters }, min: 0, max: null };
 
 const longestPattern = 4000;
@@ -249,12 +249,12 @@ function inner(parts: readonly Anchored[]): Expression | null {
   return plain.length === parts.length ? sequence(plain) : null;
 }
 
-export function sequence(parts: readonly Expression[]): Expression {
+function sequence(parts: readonly Expression[]): Expression {
   const flat = parts.flatMap((part) => (part.type === "sequence" ? part.parts : [part]));
   return flat.length === 1 ? (flat[0] as Expression) : { type: "sequence", parts: flat };
 }
 
-export function choice(ways: readonly Expression[]): Expression {
+function choice(ways: readonly Expression[]): Expression {
   return ways.length === 1 ? (ways[0] as Expression) : { type: "choice", ways };
 }
 
