@@ -6,7 +6,7 @@ import path from "node:path";
 import { npmSync, root } from "../scripts/bootstrap.mjs";
 
 // What installs programs and builds packages is the same on every Node, and slow.
-const onlyOnce = ["test/package/**", "test/docs/**", "test/clients/**"];
+const onlyOnce = ["package", "docs", "clients", "hub", "engines/hostile-files", "engines/soak"].map((name) => `test/${name}*/**`);
 
 const place = mkdtempSync(path.join(tmpdir(), "lair-ci-"));
 const runs = [await test("npm test", ["npm", ["test"]])];

@@ -4,9 +4,9 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { measureStructs } from "../src/engines/llama/binding.ts";
-import { constants, releases, structLayouts } from "../src/engines/llama/layouts.ts";
-import { prototypes } from "../src/engines/llama/prototypes.ts";
+import { measureStructs } from "../src/engines/llama/native/binding.ts";
+import { constants, releases, structLayouts } from "../src/engines/llama/native/layouts.ts";
+import { prototypes } from "../src/engines/llama/native/prototypes.ts";
 import { compareHeader, type Difference } from "./compare-llama-header.ts";
 import { readHeader } from "./llama-header.ts";
 

@@ -1,7 +1,7 @@
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
-import { writeGguf } from "../src/engines/llama/gguf-writer.ts";
-import { chatmlTemplate, scriptedModel } from "../src/engines/llama/scripted-model.ts";
+import { writeGguf } from "../src/engines/gguf/gguf-writer.ts";
+import { chatmlTemplate, scriptedModel } from "../src/engines/gguf/scripted-model.ts";
 
 const answer =
   "This is the demo: llama.cpp runs here on a tiny scripted GGUF that always says this. " +

@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { type GgufContent, type TensorType, writeGguf } from "../src/engines/llama/gguf-writer.ts";
-import { scriptedModel } from "../src/engines/llama/scripted-model.ts";
+import { type GgufContent, type TensorType, writeGguf } from "../src/engines/gguf/gguf-writer.ts";
+import { scriptedModel } from "../src/engines/gguf/scripted-model.ts";
 import { randomBert, randomDecoder } from "../test/support/gguf.ts";
 
 // Writes small GGUF models for tests and benches: tsx scripts/make-gguf.ts <preset> <out.gguf> [options].

@@ -10,9 +10,14 @@ import type { Log } from "./core/log.ts";
 import type { ModelSource } from "./core/model.ts";
 import type { Provider } from "./core/provider.ts";
 import { fromEngine } from "./dialects/translate.ts";
-import { describeEngine, type EngineReport } from "./engines/llama/engine-report.ts";
+import { describeEngine, type EngineReport } from "./engines/llama/builds/engine-report.ts";
 import { LlamaEngine } from "./engines/llama/engine.ts";
-import { type Addition, type Installed, installPackage, removePackage } from "./engines/llama/package-install.ts";
+import {
+  type Addition,
+  type Installed,
+  installPackage,
+  removePackage,
+} from "./engines/llama/builds/package-install.ts";
 import { listen } from "./http/server.ts";
 import { accessLog } from "./pipeline/access-log.ts";
 import { auth } from "./pipeline/auth.ts";

@@ -29,7 +29,7 @@ export const rooms: Readonly<Record<string, readonly string[] | "*">> = {
 export const doors: Readonly<Record<string, string>> = {
   "node:http": "http/server.ts",
   "node:tls": "providers/http-connect.ts",
-  koffi: "engines/llama/binding.ts",
+  koffi: "engines/llama/native/binding.ts",
   pino: "cli/logger.ts",
   yaml: "config/load.ts",
   zod: "config/",

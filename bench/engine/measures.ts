@@ -16,14 +16,14 @@ export function randomPrompt(length: number): number[] {
 }
 
 /** Tokens per second at which a prompt is taken in, by the time to the first token. */
-export async function measurePrompts(contender: Contender): Promise<Round> {
+async function measurePrompts(contender: Contender): Promise<Round> {
   const short = await complete(contender, randomPrompt(512), 1).seen;
   const long = await complete(contender, randomPrompt(2048), 1).seen;
   return { prompt_512: 512_000 / short.first, prompt_2048: 2_048_000 / long.first };
 }
 
 /** Tokens per second of 1, 4 and 8 streams together. */
-export async function measureDecode(contender: Contender): Promise<Round> {
+async function measureDecode(contender: Contender): Promise<Round> {
   return {
     decode_1: await decode(contender, 1, 128),
     decode_4: await decode(contender, 4, 64),
@@ -36,7 +36,7 @@ async function decode(contender: Contender, streams: number, tokens: number): Pr
 }
 
 /** The same for 8 chats. */
-export async function measureChat(contender: Contender): Promise<Round> {
+async function measureChat(contender: Contender): Promise<Round> {
   const words = randomPrompt(8).join(" ");
   const streams = Array.from({ length: 8 }, (_, number) => chat(contender, `${number} ${words}`, 64));
   return { chat_8: await together(streams) };
@@ -53,7 +53,7 @@ async function together(streams: readonly Stream[]): Promise<number> {
 }
 
 /** Milliseconds to the first token of a 4k prompt of which all but 16 tokens were read by the request before. */
-export async function measureWarm(contender: Contender, prefix: readonly number[]): Promise<Round> {
+async function measureWarm(contender: Contender, prefix: readonly number[]): Promise<Round> {
   const seen = await complete(contender, [...prefix, ...randomPrompt(16)], 1).seen;
   return { warm_first: expectCached(contender, seen, prefix.length * 0.9) };
 }
@@ -65,7 +65,7 @@ function expectCached(contender: Contender, seen: Seen, least: number): number {
 }
 
 /** Seconds until the last first token of 8 requests that begin with the same new 2k tokens and go on with 16 of their own. */
-export async function measureShared(contender: Contender): Promise<Round> {
+async function measureShared(contender: Contender): Promise<Round> {
   const prefix = randomPrompt(2048);
   const streams = Array.from({ length: 8 }, () => complete(contender, [...prefix, ...randomPrompt(16)], 2));
   const seen = await Promise.all(streams.map((stream) => stream.seen));
@@ -100,7 +100,7 @@ export async function measureEmbeddings(contender: Contender): Promise<Round> {
 }
 
 /** Milliseconds from the client's leaving in the midst of a 4k prompt to the first token of the next request, less what that takes alone. */
-export async function measureAbort(contender: Contender): Promise<Round> {
+async function measureAbort(contender: Contender): Promise<Round> {
   const alone = await complete(contender, randomPrompt(4), 1).seen;
   const long = complete(contender, randomPrompt(4096), 1);
   // Two seconds into a prompt that takes ten or more.
@@ -112,7 +112,7 @@ export async function measureAbort(contender: Contender): Promise<Round> {
 }
 
 /** The longest silence of a running stream, in seconds, while another client's 4k prompt is taken in. */
-export async function measureStall(contender: Contender): Promise<Round> {
+async function measureStall(contender: Contender): Promise<Round> {
   const stream = complete(contender, randomPrompt(16), 400);
   await stream.started;
   const other = complete(contender, randomPrompt(4096), 1);
@@ -122,7 +122,7 @@ export async function measureStall(contender: Contender): Promise<Round> {
 }
 
 /** Resident memory of all its processes after the decode measures, in MB. */
-export function measureMemory(contender: Contender): Round {
+function measureMemory(contender: Contender): Round {
   return { memory: residentMegabytes(contender.pids()) };
 }
 

@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
-import { type GgufContent, writeGguf } from "../../src/engines/llama/gguf-writer.ts";
+import { type GgufContent, writeGguf } from "../../src/engines/gguf/gguf-writer.ts";
 import { randomBert, randomDecoder } from "../../test/support/gguf.ts";
 import { cacheFolder } from "../support/native.ts";
 

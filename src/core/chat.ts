@@ -235,10 +235,8 @@ export type SamplingRequest = Pick<
 >;
 
 /** A text completion (`/v1/completions`): a raw prompt, no template. */
-export interface CompletionRequest extends SamplingRequest, Pick<
-  ChatRequest,
-  "model" | "topLogprobs" | "keepAlive" | "extra"
-> {
+export interface CompletionRequest
+  extends SamplingRequest, Pick<ChatRequest, "model" | "topLogprobs" | "keepAlive" | "extra"> {
   /** Text, or token ids. */
   readonly prompt: string | number[];
   /** What comes after the gap that is to be filled. */

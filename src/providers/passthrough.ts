@@ -220,7 +220,10 @@ function toDelta(message: JsonObject): JsonObject {
 }
 
 /** The reply, or, when it lets wait, the head of a stream now and the reply's events, or its error, when they come. */
-export async function orHeartbeats(pending: Promise<Reply>, settings: Pick<PassthroughSettings, "heartbeat">): Promise<Reply> {
+export async function orHeartbeats(
+  pending: Promise<Reply>,
+  settings: Pick<PassthroughSettings, "heartbeat">,
+): Promise<Reply> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<undefined>((resolve) => {
     timer = setTimeout(resolve, headDeadline, undefined);

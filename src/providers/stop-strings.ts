@@ -1,5 +1,5 @@
 import type { ChatEvent, Usage } from "../core/chat.ts";
-import { StopFilter } from "../engines/llama/stop.ts";
+import { StopFilter } from "../engines/llama/generation/stop.ts";
 
 /**
  * Enforces stop strings on a server that does not: at the first one the events end with `stop`, and leaving the

@@ -6,8 +6,13 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { findNpm } from "../../src/engines/llama/npm.ts";
-import { findLibraryFolder, packageName, pinnedVersion, publishedBackends } from "../../src/engines/llama/packages.ts";
+import { findNpm } from "../../src/engines/llama/builds/npm.ts";
+import {
+  findLibraryFolder,
+  packageName,
+  pinnedVersion,
+  publishedBackends,
+} from "../../src/engines/llama/builds/packages.ts";
 import { run } from "./program.ts";
 
 let cwd = "";

@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
-import { writeGguf } from "../../src/engines/llama/gguf-writer.ts";
+import { writeGguf } from "../../src/engines/gguf/gguf-writer.ts";
 import { randomBert, randomDecoder } from "../support/gguf.ts";
 import { run } from "./program.ts";
 

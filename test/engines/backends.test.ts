@@ -4,15 +4,20 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import type { Log } from "../../src/core/log.ts";
-import { chooseLibrary, type ProbeMessage, probeLibrary } from "../../src/engines/llama/backends.ts";
-import { loadLibrary } from "../../src/engines/llama/binding.ts";
-import { brokenSamplers } from "../../src/engines/llama/contract.ts";
-import type { LlamaFunctions } from "../../src/engines/llama/declarations.ts";
-import { cudaLibraries } from "../../src/engines/llama/gpu-files.ts";
-import { releases } from "../../src/engines/llama/layouts.ts";
-import { dataPlace, findLibraryFolder, packageName, publishedBackends } from "../../src/engines/llama/packages.ts";
-import { prototypes } from "../../src/engines/llama/prototypes.ts";
-import { scriptedModel } from "../../src/engines/llama/scripted-model.ts";
+import { chooseLibrary, type ProbeMessage, probeLibrary } from "../../src/engines/llama/builds/backends.ts";
+import { loadLibrary } from "../../src/engines/llama/native/binding.ts";
+import { brokenSamplers } from "../../src/engines/llama/native/contract.ts";
+import type { LlamaFunctions } from "../../src/engines/llama/native/declarations.ts";
+import { cudaLibraries } from "../../src/engines/llama/builds/gpu-files.ts";
+import { releases } from "../../src/engines/llama/native/layouts.ts";
+import {
+  dataPlace,
+  findLibraryFolder,
+  packageName,
+  publishedBackends,
+} from "../../src/engines/llama/builds/packages.ts";
+import { prototypes } from "../../src/engines/llama/native/prototypes.ts";
+import { scriptedModel } from "../../src/engines/gguf/scripted-model.ts";
 import { chatRequest } from "../support/chat-request.ts";
 import { readAnswer, startEngine, writeModel } from "../support/llama.ts";
 

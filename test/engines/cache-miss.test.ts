@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Message } from "../../src/core/chat.ts";
-import { messageAt } from "../../src/engines/llama/cache-miss.ts";
+import { messageAt } from "../../src/engines/llama/prefix/cache-miss.ts";
 
 const said = (role: "system" | "user", text: string): Message => ({ role, content: [{ type: "text", text }] });
 const messages: Message[] = [

@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { ApiError } from "../../src/core/errors.ts";
 import type { Tool } from "../../src/core/chat.ts";
-import { chatmlTemplate, scriptedModel } from "../../src/engines/llama/scripted-model.ts";
+import { chatmlTemplate, scriptedModel } from "../../src/engines/gguf/scripted-model.ts";
 import { chatRequest } from "../support/chat-request.ts";
 import { readAnswer, startEngine, writeModel } from "../support/llama.ts";
 import { randomDecoder } from "../support/gguf.ts";

@@ -1,7 +1,7 @@
 import { readdirSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import type { NativeContext } from "../../src/engines/llama/native-context.ts";
-import { PrefixStore } from "../../src/engines/llama/prefix-store.ts";
+import type { NativeContext } from "../../src/engines/llama/native/native-context.ts";
+import { PrefixStore } from "../../src/engines/llama/prefix/prefix-store.ts";
 import { randomDecoder } from "../support/gguf.ts";
 import { recurrentDecoder, slidingDecoder } from "../support/gguf-memories.ts";
 import {

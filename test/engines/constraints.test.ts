@@ -3,7 +3,7 @@ import { Ajv2020 } from "ajv/dist/2020.js";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { ChatRequest, CompletionRequest, Tool } from "../../src/core/chat.ts";
 import type { JsonObject } from "../../src/core/json.ts";
-import { chatmlTemplate, scriptedModel } from "../../src/engines/llama/scripted-model.ts";
+import { chatmlTemplate, scriptedModel } from "../../src/engines/gguf/scripted-model.ts";
 import { chatRequest } from "../support/chat-request.ts";
 import { randomDecoder } from "../support/gguf.ts";
 import { type Answer, readAnswer, startEngine, writeModel } from "../support/llama.ts";

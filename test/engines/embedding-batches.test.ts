@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import type { GgufContent, GgufValue, Tensor } from "../../src/engines/llama/gguf-writer.ts";
-import { packVectors, unpackVectors } from "../../src/engines/llama/vectors.ts";
+import type { GgufContent, GgufValue, Tensor } from "../../src/engines/gguf/gguf-writer.ts";
+import { packVectors, unpackVectors } from "../../src/engines/llama/embedding/vectors.ts";
 import { chatRequest } from "../support/chat-request.ts";
 import { randomBert, randomDecoder } from "../support/gguf.ts";
 import { readAnswer, startEngine, writeModel } from "../support/llama.ts";

@@ -2,9 +2,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { readGguf } from "../../src/engines/llama/gguf.ts";
-import { GgufError } from "../../src/engines/llama/gguf-reader.ts";
-import { writeGguf } from "../../src/engines/llama/gguf-writer.ts";
+import { readGguf } from "../../src/engines/gguf/gguf.ts";
+import { GgufError } from "../../src/engines/gguf/gguf-reader.ts";
+import { writeGguf } from "../../src/engines/gguf/gguf-writer.ts";
 import { writeDemoModel } from "../../scripts/make-demo.ts";
 import { randomBert, randomDecoder } from "../support/gguf.ts";
 

@@ -4,12 +4,12 @@ import { join } from "node:path";
 import { afterAll, describe, expect, test, vi } from "vitest";
 import { ApiError } from "../../src/core/errors.ts";
 import { silent } from "../../src/core/log.ts";
-import { readGguf } from "../../src/engines/llama/gguf.ts";
-import { GgufError } from "../../src/engines/llama/gguf-reader.ts";
-import { writeGguf } from "../../src/engines/llama/gguf-writer.ts";
-import { scriptedModel } from "../../src/engines/llama/scripted-model.ts";
+import { readGguf } from "../../src/engines/gguf/gguf.ts";
+import { GgufError } from "../../src/engines/gguf/gguf-reader.ts";
+import { writeGguf } from "../../src/engines/gguf/gguf-writer.ts";
+import { scriptedModel } from "../../src/engines/gguf/scripted-model.ts";
 import { toWorkerSettings } from "../../src/engines/llama/settings.ts";
-import { Supervisor } from "../../src/engines/llama/supervisor.ts";
+import { Supervisor } from "../../src/engines/llama/process/supervisor.ts";
 import { chatRequest } from "../support/chat-request.ts";
 import { type Mutation, fieldsOf, mutations } from "../support/gguf-mutations.ts";
 

@@ -4,7 +4,7 @@ import { Call } from "../../src/core/call.ts";
 import type { JsonObject } from "../../src/core/json.ts";
 import { fromEngine } from "../../src/dialects/translate.ts";
 import type { LlamaEngine } from "../../src/engines/llama/engine.ts";
-import { scriptedModel } from "../../src/engines/llama/scripted-model.ts";
+import { scriptedModel } from "../../src/engines/gguf/scripted-model.ts";
 import { dataOf } from "../support/chat.ts";
 import { randomDecoder } from "../support/gguf.ts";
 import { readAnswer, startEngine, writeModel } from "../support/llama.ts";

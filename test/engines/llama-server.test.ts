@@ -14,8 +14,8 @@ import { fromEngine } from "../../src/dialects/translate.ts";
 import { serverFlags } from "../../src/engines/llama-server/flags.ts";
 import { ServerProcess } from "../../src/engines/llama-server/server-process.ts";
 import { LlamaEngine } from "../../src/engines/llama/engine.ts";
-import { writeGguf } from "../../src/engines/llama/gguf-writer.ts";
-import { scriptedModel } from "../../src/engines/llama/scripted-model.ts";
+import { writeGguf } from "../../src/engines/gguf/gguf-writer.ts";
+import { scriptedModel } from "../../src/engines/gguf/scripted-model.ts";
 import { withLlamaServer } from "../../src/providers/llama-server.ts";
 import { post } from "../providers/calls.ts";
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { ChatEvent, ChatRequest, TokenLogprob } from "../../src/core/chat.ts";
-import { LogprobReader } from "../../src/engines/llama/logprobs.ts";
-import { scriptedModel } from "../../src/engines/llama/scripted-model.ts";
+import { LogprobReader } from "../../src/engines/llama/generation/logprobs.ts";
+import { scriptedModel } from "../../src/engines/gguf/scripted-model.ts";
 import { chatRequest } from "../support/chat-request.ts";
 import { randomDecoder } from "../support/gguf.ts";
 import { readAnswer, startEngine, writeModel } from "../support/llama.ts";

@@ -1,10 +1,10 @@
 import { readFileSync, statSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { readGguf } from "../../src/engines/llama/gguf.ts";
-import { type MachineFacts, readMachineMemory } from "../../src/engines/llama/machine-memory.ts";
-import { readMemoryBudget } from "../../src/engines/llama/memory-budget.ts";
-import { estimateMemory } from "../../src/engines/llama/memory-estimate.ts";
-import { physicalCores } from "../../src/engines/llama/processor-cores.ts";
+import { readGguf } from "../../src/engines/gguf/gguf.ts";
+import { type MachineFacts, readMachineMemory } from "../../src/engines/llama/memory/machine-memory.ts";
+import { readMemoryBudget } from "../../src/engines/llama/memory/memory-budget.ts";
+import { estimateMemory } from "../../src/engines/llama/memory/memory-estimate.ts";
+import { physicalCores } from "../../src/engines/llama/memory/processor-cores.ts";
 import { toWorkerSettings } from "../../src/engines/llama/settings.ts";
 import { randomDecoder } from "../support/gguf.ts";
 import { startEngine, writeModel } from "../support/llama.ts";

@@ -16,10 +16,10 @@ import { tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import type { ModelSource } from "../../src/core/model.ts";
-import { type GgufContent, writeGguf } from "../../src/engines/llama/gguf-writer.ts";
-import { type ModelFile, ModelFiles } from "../../src/engines/llama/model-files.ts";
-import { findModel } from "../../src/engines/llama/model-lookup.ts";
-import { scriptedModel } from "../../src/engines/llama/scripted-model.ts";
+import { type GgufContent, writeGguf } from "../../src/engines/gguf/gguf-writer.ts";
+import { type ModelFile, ModelFiles } from "../../src/engines/models/model-files.ts";
+import { findModel } from "../../src/engines/models/model-lookup.ts";
+import { scriptedModel } from "../../src/engines/gguf/scripted-model.ts";
 import { chatRequest } from "../support/chat-request.ts";
 import { readAnswer, startEngine } from "../support/llama.ts";
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Tool } from "../../src/core/chat.ts";
-import { StopFilter } from "../../src/engines/llama/stop.ts";
+import { StopFilter } from "../../src/engines/llama/generation/stop.ts";
 import { allFamilies, detectFamily, findFamily, opensReasoning } from "../../src/engines/parsers/families.ts";
 import type { Family } from "../../src/engines/parsers/family.ts";
 import { seededRandom } from "../support/grammar-sampler.ts";

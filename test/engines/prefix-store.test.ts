@@ -1,7 +1,7 @@
 import { chmodSync, readFileSync, readdirSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { PrefixStore, type PrefixStoreOptions } from "../../src/engines/llama/prefix-store.ts";
+import { PrefixStore, type PrefixStoreOptions } from "../../src/engines/llama/prefix/prefix-store.ts";
 import { chatRequest } from "../support/chat-request.ts";
 import { randomDecoder } from "../support/gguf.ts";
 import { readAnswer, startEngine, writeModel } from "../support/llama.ts";

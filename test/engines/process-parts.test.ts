@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
 import type { ChatEvent } from "../../src/core/chat.ts";
-import { EventQueue } from "../../src/engines/llama/event-queue.ts";
-import { readChildMessage } from "../../src/engines/llama/message-check.ts";
-import { type ProcessEnd, toFailure } from "../../src/engines/llama/process-failure.ts";
-import { ProcessLog } from "../../src/engines/llama/process-log.ts";
-import type { WorkReport } from "../../src/engines/llama/pulse.ts";
-import { Watchdog, watchLimits } from "../../src/engines/llama/watchdog.ts";
+import { EventQueue } from "../../src/engines/llama/process/event-queue.ts";
+import { readChildMessage } from "../../src/engines/llama/process/message-check.ts";
+import { type ProcessEnd, toFailure } from "../../src/engines/llama/process/process-failure.ts";
+import { ProcessLog } from "../../src/engines/llama/process/process-log.ts";
+import type { WorkReport } from "../../src/engines/llama/process/pulse.ts";
+import { Watchdog, watchLimits } from "../../src/engines/llama/process/watchdog.ts";
 
 const end: ProcessEnd = {
   file: "some.gguf",

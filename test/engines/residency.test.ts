@@ -3,7 +3,7 @@ import type { ChatEvent } from "../../src/core/chat.ts";
 import type { Log } from "../../src/core/log.ts";
 import { fromEngine } from "../../src/dialects/translate.ts";
 import type { LlamaEngine } from "../../src/engines/llama/engine.ts";
-import { scriptedModel } from "../../src/engines/llama/scripted-model.ts";
+import { scriptedModel } from "../../src/engines/gguf/scripted-model.ts";
 import type { LlamaSettings } from "../../src/engines/llama/settings.ts";
 import { chatRequest } from "../support/chat-request.ts";
 import { randomDecoder } from "../support/gguf.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { ChatRequest, TokenLogprob } from "../../src/core/chat.ts";
-import { StopFilter } from "../../src/engines/llama/stop.ts";
+import { StopFilter } from "../../src/engines/llama/generation/stop.ts";
 import { chatRequest } from "../support/chat-request.ts";
 import { randomDecoder } from "../support/gguf.ts";
 import { readAnswer, startEngine, writeModel } from "../support/llama.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import type { Generation } from "../../src/engines/llama/generation.ts";
-import { Slot, chooseSlot } from "../../src/engines/llama/slots.ts";
+import type { Generation } from "../../src/engines/llama/generation/generation.ts";
+import { Slot, chooseSlot } from "../../src/engines/llama/scheduling/slots.ts";
 
 const count = (from: number, length: number): number[] => Array.from({ length }, (_, index) => from + index);
 

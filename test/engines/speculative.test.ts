@@ -1,9 +1,9 @@
 import { dirname } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { silent } from "../../src/core/log.ts";
-import { PromptLookup } from "../../src/engines/llama/prompt-lookup.ts";
+import { PromptLookup } from "../../src/engines/llama/speculation/prompt-lookup.ts";
 import { toSampling } from "../../src/engines/llama/settings.ts";
-import { Speculation, type Drafter } from "../../src/engines/llama/speculation.ts";
+import { Speculation, type Drafter } from "../../src/engines/llama/speculation/speculation.ts";
 import { randomDecoder } from "../support/gguf.ts";
 import { readAnswer, startEngine, writeModel } from "../support/llama.ts";
 import { type Bench, distance, job, modelFile, openBench, trace, words } from "../support/llama-scheduler.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { ThreadCount } from "../../src/engines/llama/thread-count.ts";
+import { ThreadCount } from "../../src/engines/llama/scheduling/thread-count.ts";
 
 /** Steps on a machine where one thread takes 30 ms and four 10 ms, or 1 s each while another program runs. */
 class Machine {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Tool } from "../../src/core/chat.ts";
-import { chatmlTemplate, scriptedModel } from "../../src/engines/llama/scripted-model.ts";
+import { chatmlTemplate, scriptedModel } from "../../src/engines/gguf/scripted-model.ts";
 import { chatRequest } from "../support/chat-request.ts";
 import { randomDecoder } from "../support/gguf.ts";
 import { readAnswer, startEngine, writeModel } from "../support/llama.ts";

@@ -1,5 +1,5 @@
 import { fromEngine } from "../../src/dialects/translate.ts";
-import { scriptedModel } from "../../src/engines/llama/scripted-model.ts";
+import { scriptedModel } from "../../src/engines/gguf/scripted-model.ts";
 import { startEngine, writeModel } from "../support/llama.ts";
 import { providerContract } from "./contract.ts";
 

@@ -3,7 +3,7 @@ import type { ChatEvent } from "../../src/core/chat.ts";
 import { Gate } from "../../src/providers/gate.ts";
 import { inlineRefs, toOllamaParameters } from "../../src/providers/json-schema.ts";
 import { patternTest } from "../../src/core/name-pattern.ts";
-import { StopFilter } from "../../src/engines/llama/stop.ts";
+import { StopFilter } from "../../src/engines/llama/generation/stop.ts";
 import { stopAt } from "../../src/providers/stop-strings.ts";
 import { TagScanner } from "../../src/providers/tag-scanner.ts";
 

@@ -1,4 +1,4 @@
-import type { GgufContent, GgufValue, Tensor } from "../../src/engines/llama/gguf-writer.ts";
+import type { GgufContent, GgufValue, Tensor } from "../../src/engines/gguf/gguf-writer.ts";
 import { Random, ones, randomDecoder, zeros } from "./gguf.ts";
 
 /** A decoder of random weights, every other layer of which looks back on no more than `window` tokens. */

@@ -4,8 +4,8 @@ import {
   type Tensor,
   type TensorType,
   tensorBytes,
-} from "../../src/engines/llama/gguf-writer.ts";
-import { baseSpecials, byteCharacters, chatmlTemplate } from "../../src/engines/llama/scripted-model.ts";
+} from "../../src/engines/gguf/gguf-writer.ts";
+import { baseSpecials, byteCharacters, chatmlTemplate } from "../../src/engines/gguf/scripted-model.ts";
 
 /** A small decoder of random weights: real arithmetic, meaningless words. */
 export interface RandomDecoder {

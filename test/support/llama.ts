@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll } from "vitest";
 import type { ChatEvent, Usage } from "../../src/core/chat.ts";
 import { LlamaEngine } from "../../src/engines/llama/engine.ts";
-import { type GgufContent, writeGguf } from "../../src/engines/llama/gguf-writer.ts";
+import { type GgufContent, writeGguf } from "../../src/engines/gguf/gguf-writer.ts";
 import type { LlamaSettings } from "../../src/engines/llama/settings.ts";
 import type { Log } from "../../src/core/log.ts";
 

@@ -1,6 +1,6 @@
 import type { JsonObject } from "../../src/core/json.ts";
-import { writeGguf } from "../../src/engines/llama/gguf-writer.ts";
-import { scriptedModel } from "../../src/engines/llama/scripted-model.ts";
+import { writeGguf } from "../../src/engines/gguf/gguf-writer.ts";
+import { scriptedModel } from "../../src/engines/gguf/scripted-model.ts";
 
 /** What a scripted model says: where no tools are offered, and after each number of tool results. */
 export interface Play {

@@ -1,4 +1,4 @@
-import type { GgufHeader } from "../llama/gguf.ts";
+import type { GgufHeader } from "../gguf/gguf.ts";
 import { effectiveContextLength, type LlamaSettings, toWorkerSettings } from "../llama/settings.ts";
 
 /** What a llama-server is to serve. */

@@ -1,9 +1,9 @@
 import { statSync } from "node:fs";
 import type { Log } from "../../core/log.ts";
-import { estimateMemory, type MemoryEstimate } from "../llama/memory-estimate.ts";
-import type { ModelFile } from "../llama/model-files.ts";
-import { physicalCores } from "../llama/processor-cores.ts";
-import type { Residency, Resident } from "../llama/residency.ts";
+import { estimateMemory, type MemoryEstimate } from "../llama/memory/memory-estimate.ts";
+import type { ModelFile } from "../models/model-files.ts";
+import { physicalCores } from "../llama/memory/processor-cores.ts";
+import type { Residency, Resident } from "../llama/memory/residency.ts";
 import { type LlamaSettings, type ModelSettings, settingsOf, toWorkerSettings } from "../llama/settings.ts";
 import { serverFlags } from "./flags.ts";
 import { ServerProcess } from "./server-process.ts";

@@ -7,10 +7,10 @@ import { basename, join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { ApiError } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
-import { Backoff } from "../llama/backoff.ts";
+import { Backoff } from "../llama/process/backoff.ts";
 import { forkEntry } from "../llama/fork.ts";
-import type { ProcessState } from "../llama/process-failure.ts";
-import { ProcessLog } from "../llama/process-log.ts";
+import type { ProcessState } from "../llama/process/process-failure.ts";
+import { ProcessLog } from "../llama/process/process-log.ts";
 import type { ServerEnd } from "./guard.ts";
 
 export interface ServerProcessOptions {

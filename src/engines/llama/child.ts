@@ -4,8 +4,8 @@ import { Worker } from "node:worker_threads";
 import type { ChatEvent, CompletionRequest, FinishReason, Timings } from "../../core/chat.ts";
 import { ApiError, toApiError } from "../../core/errors.ts";
 import type { OutputParser, ParsedEvent } from "../parsers/parser.ts";
-import { buildCompletionGrammar } from "./answer-grammar.ts";
-import { messageAt } from "./cache-miss.ts";
+import { buildCompletionGrammar } from "./prompting/answer-grammar.ts";
+import { messageAt } from "./prefix/cache-miss.ts";
 import type {
   ChildMessage,
   Failure,
@@ -17,9 +17,9 @@ import type {
   WorkerMessage,
   WorkerStart,
 } from "./messages.ts";
-import { ownFailure } from "./process-failure.ts";
-import { Prompts } from "./prompts.ts";
-import { Pulse } from "./pulse.ts";
+import { ownFailure } from "./process/process-failure.ts";
+import { Prompts } from "./prompting/prompts.ts";
+import { Pulse } from "./process/pulse.ts";
 import { type LlamaSettings, toSampling } from "./settings.ts";
 
 /**
@@ -233,7 +233,8 @@ function readOutput(active: Active, output: Output & { type: "text" | "progress"
     const reason: FinishReason = output.reason === "stop" && active.toolCalls > 0 ? "tool-calls" : output.reason;
     const usage =
       active.reasoningTokens > 0 ? { ...output.usage, reasoningTokens: active.reasoningTokens } : output.usage;
-    const timings = output.timings === undefined ? {} : { timings: withMessage(active, output.timings, output.missOffset) };
+    const timings =
+      output.timings === undefined ? {} : { timings: withMessage(active, output.timings, output.missOffset) };
     return [...rest, { type: "finish", reason, usage, ...timings }];
   }
   const said: ChatEvent[] = output.text === "" ? [] : count(active, active.parser.push(output.text));

@@ -13,18 +13,18 @@ import { type Log, silent } from "../../core/log.ts";
 import type { Model, ModelSource } from "../../core/model.ts";
 import type { Health } from "../../core/provider.ts";
 import { type ServerLease, ServerModels } from "../llama-server/server-models.ts";
-import { LibraryError } from "./library-error.ts";
-import { readMachineMemory } from "./machine-memory.ts";
-import { type MemoryBudget, readMemoryBudget } from "./memory-budget.ts";
-import { type MemoryEstimate, estimateMemory } from "./memory-estimate.ts";
-import { type ModelFile, ModelFiles } from "./model-files.ts";
-import { toModel } from "./model-listing.ts";
-import { findModel } from "./model-lookup.ts";
-import { findLibraryFolder } from "./packages.ts";
-import { physicalCores } from "./processor-cores.ts";
-import { Residency, type Resident } from "./residency.ts";
+import { LibraryError } from "./native/library-error.ts";
+import { readMachineMemory } from "./memory/machine-memory.ts";
+import { type MemoryBudget, readMemoryBudget } from "./memory/memory-budget.ts";
+import { type MemoryEstimate, estimateMemory } from "./memory/memory-estimate.ts";
+import { type ModelFile, ModelFiles } from "../models/model-files.ts";
+import { toModel } from "../models/model-listing.ts";
+import { findModel } from "../models/model-lookup.ts";
+import { findLibraryFolder } from "./builds/packages.ts";
+import { physicalCores } from "./memory/processor-cores.ts";
+import { Residency, type Resident } from "./memory/residency.ts";
 import { type LlamaSettings, type ModelSettings, settingsOf, toWorkerSettings } from "./settings.ts";
-import { Supervisor } from "./supervisor.ts";
+import { Supervisor } from "./process/supervisor.ts";
 
 /** A model that was asked for at least once. */
 /** What guesses tokens ahead for a model: `off`, `lookup` or the path of a model, and that one's file if it is listed. */

@@ -14,8 +14,8 @@ import type {
 } from "../../core/chat.ts";
 import type { TokenizeOptions } from "../../core/engine.ts";
 import type { ErrorCode } from "../../core/errors.ts";
-import type { WorkReport } from "./pulse.ts";
-import type { PackedEmbeddings } from "./vectors.ts";
+import type { WorkReport } from "./process/pulse.ts";
+import type { PackedEmbeddings } from "./embedding/vectors.ts";
 import type { LlamaSettings, Sampling, WorkerSettings } from "./settings.ts";
 
 /** A failure on its way between processes: what an `ApiError` is made of. */

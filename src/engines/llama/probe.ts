@@ -1,7 +1,7 @@
 import { basename } from "node:path";
-import type { ProbeMessage } from "./backends.ts";
-import { loadLibrary } from "./binding.ts";
-import { LibraryError } from "./library-error.ts";
+import type { ProbeMessage } from "./builds/backends.ts";
+import { loadLibrary } from "./native/binding.ts";
+import { LibraryError } from "./native/library-error.ts";
 
 /**
  * Entry of a process that loads a build of llama.cpp, says what it found, and ends: a GPU's driver may crash, hang or

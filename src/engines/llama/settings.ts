@@ -1,5 +1,5 @@
 import { type SamplerName, samplerNames, type SamplingRequest } from "../../core/chat.ts";
-import type { BackendSettings, GpuChoice } from "./backends.ts";
+import type { BackendSettings, GpuChoice } from "./builds/backends.ts";
 import type { ModelSource } from "../../core/model.ts";
 import { patternTest } from "../../core/name-pattern.ts";
 

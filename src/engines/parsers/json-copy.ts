@@ -60,7 +60,7 @@ const shortEscapes: Readonly<Record<string, string>> = {
 };
 
 /** JSON, as most models write it. */
-export const json: Notation = { copyString: (input, sink) => copyQuoted(input, sink, ['"']), bareKeys: false };
+const json: Notation = { copyString: (input, sink) => copyQuoted(input, sink, ['"']), bareKeys: false };
 
 /** Python's literals: strings in either kind of quotes. */
 export const python: Notation = { copyString: (input, sink) => copyQuoted(input, sink, ['"', "'"]), bareKeys: false };
