@@ -6,7 +6,10 @@ import path from "node:path";
 import { npmSync, root } from "../scripts/bootstrap.mjs";
 
 // What installs programs and builds packages is the same on every Node, and slow.
-const onlyOnce = ["package", "docs", "clients", "hub", "engines/hostile-files", "engines/soak"].map((name) => `test/${name}*/**`);
+const onlyOnce = [
+  ...["package", "docs", "clients", "hub"].map((room) => `test/${room}/**`),
+  ...["hostile-files", "soak"].map((topic) => `test/engines/${topic}.test.ts`),
+];
 
 const place = mkdtempSync(path.join(tmpdir(), "lair-ci-"));
 const runs = [await test("npm test", ["npm", ["test"]])];

@@ -44,7 +44,7 @@ export function* readOutput(input: Input, answer: Answer, options: ParserOptions
 }
 
 /** Reads on to the closing tag of reasoning, or to the end. */
-export function* readReasoning(input: Input, answer: Answer, tags: ReasoningTags): Reading {
+function* readReasoning(input: Input, answer: Answer, tags: ReasoningTags): Reading {
   answer.inReasoning = true;
   // A model whose prompt opened the reasoning often opens it once more.
   yield* input.space();
