@@ -236,7 +236,7 @@ export type SamplingRequest = Pick<
 
 /** A text completion (`/v1/completions`): a raw prompt, no template. */
 export interface CompletionRequest
-  extends SamplingRequest, Pick<ChatRequest, "model" | "topLogprobs" | "keepAlive" | "extra"> {
+  extends SamplingRequest, Pick<ChatRequest, "model" | "topLogprobs" | "keepAlive" | "priority" | "extra"> {
   /** Text, or token ids. */
   readonly prompt: string | number[];
   /** What comes after the gap that is to be filled. */

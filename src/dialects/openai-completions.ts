@@ -17,6 +17,7 @@ import {
 import { decodeKeepAlive } from "./keep-alive.ts";
 import { decodeSampling, samplingFields } from "./openai-chat/request.ts";
 import { decodeResponseFormat } from "./openai-chat/response-format.ts";
+import { decodePriority } from "./priority.ts";
 import { encodeStreamError, encodeTimings, encodeUsage, withComments } from "./openai-chat/wire.ts";
 
 /** `POST /v1/completions`: one engine request for each answer, in the order of the choices. */
@@ -52,7 +53,12 @@ export function decodeCompletion(
     ...decodeSampling(nothing ? without(body, new Set(["max_tokens"])) : body),
     ...(nothing ? { maxTokens: 0 } : {}),
     ...(scored ? { promptLogprobs: true } : {}),
-    ...defined({ suffix: readString(body, "suffix"), topLogprobs, keepAlive: decodeKeepAlive(body) }),
+    ...defined({
+      suffix: readString(body, "suffix"),
+      topLogprobs,
+      keepAlive: decodeKeepAlive(body),
+      priority: decodePriority(body),
+    }),
     ...(format.type === "text" ? {} : { responseFormat: format }),
     extra: without(body, knownFields),
   };

@@ -16,6 +16,7 @@ import {
   wrongType,
 } from "../fields.ts";
 import { decodeKeepAlive } from "../keep-alive.ts";
+import { decodePriority } from "../priority.ts";
 import { decodeMessages, encodeMessages } from "./messages.ts";
 import { decodeResponseFormat, encodeResponseFormat, responseFormatFields } from "./response-format.ts";
 import { decodeTools, encodeToolChoice, encodeTools } from "./tools.ts";
@@ -38,6 +39,7 @@ export function decodeRequest(body: JsonObject, model: string, headers: Headers)
       templateVariables: readObject(body, "chat_template_kwargs"),
       session: decodeSession(body, headers),
       keepAlive: decodeKeepAlive(body),
+      priority: decodePriority(body),
     }),
     extra: without(body, knownFields),
   };

@@ -151,6 +151,7 @@ class ModelProcess {
       preserved: [],
       grammar,
       session: null,
+      priority: request.priority,
     };
     const parser: OutputParser = { push: (text) => (text === "" ? [] : [{ type: "text", text }]), end: () => [] };
     this.#begin(job, { parser, isReasoning: () => false });

@@ -2,7 +2,8 @@ import { Course } from "./course.ts";
 import { Generation, type Ground } from "../generation/generation.ts";
 import type { GenerateJob, Output } from "../messages.ts";
 import type { NativeContext } from "../native/native-context.ts";
-import { portionPrompts, smallestChunk } from "./portions.ts";
+import { portionPrompts } from "./portions.ts";
+import { PromptPace } from "./prompt-pace.ts";
 import { PrefixCache } from "../prefix/prefix-cache.ts";
 import type { PrefixStore } from "../prefix/prefix-store.ts";
 import { toPromptTokens } from "../prompting/prompt-tokens.ts";
@@ -60,8 +61,7 @@ export class Scheduler {
   #steps = 0;
   /** Whether somebody in the line has another position than was told. */
   #lineMoved = false;
-  /** Prompt tokens per millisecond, measured. */
-  #speed = 0.5;
+  readonly #promptPace: PromptPace;
   readonly #threads: ThreadCount;
 
   constructor(
@@ -76,6 +76,7 @@ export class Scheduler {
     this.#prefixes = new PrefixCache(context, this.#slots, { store, wake });
     this.#line = new WaitingLine(pace.maxQueue);
     this.#threads = new ThreadCount(pace.threads);
+    this.#promptPace = new PromptPace(pace.stallMs);
   }
 
   get busy(): boolean {
@@ -144,7 +145,7 @@ export class Scheduler {
         shares.reduce((sum, { draft }) => sum + 1 + draft.length, 0),
         took,
       );
-    else if (prompt >= 16) this.#speed = (this.#speed + prompt / Math.max(1, took)) / 2;
+    else this.#promptPace.observe(prompt, took);
     for (const share of shares) this.#settle(share);
     return true;
   }
@@ -242,8 +243,8 @@ export class Scheduler {
 
   /** `streams`: rows that the streams have in this step. */
   #portions(readers: readonly Slot[], streams: number): Map<Slot, number> {
-    const fair = Math.max(smallestChunk, Math.round(this.#speed * this.#pace.stallMs));
-    const chunk = streams > 0 ? Math.min(fair, this.#pace.chunk) : this.#pace.chunk;
+    const { chunk: most } = this.#pace;
+    const chunk = streams > 0 ? Math.min(this.#promptPace.rows, most) : most;
     return portionPrompts(readers, {
       rows: Math.min(chunk, this.#context.batchSize - streams),
       logits: this.#context.outputLimit - streams - readers.length,
