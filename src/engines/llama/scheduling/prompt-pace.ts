@@ -4,6 +4,8 @@ import { smallestChunk } from "./portions.ts";
 const fewest = 8;
 /** Pieces below `smallestChunk` that are so much slower for each token are taken only where the stall would be far too long. */
 const tooSlow = 3;
+/** Small pieces are believed to be at most so many times as slow. */
+const mostTimes = 20;
 
 /**
  * How many tokens of prompts a step may compute while others generate, so that it takes no longer than asked. What a
@@ -13,9 +15,11 @@ const tooSlow = 3;
  */
 export class PromptPace {
   readonly #stallMs: number;
-  /** Milliseconds for each token in large pieces, and in small ones. */
+  /** Milliseconds for each token in large pieces. */
   #large = 2;
-  #small: number | null = null;
+  /** How many times as long one takes in small pieces, and whether that was measured. */
+  #ratio = 2;
+  #small = false;
 
   constructor(stallMs: number) {
     this.#stallMs = stallMs;
@@ -25,20 +29,20 @@ export class PromptPace {
   get rows(): number {
     const many = Math.floor(this.#stallMs / this.#large);
     if (many >= smallestChunk) return many;
-    const small = this.#small ?? 2 * this.#large;
-    if (small > tooSlow * this.#large && smallestChunk * this.#large <= tooSlow * this.#stallMs) return smallestChunk;
-    return Math.min(smallestChunk - 1, Math.max(fewest, Math.floor(this.#stallMs / small)));
+    if (this.#ratio > tooSlow && smallestChunk * this.#large <= tooSlow * this.#stallMs) return smallestChunk;
+    const few = Math.floor(this.#stallMs / (this.#large * this.#ratio));
+    return Math.min(smallestChunk - 1, Math.max(fewest, few));
   }
 
   /** Takes note of a step that computed so many tokens of prompts. */
   observe(rows: number, milliseconds: number): void {
     if (rows < fewest) return;
     const each = milliseconds / rows;
-    if (rows >= smallestChunk) this.#large = (this.#large + each) / 2;
-    else {
-      this.#small = this.#small === null ? each : (this.#small + each) / 2;
-      // Large pieces are never slower: known from small ones, when no large one has been computed for long.
-      this.#large = Math.min(this.#large, this.#small);
-    }
+    const small = rows < smallestChunk;
+    if (!small) this.#large = (this.#large + each) / 2;
+    // The first small piece after large ones tells how much slower they are; from then on both grow alike.
+    else if (!this.#small) this.#ratio = Math.min(mostTimes, Math.max(1, each / this.#large));
+    else this.#large = (this.#large + each / this.#ratio) / 2;
+    this.#small = small;
   }
 }
