@@ -1,5 +1,5 @@
 // `npm run bench:engine`: the embedded llama.cpp beside llama-server of the same release. How and why: docs/benchmarks.md
-import { execFileSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { complete } from "./engine/client.ts";
@@ -107,8 +107,9 @@ function add(values: Values, name: Contender["name"], seen: measures.Round): voi
 }
 
 function serverVersion(program: string): string {
-  const text = execFileSync(program, ["--version"], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
-  return /version:\s*(.*)/.exec(text)?.[1] ?? "unknown";
+  // It goes to the error stream.
+  const { stderr, stdout } = spawnSync(program, ["--version"], { encoding: "utf8" });
+  return /version:\s*(.*)/.exec(stdout + stderr)?.[1] ?? "unknown";
 }
 
 function report(options: Options, machine: Record<string, string>, values: Values): number {

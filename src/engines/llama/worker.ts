@@ -102,7 +102,7 @@ async function open(start: WorkerStart, send: (event: WorkerEvent) => void): Pro
   const chunk = onGpu ? settings.batchSize : settings.ubatchSize;
   const store = openStore({ settings, release: library.release, contextLength }, context, send);
   const { maxQueue, threads, threadsBatch } = settings;
-  const pace = { maxQueue, chunk, stallMs: 180, threads, threadsBatch };
+  const pace = { maxQueue, chunk, stallMs: 150, threads, threadsBatch };
   const served: Served = {
     about,
     model,
