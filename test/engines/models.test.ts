@@ -26,6 +26,9 @@ beforeAll(() => {
   cpSync(join(folder, "alpha.gguf"), join(folder, "big-00001-of-00002.gguf"));
   cpSync(join(folder, "alpha.gguf"), join(folder, "big-00002-of-00002.gguf"));
   writeGguf(join(folder, "vectors.gguf"), randomBert());
+  const silent = randomBert();
+  const metadata = new Map([...silent.metadata].filter(([key]) => key !== "bert.pooling_type"));
+  writeGguf(join(folder, "unpooled.gguf"), { ...silent, metadata });
   writeFileSync(join(folder, "broken.gguf"), "not a model at all, but long enough to be read");
   writeFileSync(join(folder, "notes.txt"), "not a model either");
 });
@@ -47,6 +50,10 @@ describe("a folder of models", () => {
       state: "unloaded",
       contextLength: 2048,
       capabilities: { chat: true },
+    });
+    expect(models.find((model) => model.id === "unpooled")?.capabilities).toMatchObject({
+      chat: false,
+      embeddings: true,
     });
     expect(models.find((model) => model.id === "vectors")?.capabilities).toMatchObject({
       chat: false,

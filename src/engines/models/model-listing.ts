@@ -36,10 +36,14 @@ export function toModel(file: ModelFile, settings: LlamaSettings, now: ModelStat
   };
 }
 
+/** Architectures that only make vectors, whether or not their file names a way of pooling. */
+const encoders = /bert|^t5encoder$|-embed(ding)?$/;
+
 /** What a model can do, by its header. */
 export function readCapabilities(header: GgufHeader | null, pooling?: Pooling): Capabilities {
   const rerank = pooling === undefined ? header?.pooling === poolingTypes.rank : pooling === "rank";
-  const embeddings = header !== null && (pooling !== undefined || header.pooling !== null) && !rerank;
+  const embeddings =
+    header !== null && !rerank && (pooling !== undefined || header.pooling !== null || encoders.test(header.architecture));
   const chat = header !== null && !rerank && !embeddings;
   const template = header?.template ?? "";
   return {
