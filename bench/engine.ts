@@ -11,23 +11,13 @@ import { type Options, readOptions, usage } from "./engine/options.ts";
 import { type Verdict, judge } from "./support/goals.ts";
 import { buildRuntime, lairVersion } from "./support/lair.ts";
 import { describeMachine } from "./support/machine.ts";
-import { CannotRun } from "./support/options.ts";
-import { cleanUp, requireLinux, temporaryFolder } from "./support/processes.ts";
+import { requireLinux, temporaryFolder } from "./support/processes.ts";
 import { cell, machineTable, ratio, toTable, verdictTable } from "./support/report.ts";
+import { runBench } from "./support/run.ts";
 
 type Values = Partial<Record<Figure, Partial<Record<Contender["name"], number[]>>>>;
 
-process.on("exit", cleanUp);
-process.once("SIGINT", () => process.exit(130));
-process.once("SIGTERM", () => process.exit(143));
-try {
-  const options = readOptions(process.argv.slice(2), process.env);
-  if (options === null) console.log(usage);
-  else process.exitCode = await main(options);
-} catch (error) {
-  console.error(error instanceof CannotRun ? error.message : error);
-  process.exitCode = 2;
-}
+await runBench(() => readOptions(process.argv.slice(2), process.env), usage, main);
 
 async function main(options: Options): Promise<number> {
   requireLinux();

@@ -6,28 +6,19 @@ import { buildRuntime, startLair } from "./support/lair.ts";
 import { describeProxyBench } from "./support/machine.ts";
 import { type Bench, measureMemory, measureRound, warmUp } from "./support/measures.ts";
 import { requireNginx, startNginx } from "./support/nginx.ts";
-import { CannotRun, type Options, type ProxyName, readOptions, usage } from "./support/options.ts";
+import { type Options, type ProxyName, readOptions, usage } from "./support/options.ts";
 import { installPortkey, startPortkey } from "./support/portkey.ts";
 import { probe } from "./support/probe.ts";
-import { cleanUp, requireTools } from "./support/processes.ts";
+import { requireTools } from "./support/processes.ts";
 import type { Proxy } from "./support/proxy.ts";
 import { figureTable, machineTable, verdictTable } from "./support/report.ts";
+import { runBench } from "./support/run.ts";
 import { startUpstream, type Upstream } from "./support/upstream.ts";
 import { judgeProxy } from "./support/verdicts.ts";
 
 type Starter = (upstreamPort: number) => Promise<Proxy>;
 
-process.on("exit", cleanUp);
-process.once("SIGINT", () => process.exit(130));
-process.once("SIGTERM", () => process.exit(143));
-try {
-  const options = readOptions(process.argv.slice(2));
-  if (options === null) console.log(usage);
-  else process.exitCode = await main(options);
-} catch (error) {
-  console.error(error instanceof CannotRun ? error.message : error);
-  process.exitCode = 2;
-}
+await runBench(() => readOptions(process.argv.slice(2)), usage, main);
 
 async function main(options: Options): Promise<number> {
   requireTools();

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { CannotRun } from "../support/options.ts";
+import { CannotRun, choose } from "../support/options.ts";
 
 export const measureNames = [
   "prompts",
@@ -59,7 +59,7 @@ export function readOptions(args: string[], environment: NodeJS.ProcessEnv): Opt
     threads: toNumber("--threads", values.threads, 1),
     gpuLayers: toNumber("--gpu-layers", values["gpu-layers"], 0),
     model: values.model,
-    measures: choose(values.measure),
+    measures: choose("--measure", values.measure, measureNames),
     json: values.json,
     runtime: values.runtime,
     server,
@@ -92,12 +92,4 @@ function toNumber(flag: string, text: string, least: number): number {
   if (!Number.isInteger(value) || value < least)
     throw new CannotRun(`${flag} wants a whole number from ${least}, not "${text}"`);
   return value;
-}
-
-function choose(value: string | undefined): readonly MeasureName[] {
-  if (value === undefined) return measureNames;
-  const chosen = value.split(",");
-  const unknown = chosen.find((name) => !measureNames.includes(name as MeasureName));
-  if (unknown !== undefined) throw new CannotRun(`--measure: "${unknown}" is none of ${measureNames.join(", ")}`);
-  return measureNames.filter((name) => chosen.includes(name));
 }

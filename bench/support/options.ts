@@ -81,7 +81,8 @@ function parse(args: string[]) {
   }
 }
 
-function choose<Name extends string>(
+/** The names of a list separated by commas; all that are allowed where there is none. Throws `CannotRun` for others. */
+export function choose<Name extends string>(
   flag: string,
   value: string | undefined,
   allowed: readonly Name[],

@@ -8,6 +8,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { ApiError } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
 import { Backoff } from "../llama/process/backoff.ts";
+import { Leases } from "../llama/process/leases.ts";
 import { forkEntry } from "../llama/fork.ts";
 import type { ProcessState } from "../llama/process/process-failure.ts";
 import { ProcessLog } from "../llama/process/process-log.ts";
@@ -47,7 +48,6 @@ const mostPorts = 3;
  */
 export class ServerProcess {
   readonly id: string;
-  lastUsed = 0;
   readonly #options: ServerProcessOptions;
   readonly #backoff = new Backoff();
   #state: ProcessState = "stopped";
@@ -56,11 +56,12 @@ export class ServerProcess {
   #closed: Promise<ServerEnd | null> = Promise.resolve(null);
   #log = new ProcessLog();
   #failure: ApiError | null = null;
-  #leases = 0;
+  readonly #leases: Leases;
 
   constructor(options: ServerProcessOptions) {
     this.id = options.id;
     this.#options = options;
+    this.#leases = new Leases(options.onIdle);
   }
 
   get state(): ProcessState {
@@ -68,7 +69,11 @@ export class ServerProcess {
   }
 
   get busy(): boolean {
-    return this.#leases > 0;
+    return this.#leases.held;
+  }
+
+  get lastUsed(): number {
+    return this.#leases.lastUsed;
   }
 
   /** Id of the process that guards the server, while there is one. */
@@ -78,16 +83,10 @@ export class ServerProcess {
 
   /** Keeps the server from being stopped for others until the returned function is called. */
   lease(): () => void {
-    this.#leases += 1;
-    this.lastUsed = Date.now();
-    let held = true;
+    const release = this.#leases.take();
     return () => {
-      if (!held) return;
-      held = false;
-      this.#leases -= 1;
-      this.lastUsed = Date.now();
       if (this.#state === "ready") this.#backoff.succeeded();
-      if (this.#leases === 0) this.#options.onIdle();
+      release();
     };
   }
 

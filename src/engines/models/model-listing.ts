@@ -43,7 +43,9 @@ const encoders = /bert|^t5encoder$|-embed(ding)?$/;
 export function readCapabilities(header: GgufHeader | null, pooling?: Pooling): Capabilities {
   const rerank = pooling === undefined ? header?.pooling === poolingTypes.rank : pooling === "rank";
   const embeddings =
-    header !== null && !rerank && (pooling !== undefined || header.pooling !== null || encoders.test(header.architecture));
+    header !== null &&
+    !rerank &&
+    (pooling !== undefined || header.pooling !== null || encoders.test(header.architecture));
   const chat = header !== null && !rerank && !embeddings;
   const template = header?.template ?? "";
   return {

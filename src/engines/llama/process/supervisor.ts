@@ -4,6 +4,7 @@ import { ApiError } from "../../../core/errors.ts";
 import type { Log } from "../../../core/log.ts";
 import { Backoff } from "./backoff.ts";
 import { EventQueue } from "./event-queue.ts";
+import { Leases } from "./leases.ts";
 import type { Answer, Answers, ChildMessage, LoadedModel, ParentMessage, Query } from "../messages.ts";
 import { type ChildEnd, ModelChild } from "./model-child.ts";
 import { type ProcessState, toFailure } from "./process-failure.ts";
@@ -32,7 +33,6 @@ type Ask =
  */
 export class Supervisor {
   readonly id: string;
-  lastUsed = 0;
   readonly #options: SupervisorOptions;
   readonly #requests = new Map<number, EventQueue>();
   readonly #queries = new Map<
@@ -45,13 +45,14 @@ export class Supervisor {
   #ready: Promise<LoadedModel> | null = null;
   #settle: { resolve: (model: LoadedModel) => void; reject: (error: Error) => void } | null = null;
   #loadFailure: (ChildMessage & { type: "load-failed" }) | null = null;
-  #leases = 0;
+  readonly #leases: Leases;
   #nextId = 1;
   readonly #backoff = new Backoff();
 
   constructor(options: SupervisorOptions) {
     this.id = options.id;
     this.#options = options;
+    this.#leases = new Leases(options.onIdle);
   }
 
   get state(): ProcessState {
@@ -59,7 +60,11 @@ export class Supervisor {
   }
 
   get busy(): boolean {
-    return this.#leases > 0;
+    return this.#leases.held;
+  }
+
+  get lastUsed(): number {
+    return this.#leases.lastUsed;
   }
 
   /** Id of the child process, while there is one. */
@@ -69,16 +74,7 @@ export class Supervisor {
 
   /** Keeps the model from being evicted until the returned function is called. */
   lease(): () => void {
-    this.#leases += 1;
-    this.lastUsed = Date.now();
-    let held = true;
-    return () => {
-      if (!held) return;
-      held = false;
-      this.#leases -= 1;
-      this.lastUsed = Date.now();
-      if (this.#leases === 0) this.#options.onIdle();
-    };
+    return this.#leases.take();
   }
 
   /** Chat or completion; starts the process where needed. Throws `ApiError`. */
