@@ -25,7 +25,12 @@ export class ChatError extends Error {}
 export async function listModels(server: Server, signal: AbortSignal): Promise<string[]> {
   const answer = await readJson(await ask(server, "/v1/models", { signal }));
   const listed = Array.isArray(answer["data"]) ? answer["data"].filter(isObject) : [];
-  return listed.map(({ id }) => id).filter((id): id is string => typeof id === "string");
+  return listed
+    .filter(
+      ({ capabilities, state }) => state !== "failed" && !(isObject(capabilities) && capabilities["chat"] === false),
+    )
+    .map(({ id }) => id)
+    .filter((id): id is string => typeof id === "string");
 }
 
 /** Streams the answer to a conversation. Throws `ChatError`, and the signal's reason when it is aborted. */

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { writeGguf } from "../../src/engines/gguf/gguf-writer.ts";
 import { scriptedModel } from "../../src/engines/gguf/scripted-model.ts";
+import { randomBert } from "../support/gguf.ts";
 import { type Program, run, start } from "./program.ts";
 
 let cwd: string;
@@ -16,7 +17,9 @@ beforeAll(() => {
     join(cwd, "parrot.gguf"),
     scriptedModel({ scripts: [{ after: "\n", say: "<think>\nHm.\n</think>\nA word \u001b[31mof mine." }] }),
   );
-  const own = { LLAMA_CPP_MODEL: join(cwd, "parrot.gguf"), LAIR_MODELS: join(cwd, "none"), LLAMA_CPP_CACHE_BYTES: "0" };
+  // First in the list, and no model to chat with.
+  writeGguf(join(cwd, "a-vectors.gguf"), randomBert());
+  const own = { LLAMA_CPP_MODEL: cwd, LAIR_MODELS: join(cwd, "none"), LLAMA_CPP_CACHE_BYTES: "0" };
   // The port of this machine's own lair, if there is one, must not be asked.
   env = { ...own, RUNTIME_LISTEN_PORT: "0", LLAMA_CPP_N_THREADS: "1" };
 });
