@@ -5,6 +5,8 @@ import type { Contender } from "./contenders.ts";
 export interface Seen {
   readonly first: number;
   readonly end: number;
+  /** When each piece of text came. */
+  readonly pieces: readonly number[];
   readonly promptTokens: number;
   readonly completionTokens: number;
   readonly cachedTokens: number;
@@ -108,8 +110,7 @@ class StreamReader {
   readonly #name: string;
   readonly #onFirst: () => void;
   readonly #begin = performance.now();
-  #first = Number.NaN;
-  #last = Number.NaN;
+  readonly #pieces: number[] = [];
   longestGap = 0;
   #held = "";
   #usage: NonNullable<Chunk["usage"]> | undefined;
@@ -138,19 +139,19 @@ class StreamReader {
     // Half a character is held back, so a piece may be empty; a role alone is not a token.
     const says = choice?.text ?? (choice?.delta?.role === undefined ? choice?.delta?.content : undefined);
     if (says === undefined || says === null || says === "") return;
-    const now = performance.now();
-    if (Number.isNaN(this.#first)) {
-      this.#first = now;
-      this.#onFirst();
-    } else this.longestGap = Math.max(this.longestGap, now - this.#last);
-    this.#last = now;
+    const now = performance.now() - this.#begin;
+    const last = this.#pieces.at(-1);
+    if (last === undefined) this.#onFirst();
+    else this.longestGap = Math.max(this.longestGap, now - last);
+    this.#pieces.push(now);
   }
 
   finish(): Seen {
     const usage = this.#usage;
     if (usage === undefined) throw new Error(`${this.#name}: the stream ended without usage: ${this.#held}`);
     return {
-      first: this.#first - this.#begin,
+      first: this.#pieces[0] ?? Number.NaN,
+      pieces: this.#pieces,
       end: performance.now() - this.#begin,
       promptTokens: usage.prompt_tokens,
       completionTokens: usage.completion_tokens,

@@ -42,14 +42,21 @@ async function measureChat(contender: Contender): Promise<Round> {
   return { chat_8: await together(streams) };
 }
 
-/** From the moment when all have begun to the end of the first that ends, the streams go at one pace. */
+/**
+ * Tokens per second while all of them run: from the last first token to the first end. (Before that the servers differ
+ * in whether they let streams that have begun wait for the others' prompts.)
+ */
 async function together(streams: readonly Stream[]): Promise<number> {
   const seen = await Promise.all(streams.map((stream) => stream.seen));
   const begin = Math.max(...seen.map(({ first }) => first));
-  const rates = seen.map(({ first, end, completionTokens }) => (completionTokens - 1) / (end - first));
-  const end = Math.min(...seen.map((one) => one.end));
+  const end = Math.min(...seen.map((one) => one.pieces.at(-1) ?? 0));
   if (end <= begin) throw new Error("the streams did not run at the same time");
-  return rates.reduce((sum, rate) => sum + rate, 0) * 1000;
+  const counts = seen.map(({ pieces, completionTokens }) => {
+    const within = pieces.filter((at) => at > begin && at <= end).length;
+    // Half a character waits for its other half, so a piece may be several tokens.
+    return (within * completionTokens) / pieces.length;
+  });
+  return (1000 * counts.reduce((sum, count) => sum + count, 0)) / (end - begin);
 }
 
 /** Milliseconds to the first token of a 4k prompt of which all but 16 tokens were read by the request before. */
