@@ -43,9 +43,10 @@ exit codes: 0 it is gone · 1 it is not · 2 the command line or the configurati
 };
 
 /** False where nobody is there to ask. */
-async function agrees(question: string, { input, output, interactive, complain }: Terminal): Promise<boolean> {
-  if (!interactive || input.isTTY !== true) {
-    complain("lair rm: nobody is here to confirm it; --yes deletes without asking");
+async function agrees(question: string, terminal: Terminal): Promise<boolean> {
+  const { input, output } = terminal;
+  if (!terminal.interactive || input.isTTY !== true) {
+    terminal.complain("lair rm: nobody is here to confirm it; --yes deletes without asking");
     return false;
   }
   const lines = createInterface({ input, output });

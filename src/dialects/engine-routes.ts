@@ -117,7 +117,7 @@ function detokenize(engine: Engine, toText: Method<"detokenize">): Handler {
 function echoesOf(engine: Engine, call: Call, requests: readonly CompletionRequest[]): Promise<string[]> {
   const toText = engine.detokenize?.bind(engine);
   return Promise.all(
-    requests.map(({ prompt, model }) => {
+    requests.map(async ({ prompt, model }) => {
       if (typeof prompt === "string") return prompt;
       if (toText === undefined) throw unsupportedParameter("echo", "is not supported here for a prompt of token ids");
       return blamed(engine, call, toText(model, prompt, call.signal));

@@ -39,7 +39,7 @@ describe("a folder of models", () => {
   test("is listed by file names, shards as one, broken ones with the reason", async () => {
     const models = await startEngine({ model: folder, contextLength: 4096 }).models();
     expect(models.map((model) => model.id)).toEqual(
-      ["alpha", "beta Q4_0", "big", "broken", "nested/alpha", "gamma", "vectors"].toSorted(),
+      ["alpha", "beta Q4_0", "big", "broken", "nested/alpha", "gamma", "unpooled", "vectors"].toSorted(),
     );
     expect(models.find((model) => model.id === "broken")).toMatchObject({
       state: "failed",

@@ -47,7 +47,7 @@ describe("those who wait for another's prompt", () => {
     expect(first).toBe(128);
     bench.scheduler.abort(0);
     await bench.run();
-    expect(bench.order.toSorted()).toEqual([1, 2]);
+    expect(bench.order.toSorted((a, b) => a - b)).toEqual([1, 2]);
     const shared = bench.tokens(system).length;
     expect(rowsOf(bench.steps)).toBeLessThan(shared + 40);
     const alone = await cold(prompts);
@@ -60,7 +60,7 @@ describe("those who wait for another's prompt", () => {
     bench.step();
     bench.scheduler.abort(1);
     await bench.run();
-    expect(bench.order.toSorted()).toEqual([0, 2]);
+    expect(bench.order.toSorted((a, b) => a - b)).toEqual([0, 2]);
     const alone = await cold(prompts);
     for (const id of [0, 2]) expect(distance(trace(bench, id), alone[id] ?? [])).toBeLessThan(0.05);
   });

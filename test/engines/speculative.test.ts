@@ -40,10 +40,10 @@ describe("speculative decoding", () => {
     async ([, speculation]) => {
       const plain = await bench();
       plain.scheduler.submit(job(1, prompt, long));
-      plain.run();
+      await plain.run();
       const drafted = await bench({ speculation });
       drafted.scheduler.submit(job(1, prompt, long));
-      drafted.run();
+      await drafted.run();
       expect(distance(trace(drafted, 1), trace(plain, 1))).toBeLessThan(0.05);
       const usage = drafted.done(1).usage;
       const accepted = usage?.acceptedDraftTokens ?? 0;
@@ -57,7 +57,7 @@ describe("speculative decoding", () => {
   test("by a model that knows the answer takes a fraction of the steps", async () => {
     const drafted = await bench({ speculation: { draft: twin } });
     drafted.scheduler.submit(job(1, prompt, long));
-    drafted.run();
+    await drafted.run();
     expect(drafted.steps.length).toBeLessThan(45);
   });
 
@@ -72,7 +72,7 @@ describe("speculative decoding", () => {
     const [plain, drafted] = [await bench(), await bench({ speculation: { draft: twin } })];
     for (const each of [plain, drafted]) {
       each.scheduler.submit(job(1, prompt, more));
-      each.run();
+      await each.run();
     }
     expect(drafted.done(1).usage?.acceptedDraftTokens).toBeGreaterThan(0);
     expect(distance(trace(drafted, 1), trace(plain, 1))).toBeLessThan(0.05);
@@ -84,7 +84,7 @@ describe("speculative decoding", () => {
     for (const each of [plain, drafted]) {
       each.scheduler.submit(job(1, prompt, { ...long, grammar }));
       each.scheduler.submit(job(2, prompt, long));
-      each.run();
+      await each.run();
     }
     expect(drafted.done(1).text).toBe(plain.done(1).text);
     expect(drafted.done(1).text).toMatch(/^[a-f ]{40}\.$/);
@@ -92,7 +92,7 @@ describe("speculative decoding", () => {
     const stop = [said.slice(12, 16)];
     for (const each of [plain, drafted]) {
       each.scheduler.submit(job(3, prompt, { ...long, stop }));
-      each.run();
+      await each.run();
     }
     expect(drafted.done(3).text).toBe(said.slice(0, said.indexOf(stop[0] ?? "")));
     expect(drafted.done(3).usage?.completionTokens).toBe(plain.done(3).usage?.completionTokens);
@@ -101,7 +101,7 @@ describe("speculative decoding", () => {
   test("leaves a cache from which the next turn goes on as from a cold one", async () => {
     const [warm, cold] = [await bench({ sessions: 1, speculation: { draft: stranger } }), await bench({ sessions: 1 })];
     warm.scheduler.submit(job(1, warm.tokens(prompt), long));
-    warm.run();
+    await warm.run();
     expect(warm.done(1).usage?.rejectedDraftTokens).toBeGreaterThan(0);
     const said = warm.outputs.flatMap((output) => (output.type === "text" ? (output.logprobs ?? []) : []));
     // In this vocabulary a byte is its own token, and a pair of letters one.
@@ -109,8 +109,8 @@ describe("speculative decoding", () => {
     const turn = [...warm.tokens(prompt), ...ids, ...warm.tokens(" and then the rain")];
     warm.scheduler.submit(job(2, turn));
     cold.scheduler.submit(job(2, turn));
-    warm.run();
-    cold.run();
+    await warm.run();
+    await cold.run();
     expect(warm.done(2).usage?.cachedTokens).toBe(warm.tokens(prompt).length + ids.length - 1);
     expect(distance(trace(warm, 2), trace(cold, 2))).toBeLessThan(0.05);
   });
@@ -119,7 +119,7 @@ describe("speculative decoding", () => {
     const drafted = await bench({ sessions: 4, contextLength: 256, speculation: { draft: twin, draftMax: 8 } });
     for (let id = 1; id <= 4; id++)
       drafted.scheduler.submit(job(id, words(60, id), { maxTokens: null, topLogprobs: null }));
-    drafted.run();
+    await drafted.run();
     for (let id = 1; id <= 4; id++) {
       const { usage, failure } = drafted.done(id);
       expect(failure).toBeUndefined();
@@ -139,7 +139,7 @@ describe("speculative decoding", () => {
     const drafted = await bench({ speculation: { draft: twin } });
     const sampling = toSampling({ temperature: 0, draftMax: 0 }, {});
     drafted.scheduler.submit(job(1, prompt, { ...long, sampling }));
-    drafted.run();
+    await drafted.run();
     expect(drafted.done(1).usage).not.toHaveProperty("acceptedDraftTokens");
   });
 

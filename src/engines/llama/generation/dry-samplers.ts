@@ -41,7 +41,8 @@ export class DrySamplers {
 
   #build({ multiplier, base, allowedLength, lastN, breakers }: Sampling["dry"]): SamplerHandle {
     const { library, vocabulary } = this.#model;
-    const { llama_sampler_init_dry } = library.functions;
-    return llama_sampler_init_dry(vocabulary.handle, multiplier, base, allowedLength, lastN, breakers, breakers.length);
+    const { handle } = vocabulary;
+    const count = breakers.length;
+    return library.functions.llama_sampler_init_dry(handle, multiplier, base, allowedLength, lastN, breakers, count);
   }
 }

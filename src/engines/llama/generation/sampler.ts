@@ -166,8 +166,9 @@ function mirostat(
 function penalties({ library, vocabulary }: NativeModel, sampling: Sampling): SamplerHandle | null {
   const { repeatPenalty, frequencyPenalty, presencePenalty, penaltyLastN } = sampling;
   if (repeatPenalty === 1 && frequencyPenalty === 0 && presencePenalty === 0) return null;
-  const create = library.functions.llama_sampler_init_penalties;
-  return create(vocabulary.size, penaltyLastN, repeatPenalty, frequencyPenalty, presencePenalty);
+  const { functions } = library;
+  const { size } = vocabulary;
+  return functions.llama_sampler_init_penalties(size, penaltyLastN, repeatPenalty, frequencyPenalty, presencePenalty);
 }
 
 /** Sampling whose windows are tokens: −1 is the whole context, and llama.cpp allocates as many as it is told. */

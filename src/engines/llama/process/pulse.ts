@@ -1,5 +1,5 @@
 import type { LlamaLibrary } from "../native/binding.ts";
-import type { LlamaFunctions } from "../native/declarations.ts";
+import type { BatchStruct, LlamaFunctions } from "../native/declarations.ts";
 
 /** What the worker thread is at: `decode` may take as long as its rows explain, `load` until the file is read. */
 export type Work = "rest" | "load" | "decode" | "other";
@@ -65,16 +65,14 @@ export class Pulse {
 
 /** The library with every call that may take long written down in `pulse`. */
 export function withPulse(library: LlamaLibrary, pulse: Pulse): LlamaLibrary {
-  const { llama_decode, llama_encode, llama_model_load_from_file, llama_init_from_model } = library.functions;
-  const compute =
-    <Call extends LlamaFunctions["llama_decode"]>(call: Call): LlamaFunctions["llama_decode"] =>
-    (context, batch) => {
-      const started = performance.now();
-      pulse.begin("decode", batch.n_tokens);
-      const code = call(context, batch);
-      pulse.decoded(batch.n_tokens, performance.now() - started);
-      return code;
-    };
+  const native = library.functions;
+  const compute = (batch: BatchStruct, call: () => number): number => {
+    const started = performance.now();
+    pulse.begin("decode", batch.n_tokens);
+    const code = call();
+    pulse.decoded(batch.n_tokens, performance.now() - started);
+    return code;
+  };
   const load = <Result>(call: () => Result): Result => {
     pulse.begin("load");
     const result = call();
@@ -82,11 +80,11 @@ export function withPulse(library: LlamaLibrary, pulse: Pulse): LlamaLibrary {
     return result;
   };
   const functions: LlamaFunctions = {
-    ...library.functions,
-    llama_decode: compute(llama_decode),
-    llama_encode: compute(llama_encode),
-    llama_model_load_from_file: (path, params) => load(() => llama_model_load_from_file(path, params)),
-    llama_init_from_model: (model, params) => load(() => llama_init_from_model(model, params)),
+    ...native,
+    llama_decode: (context, batch) => compute(batch, () => native.llama_decode(context, batch)),
+    llama_encode: (context, batch) => compute(batch, () => native.llama_encode(context, batch)),
+    llama_model_load_from_file: (path, params) => load(() => native.llama_model_load_from_file(path, params)),
+    llama_init_from_model: (model, params) => load(() => native.llama_init_from_model(model, params)),
   };
   return { ...library, functions };
 }

@@ -48,6 +48,7 @@ function compute(operator: BinaryOperator, left: number, right: number): number 
       return left * right;
     case "**":
       return left ** right;
+    default:
   }
   if (right === 0) throw new TemplateError("division by zero");
   if (operator === "/") return left / right;

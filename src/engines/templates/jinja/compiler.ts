@@ -30,6 +30,8 @@ function boundNames(body: Body, names: string[] = []): string[] {
       case "if":
         for (const branch of statement.branches) boundNames(branch.body, names);
         boundNames(statement.otherwise, names);
+        break;
+      default:
     }
   }
   return names;

@@ -150,6 +150,8 @@ function readPrimary(stream: TokenStream): Expression {
       if (token.value === "(") return readParentheses(stream);
       if (token.value === "[") return { type: "list", items: readItems(stream, "]") };
       if (token.value === "{") return readDict(stream);
+      break;
+    default:
   }
   return stream.fail(`an expression cannot begin with ${token.value === "" ? token.type : token.value}`);
 }
