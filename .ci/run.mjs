@@ -5,10 +5,12 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { npmSync, root } from "../scripts/bootstrap.mjs";
 
-// What installs programs and builds packages is the same on every Node, and slow.
+// What installs programs, builds packages, or computes for long, and does the same on every Node.
 const onlyOnce = [
   ...["package", "docs", "clients", "hub"].map((room) => `test/${room}/**`),
-  ...["hostile-files", "soak"].map((topic) => `test/engines/${topic}.test.ts`),
+  ...["chat-templates", "constraints", "families", "hostile-files", "jinja", "memory", "schema-grammars", "soak"].map(
+    (topic) => `test/engines/${topic}.test.ts`,
+  ),
 ];
 
 const place = mkdtempSync(path.join(tmpdir(), "lair-ci-"));
