@@ -91,7 +91,8 @@ async function findServer(named: Server | null, config: Config, terminal: Termin
 
 async function answers(server: Server): Promise<boolean> {
   try {
-    const reply = await fetch(`${server.url}/version`, { signal: AbortSignal.timeout(1000) });
+    const headers = server.key === undefined ? {} : { authorization: `Bearer ${server.key}` };
+    const reply = await fetch(`${server.url}/version`, { headers, signal: AbortSignal.timeout(1000) });
     return ((await reply.json()) as { role?: string }).role === "runtime";
   } catch {
     return false;

@@ -67,6 +67,20 @@ test("asks the server that is named, with its key, and says what the server says
   }
 });
 
+test("asks the server that runs here, with the key of the configuration, rather than start another", async () => {
+  const token = { LLM_V1_PROXY_TOKEN: "secret-of-the-test" };
+  const server: Program = start(["serve"], { cwd, env: { ...env, ...token } });
+  try {
+    const [, port = ""] = await server.until(/"url":"http:[^"]+:(\d+)"/);
+    const here = { RUNTIME_LISTEN_PORT: port, LAIR_MODELS: join(cwd, "none"), ...token };
+    const { code, stdout } = await run(["run", "parrot", "hello"], { cwd, env: here });
+    expect([code, stdout]).toEqual([0, "A word [31mof mine.\n"]);
+  } finally {
+    server.child.kill();
+    await server.ended;
+  }
+});
+
 test("a server that is not there, and an address that is none, are one line each", async () => {
   const away = await run(["run", "x", "hello", "--url", "http://127.0.0.1:1"], { cwd, env: {} });
   expect([away.code, away.stderr]).toEqual([1, expect.stringContaining("http://127.0.0.1:1 does not answer")]);
