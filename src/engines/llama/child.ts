@@ -114,12 +114,11 @@ class ModelProcess {
 
   #chat(message: ParentMessage & { type: "chat" }): void {
     if (this.#prompts === null) throw new ApiError("model_loading", "the model is still being loaded");
-    const prepared = this.#prompts.prepare(message.id, message.request);
-    warnOfLoosened(prepared.loosened);
-    const job = { ...prepared.job, priority: message.request.priority };
+    const { job, parser, loosened } = this.#prompts.prepare(message.id, message.request);
+    warnOfLoosened(loosened);
     this.#begin(job, {
-      parser: prepared.parser,
-      isReasoning: () => prepared.parser.reasoning,
+      parser,
+      isReasoning: () => parser.reasoning,
       messageAt: (offset) => messageAt(job.prompt, message.request.messages, offset),
     });
   }

@@ -72,6 +72,7 @@ export class Prompts {
         preserved: [...family.preserved],
         grammar,
         session: request.session ?? null,
+        priority: request.priority,
       },
       parser: family.createParser({ tools, newId, opened }),
       loosened,
