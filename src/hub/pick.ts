@@ -1,3 +1,4 @@
+import { isProjector, quantizationOf, shardOf, stemOf } from "../core/model-file-name.ts";
 import type { Reference } from "./reference.ts";
 import type { RemoteFile, Repository } from "./repository.ts";
 import { HubError } from "./transport.ts";
@@ -19,15 +20,10 @@ const preferred = (
   "Q3_K_L Q3_K_M Q3_K_S IQ3_M Q2_K F16 BF16 F32"
 ).split(" ");
 
-const shard = /-(\d{5})-of-(\d{5})\.gguf$/i;
-/** The quantisation's name, as it ends a file's name or stands before the number of a part. */
-const quantisationName =
-  /(?:^|[-_.])((?:UD-)?(?:I?Q\d(?:_[A-Z0-9]+)*|TQ\d_\d|MXFP4(?:_MOE)?|BF16|F16|F32))(?=(?:-\d{5}-of-\d{5})?\.gguf$)/i;
-
 /** Chooses the files of one model. Throws `HubError` with what there is to choose from. */
 export function pickFiles(repository: Repository, reference: Reference & { readonly kind: "repository" }): Choice {
-  const models = repository.files.filter(({ path }) => !isProjector(path));
-  const projector = pickProjector(repository.files.filter(({ path }) => isProjector(path)));
+  const models = repository.files.filter(({ path }) => !isProjector(fileName(path)));
+  const projector = pickProjector(repository.files.filter(({ path }) => isProjector(fileName(path))));
   if (reference.file !== undefined) {
     const file = repository.files.find(({ path }) => path.toLowerCase() === reference.file?.toLowerCase());
     if (file === undefined)
@@ -38,9 +34,9 @@ export function pickFiles(repository: Repository, reference: Reference & { reado
   }
   const byName = new Map<string, RemoteFile>();
   for (const file of models) {
-    const part = shard.exec(file.path);
+    const part = shardOf(file.path);
     const name = quantisationOf(file.path);
-    if ((part === null || part[1] === "00001") && !byName.has(name)) byName.set(name, file);
+    if ((part === null || part.number === 1) && !byName.has(name)) byName.set(name, file);
   }
   const wanted = reference.quantisation?.toUpperCase();
   const found = wanted === undefined ? bestOf(byName) : match(byName, wanted);
@@ -65,24 +61,23 @@ function match(byName: ReadonlyMap<string, RemoteFile>, wanted: string): [string
 }
 
 function quantisationOf(path: string): string {
-  return (quantisationName.exec(path.split("/").pop() ?? "")?.[1] ?? "").toUpperCase();
+  return quantizationOf(stemOf(fileName(path))) ?? "";
+}
+
+function fileName(path: string): string {
+  return path.split("/").pop() ?? path;
 }
 
 /** All parts of the model that a file begins or is. Throws `HubError` when one is missing. */
 function partsOf(file: RemoteFile, models: readonly RemoteFile[]): RemoteFile[] {
-  const part = shard.exec(file.path);
+  const part = shardOf(file.path);
   if (part === null) return [file];
-  const stem = file.path.slice(0, part.index);
-  return Array.from({ length: Number(part[2]) }, (_, index) => {
-    const path = `${stem}-${String(index + 1).padStart(5, "0")}-of-${part[2]}.gguf`;
+  return Array.from({ length: Number(part.of) }, (_, index) => {
+    const path = `${part.stem}-${String(index + 1).padStart(5, "0")}-of-${part.of}.gguf`;
     const found = models.find((one) => one.path === path);
     if (found === undefined) throw new HubError(`the part ${path} is missing in the repository`);
     return found;
   });
-}
-
-function isProjector(path: string): boolean {
-  return /(^|\/)mmproj/i.test(path) || /mmproj[^/]*\.gguf$/i.test(path);
 }
 
 /** F16 is what llama.cpp's own examples use; BF16 is slow on many machines. */

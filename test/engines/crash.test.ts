@@ -12,8 +12,8 @@ import { type LlamaSettings, toWorkerSettings } from "../../src/engines/llama/se
 import { Supervisor } from "../../src/engines/llama/process/supervisor.ts";
 import { type WatchLimits, watchLimits } from "../../src/engines/llama/process/watchdog.ts";
 import { chatRequest } from "../support/chat-request.ts";
-import { randomDecoder } from "../support/gguf.ts";
-import { readAnswer, startEngine, writeModel } from "../support/llama.ts";
+import { randomDecoder, withTwinTokens } from "../support/gguf.ts";
+import { isAlive, readAnswer, startEngine, writeModel } from "../support/llama.ts";
 
 const never = new AbortController().signal;
 const neverEnds = { logitBias: { "1021": -100, "1023": -100 } };
@@ -75,7 +75,10 @@ describe("a process that is killed", () => {
   });
 
   test("again and again is started again ever later, and says when", async () => {
-    const model = writeModel("hopeless.gguf", withTwinTokens());
+    const model = writeModel(
+      "hopeless.gguf",
+      withTwinTokens(scriptedModel({ scripts: [{ after: "\n", say: "Fine." }] })),
+    );
     const supervisor = supervise(model);
     const ask = (): Promise<unknown> =>
       readAnswer(supervisor.generate({ type: "chat", request: chatRequest("hopeless", "Hi") }, never)).catch(
@@ -168,22 +171,4 @@ test("a process ends with the program that started it, in the middle of a prompt
 function signal(pid: number | undefined, name: NodeJS.Signals): void {
   if (pid === undefined) throw new Error("there is no process");
   process.kill(pid, name);
-}
-
-function withTwinTokens(): GgufContent {
-  const content = scriptedModel({ scripts: [{ after: "\n", say: "Fine." }] });
-  const metadata = new Map(content.metadata);
-  const tokens = metadata.get("tokenizer.ggml.tokens");
-  if (tokens?.type !== "strings") throw new Error("no tokens");
-  metadata.set("tokenizer.ggml.tokens", { type: "strings", value: tokens.value.with(-1, tokens.value[0] ?? "") });
-  return { ...content, metadata };
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -5,11 +5,11 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import type { ChatEvent } from "../../src/core/chat.ts";
-import { type GgufContent, writeGguf } from "../../src/engines/gguf/gguf-writer.ts";
+import { writeGguf } from "../../src/engines/gguf/gguf-writer.ts";
 import { scriptedModel } from "../../src/engines/gguf/scripted-model.ts";
-import { randomDecoder } from "../support/gguf.ts";
+import { randomDecoder, withTwinTokens } from "../support/gguf.ts";
 import { chatRequest } from "../support/chat-request.ts";
-import { readAnswer, startEngine, writeModel } from "../support/llama.ts";
+import { isAlive, readAnswer, startEngine, writeModel } from "../support/llama.ts";
 
 const never = new AbortController().signal;
 const neverEnds = { logitBias: { "1021": -100, "1023": -100 } };
@@ -146,20 +146,3 @@ describe("the process of a model", () => {
     await expect.poll(() => isAlive(child), { timeout: 10_000, interval: 20 }).toBe(false);
   });
 });
-
-function withTwinTokens(content: GgufContent): GgufContent {
-  const metadata = new Map(content.metadata);
-  const tokens = metadata.get("tokenizer.ggml.tokens");
-  if (tokens?.type !== "strings") throw new Error("no tokens");
-  metadata.set("tokenizer.ggml.tokens", { type: "strings", value: tokens.value.with(-1, tokens.value[0] ?? "") });
-  return { ...content, metadata };
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}

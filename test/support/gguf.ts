@@ -278,3 +278,12 @@ export function ones(name: string, length: number): Tensor {
 export function zeros(name: string, length: number): Tensor {
   return { name, type: "f32", shape: [length], fill: () => Buffer.alloc(tensorBytes("f32", [length])) };
 }
+
+/** The model with its last token named as its first: llama.cpp ends the process on such a vocabulary. */
+export function withTwinTokens(content: GgufContent): GgufContent {
+  const metadata = new Map(content.metadata);
+  const tokens = metadata.get("tokenizer.ggml.tokens");
+  if (tokens?.type !== "strings") throw new Error("no tokens");
+  metadata.set("tokenizer.ggml.tokens", { type: "strings", value: tokens.value.with(-1, tokens.value[0] ?? "") });
+  return { ...content, metadata };
+}

@@ -63,3 +63,13 @@ export async function readAnswer(stream: AsyncIterable<ChatEvent>): Promise<Answ
     usage: finish?.usage,
   };
 }
+
+/** Whether a process of that id runs. */
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -2,7 +2,7 @@ import type { Dirent } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { type Found, type FoundModel, findInFolder, list, repositoryNames } from "./model-folder.ts";
-import { stemOf } from "./model-names.ts";
+import { stemOf } from "../../core/model-file-name.ts";
 
 const mostRepositories = 2000;
 

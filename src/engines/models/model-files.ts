@@ -7,7 +7,7 @@ import { type GgufHeader, readGguf } from "../gguf/gguf.ts";
 import { GgufError } from "../gguf/gguf-reader.ts";
 import { findInHuggingFace } from "./huggingface-cache.ts";
 import { type Found, type FoundModel, findInFolder } from "./model-folder.ts";
-import { shardOf } from "./model-names.ts";
+import { shardOf } from "../../core/model-file-name.ts";
 import { findInOllama } from "./ollama-store.ts";
 
 /** A model on disk. */

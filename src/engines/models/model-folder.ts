@@ -1,7 +1,7 @@
 import type { Dirent, Stats } from "node:fs";
 import { readdir, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, relative, sep } from "node:path";
-import { baseNameOf, isProjector, quantizationOf, shardOf, stemOf } from "./model-names.ts";
+import { baseNameOf, isProjector, quantizationOf, shardOf, stemOf } from "../../core/model-file-name.ts";
 
 /** A model as it lies on disk, before its file is read. */
 export interface FoundModel {

@@ -1,5 +1,5 @@
 import type { ModelFile } from "./model-files.ts";
-import { quantizationOf } from "./model-names.ts";
+import { quantizationOf } from "../../core/model-file-name.ts";
 import type { LlamaSettings } from "../llama/settings.ts";
 
 /** The name that stands for whichever model is the default one. */
