@@ -43,7 +43,7 @@ export function nextStep(offers: readonly Offer[], { llama }: Config): string[] 
   const state = demo ? "Only the built-in demo model is there, for trying the connection" : "There is no model yet";
   return [
     `${state}. For real answers, one of:`,
-    "  lair pull hf:Qwen/Qwen3-8B-GGUF, and start again",
+    "  lair pull hf:Qwen/Qwen3-8B-GGUF (then start again)",
     "  LLAMA_CPP_MODEL=<a .gguf file, or a folder of them>",
     "  OLLAMA_HOST=http://127.0.0.1:11434",
   ];

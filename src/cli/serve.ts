@@ -117,7 +117,8 @@ async function announce(runtime: Runtime, { config, file }: Loaded, write: Outpu
     write.log.info({ provider: name, where, models: models.length, problem }, "provider");
   }
   const hint = nextStep(offers, config);
-  if (hint.length > 0) write.log.warn({}, hint.map((line) => line.trim()).join(" "));
+  const [state, ...ways] = hint.map((line) => line.trim());
+  if (state !== undefined) write.log.warn({}, `${state} ${ways.join(" · ")}`);
 }
 
 /** Why the server could not start, with what to do. */
