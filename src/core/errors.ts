@@ -38,6 +38,10 @@ const table = {
   upstream_unreachable: [502, "server_error"],
   upstream_error: [502, "server_error"],
   upstream_auth_failed: [502, "server_error"],
+  /** The agent went away in the middle of a call; it may have been at work already. */
+  agent_lost: [502, "server_error"],
+  /** No agent that could take the call is connected now. */
+  agent_offline: [503, "server_error"],
   engine_crashed: [503, "server_error"],
   model_loading: [503, "server_error"],
   insufficient_memory: [503, "server_error"],

@@ -2,7 +2,7 @@ import { afterPoll } from "../core/after-poll.ts";
 import type { Headers } from "../core/call.ts";
 import { type Enrolled, Roster } from "../core/roster.ts";
 import { HttpResponse, type ResponseHandler } from "../wire/http-response.ts";
-import { connect, type Connected, type Origin, toOrigin } from "./http-connect.ts";
+import { connect, type Connected, type Origin, toOrigin } from "../net/connect.ts";
 import { type Carrier, Exchange, HttpFailure, type HttpReply, type HttpRequest } from "./http-exchange.ts";
 
 export interface HttpClientOptions {
