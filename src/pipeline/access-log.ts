@@ -1,15 +1,6 @@
 import type { Call } from "../core/call.ts";
 import type { Log } from "../core/log.ts";
-
-/** How an exchange ended; as the server tells it. */
-interface Outcome {
-  readonly status: number;
-  readonly end: string;
-  readonly firstByte: number;
-  readonly duration: number;
-  readonly bytes: number;
-  readonly problem?: string;
-}
+import type { Outcome } from "../core/outcome.ts";
 
 /** One line for every exchange, when it is over. The query is left out, for people put keys there. */
 export function accessLog(log: Log): (call: Call, outcome: Outcome) => void {

@@ -5,7 +5,8 @@ import { afterEach, describe, expect, test } from "vitest";
 import type { ByteSink, ByteStream } from "../../src/core/bytes.ts";
 import { type Call, type Handler, jsonReply } from "../../src/core/call.ts";
 import { silent } from "../../src/core/log.ts";
-import { listen, type Outcome, type RunningServer, type ServerOptions } from "../../src/http/server.ts";
+import type { Outcome } from "../../src/core/outcome.ts";
+import { listen, type RunningServer, type ServerOptions } from "../../src/http/server.ts";
 
 const started: RunningServer[] = [];
 afterEach(async () => {
