@@ -85,13 +85,16 @@ function rowText(setting: Setting): string {
   const variables = [environmentName(keys).replace("*", "<NAME>"), ...(facts.env ?? [])];
   if (keys.join(".") === "providers.*.urls") variables.push("OLLAMA_HOST", "LMDEPLOY_HOST", "MNN_HOST", "VLLM_HOST");
   const short = facts.short === undefined ? "" : `\`-${facts.short}\`, `;
+  const { commands = ["serve"] } = facts;
+  // What is not said is a flag of `serve` and the commands beside it.
+  const whose = commands.join() === "serve" ? "" : ` (${commands.map((name) => `\`lair ${name}\``).join(", ")})`;
   const cells = [
     `\`${keys.join(".").replace("*", "<name>")}\``,
     facts.secret === true ? `${about} *Secret.*` : about,
     allowedText(setting),
     code(defaultText(setting)),
     variables.map(code).join("<br>"),
-    facts.flag === undefined ? "" : `${short}\`--${facts.flag}\``,
+    facts.flag === undefined ? "" : `${short}\`--${facts.flag}\`${whose}`,
   ];
   return `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
 }

@@ -131,7 +131,11 @@ function explain({ words }: ReadFlags, terminal: Terminal): Promise<number> {
   terminal.print(`  allowed   ${allowedText(setting)}`);
   terminal.print(`  default   ${defaultText(setting) ?? "-"}`);
   terminal.print(`  variable  ${variables.join(", ")}`);
-  if (setting.facts.flag !== undefined) terminal.print(`  flag      --${setting.facts.flag}`);
+  const { flag, commands = ["serve"] } = setting.facts;
+  if (flag !== undefined) {
+    const whose = commands.map((command) => `lair ${command}`).join(", ");
+    terminal.print(`  flag      --${flag}  (${whose})`);
+  }
   return Promise.resolve(exitCodes.done);
 }
 

@@ -1,11 +1,12 @@
 import { settings } from "../config/describe.ts";
+import { type FlagCommand, hasFlag } from "../config/setting.ts";
 import type { Options } from "./command.ts";
 
-/** Flags of the schema's settings, with `--config` and `--set`. */
-export function settingFlags(): Options {
+/** The command's flags of the schema's settings, with `--config` and `--set`. */
+export function settingFlags(command: FlagCommand = "serve"): Options {
   const options: Options = { config: { type: "string", short: "c" }, set: { type: "string", multiple: true } };
   for (const { facts, accepts } of settings()) {
-    if (facts.flag === undefined) continue;
+    if (facts.flag === undefined || !hasFlag(facts, command)) continue;
     options[facts.flag] = {
       type: accepts.has("boolean") ? "boolean" : "string",
       ...(facts.short === undefined ? {} : { short: facts.short }),
@@ -15,9 +16,9 @@ export function settingFlags(): Options {
 }
 
 /** Two columns: flags of settings with what they set, for `--help`. */
-export function flagLines(): string[] {
+export function flagLines(command: FlagCommand = "serve"): string[] {
   const lines = settings().flatMap(({ facts, accepts, about }) => {
-    if (facts.flag === undefined) return [];
+    if (!hasFlag(facts, command)) return [];
     const value = accepts.has("boolean") ? "" : " <value>";
     const name = `${facts.short === undefined ? "    " : `-${facts.short}, `}--${facts.flag}${value}`;
     return [`  ${name.padEnd(26)} ${about.replaceAll("`", "")}`];

@@ -5,9 +5,12 @@ import type { Assignment, Environment } from "./environment.ts";
 import { cleaned } from "./environment.ts";
 import { ConfigError } from "./problems.ts";
 import { type Flags, type ParsedFile, type Resolved, resolveConfig } from "./resolve.ts";
+import type { FlagCommand } from "./setting.ts";
 
 export interface LoadOptions {
   readonly flags?: Flags;
+  /** Whose flags they are; default: those of `serve`. */
+  readonly command?: FlagCommand;
   /** Default: the environment of this process. */
   readonly env?: Environment;
   /** Default: the current folder. */
@@ -30,10 +33,11 @@ const largestFile = 1024 * 1024;
  * `LAIR_CONFIG`, else `lair.yaml` here, else the user's own. Throws `ConfigError` with every problem there is.
  */
 export async function loadConfig(options: LoadOptions = {}): Promise<Loaded> {
-  const { flags = {}, env = process.env, cwd = process.cwd() } = options;
+  const { flags = {}, command = "serve", env = process.env, cwd = process.cwd() } = options;
   const path = findFile(options);
   const file = path === undefined ? undefined : await parseFile(path, cwd);
-  const resolved = resolveConfig({ flags, env, found: modelsFolder(cwd), ...(file === undefined ? {} : { file }) });
+  const layers = { flags, command, env, found: modelsFolder(cwd) };
+  const resolved = resolveConfig({ ...layers, ...(file === undefined ? {} : { file }) });
   return file === undefined ? resolved : { ...resolved, file: file.name };
 }
 

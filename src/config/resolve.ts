@@ -3,6 +3,7 @@ import { allowedText, isSection, keysBelow, type Setting, settingAt, settings } 
 import { type Assignment, type Environment, readEnvironment } from "./environment.ts";
 import { ConfigError, type Problem, suggestion } from "./problems.ts";
 import { type Config, schema } from "./schema.ts";
+import { type FlagCommand, hasFlag } from "./setting.ts";
 import { interpolate, readValue } from "./values.ts";
 
 /** Flags by name, as `util.parseArgs` gives them: those of the schema, and `set` with `path=value` entries. */
@@ -19,6 +20,8 @@ export interface ParsedFile {
 
 export interface Layers {
   readonly flags: Flags;
+  /** Whose flags they are; default: those of `serve`. */
+  readonly command?: FlagCommand;
   readonly env: Environment;
   readonly file?: ParsedFile;
   /** Values weaker than all others but the defaults. */
@@ -45,13 +48,13 @@ interface Draft {
 }
 
 /** Flags over environment over file over defaults. Throws `ConfigError` with every problem there is. */
-export function resolveConfig({ flags, env, file, found }: Layers): Resolved {
+export function resolveConfig({ flags, command = "serve", env, file, found }: Layers): Resolved {
   const draft: Draft = { tree: {}, sources: new Map(), problems: [], hidden: new Set() };
   for (const { keys, value, source } of found) assign(draft, keys, value, source);
   if (file !== undefined) assignFile(draft, file, env);
   const fromEnvironment = readEnvironment(env, Object.keys(mapAt(draft.tree, "providers")));
   for (const { keys, value, source } of fromEnvironment.assignments) assign(draft, keys, value, source);
-  for (const { keys, value, source } of flagAssignments(draft, flags)) assign(draft, keys, value, source);
+  for (const { keys, value, source } of flagAssignments(draft, flags, command)) assign(draft, keys, value, source);
   const parsed = schema.safeParse(draft.tree);
   const problems = [...draft.problems, ...(parsed.error?.issues ?? []).map((issue) => toProblem(issue, draft))];
   problems.push(...defaultProviderProblem(draft));
@@ -110,9 +113,9 @@ function* leaves(node: unknown, keys: readonly string[]): Generator<[readonly st
   else if (node !== null && node !== undefined) yield [keys, node];
 }
 
-function* flagAssignments(draft: Draft, flags: Flags): Generator<Assignment> {
+function* flagAssignments(draft: Draft, flags: Flags, command: FlagCommand): Generator<Assignment> {
   for (const { keys, facts } of settings()) {
-    const value = facts.flag === undefined ? undefined : flags[facts.flag];
+    const value = hasFlag(facts, command) ? flags[facts.flag ?? ""] : undefined;
     if (typeof value === "string" || typeof value === "boolean")
       yield { keys, value: String(value), source: `--${facts.flag}` };
   }

@@ -2,7 +2,8 @@ import { z } from "zod";
 import { llama } from "./llama-settings.ts";
 import { models } from "./model-settings.ts";
 import { providers } from "./provider-settings.ts";
-import { duration, setting, size } from "./setting.ts";
+import { duration, flagCommands, setting, size } from "./setting.ts";
+import { agent, publish, relay } from "./tunnel-settings.ts";
 
 /** Every setting there is: the one source of the loader, the flags, the reference docs and the JSON Schema. */
 export const schema = z.strictObject({
@@ -23,7 +24,7 @@ export const schema = z.strictObject({
   insecure: setting(
     z.boolean().default(false),
     "Allow listening beyond this machine without a key: whoever reaches the port may use the models.",
-    { flag: "insecure" },
+    { flag: "insecure", commands: ["serve", "cloud"] },
   ),
   auth: z
     .strictObject({
@@ -44,6 +45,9 @@ export const schema = z.strictObject({
   ),
   providers,
   llama: llama.extend({ models }).prefault({}),
+  relay,
+  agent,
+  publish,
   timeouts: z
     .strictObject({
       connect: setting(duration.prefault("5s"), "For a connection to a provider.", { unit: "duration" }),
@@ -100,11 +104,12 @@ export const schema = z.strictObject({
     .strictObject({
       level: setting(z.enum(["debug", "info", "warn", "error", "silent"]).default("info"), "What is worth a line.", {
         flag: "log-level",
+        commands: flagCommands,
       }),
       format: setting(
         z.enum(["auto", "pretty", "json"]).default("auto"),
         "`auto`: `pretty` on a terminal, else `json`.",
-        { flag: "log-format" },
+        { flag: "log-format", commands: flagCommands },
       ),
     })
     .prefault({}),

@@ -1,6 +1,13 @@
 import { z } from "zod";
 import { durationPattern, parseDuration, parseSize, sizePattern } from "./units.ts";
 
+/**
+ * Commands that have flags of settings of their own: the same name may mean another setting for another one, as `port`
+ * does. `serve` stands for all that work with the runtime.
+ */
+export const flagCommands = ["serve", "cloud", "agent"] as const;
+export type FlagCommand = (typeof flagCommands)[number];
+
 /** What the loader and the reference docs know about one setting beyond its type. */
 export interface SettingFacts {
   /** Environment variables that set it, strongest first; all others are named `LAIR_<PATH>`. */
@@ -9,6 +16,8 @@ export interface SettingFacts {
   readonly flag?: string;
   /** Letter of the flag, without dash. */
   readonly short?: string;
+  /** Whose flag it is; default: that of `serve`. */
+  readonly commands?: readonly FlagCommand[];
   /** Never printed. */
   readonly secret?: true;
   readonly unit?: "duration" | "size";
@@ -24,6 +33,11 @@ export function setting<T extends z.ZodType>(schema: T, about: string, more: Set
   const described = schema.meta({ description: about, ...(more.secret === true ? { writeOnly: true } : {}) });
   facts.add(described, more);
   return described;
+}
+
+/** Whether the setting has a flag for the command. */
+export function hasFlag({ flag, commands = ["serve"] }: SettingFacts, command: FlagCommand): boolean {
+  return flag !== undefined && commands.includes(command);
 }
 
 /** Read as `30s`, `10m` or seconds; milliseconds when parsed. */

@@ -7,6 +7,7 @@ import { parse } from "yaml";
 import { configurationPage } from "../../scripts/configuration-page.ts";
 import { jsonSchema, settings } from "../../src/config/describe.ts";
 import { loadConfig } from "../../src/config/load.ts";
+import { flagCommands, hasFlag } from "../../src/config/setting.ts";
 
 const root = path.join(import.meta.dirname, "../..");
 const read = (name: string): string => readFileSync(path.join(root, name), "utf8").replaceAll("\r\n", "\n");
@@ -21,10 +22,10 @@ describe("what is generated from the schema", () => {
     for (const { keys, about } of settings()) expect(about, keys.join(".")).toMatch(/^.{12,}\.$/);
   });
 
-  it("gives no two settings the same flag or variable", () => {
+  it.each(flagCommands)("gives no two settings the same variable, nor the same flag of lair %s", (command) => {
     const names = settings().flatMap(({ facts }) => [
       ...(facts.env ?? []),
-      ...[facts.flag, facts.short].filter((one) => one !== undefined),
+      ...[facts.flag, facts.short].filter((one) => one !== undefined && hasFlag(facts, command)),
     ]);
     expect(new Set(names).size).toBe(names.length);
   });
