@@ -1,21 +1,11 @@
 import type { Runtime } from "../app.ts";
 import { checkExposure } from "../config/exposure.ts";
 import { type Loaded, loadConfig } from "../config/load.ts";
-import type { Config } from "../config/schema.ts";
-import { formatDuration } from "../config/units.ts";
-import { type Command, exitCodes, readFlags, type Terminal, UsageError } from "./command.ts";
-import type { Logger } from "./logger.ts";
+import { type Command, exitCodes, readFlags, UsageError } from "./command.ts";
 import { askOffers, nextStep, offerLines } from "./offers.ts";
 import { flagLines, settingFlags } from "./setting-flags.ts";
+import { listenText, type Output, runUntilStopped } from "./until-stopped.ts";
 import { packageVersion } from "./version.ts";
-
-/** Where the lines of a server go. */
-interface Output {
-  readonly log: Logger;
-  readonly terminal: Terminal;
-  /** Whether a person reads them. */
-  readonly pretty: boolean;
-}
 
 export const serve: Command = {
   help: `usage: lair serve [flags]
@@ -45,69 +35,34 @@ exit codes: 0 stopped when asked · 1 could not start · 2 the flags or the conf
       terminal.complain(`lair serve: ${refused}`);
       return exitCodes.usage;
     }
-    const { level, format } = loaded.config.log;
-    const pretty = format === "pretty" || (format === "auto" && terminal.interactive);
-    const { createLogger } = await import("./logger.ts");
-    const log = createLogger({ level, format: pretty ? "pretty" : "json" });
-    for (const warning of loaded.warnings) log.warn({}, warning);
-    try {
-      return await runUntilStopped(loaded, { log, terminal, pretty });
-    } finally {
-      log.flush();
-    }
+    return runUntilStopped(loaded, terminal, {
+      command: "lair serve",
+      grace: loaded.config.timeouts.shutdown,
+      start: (output) => startServer(loaded, output),
+      announce: (runtime, output) => announce(runtime, loaded, output),
+      startText: (error) =>
+        listenText(error, { ...loaded.config.listen, usual: 18080 }) ??
+        (error instanceof Error ? error.message : String(error)),
+    });
   },
 };
 
-async function runUntilStopped(loaded: Loaded, output: Output): Promise<number> {
-  const { log, terminal, pretty } = output;
-  const stop = stopSignal(log);
+async function startServer({ config }: Loaded, { log, terminal }: Output): Promise<Runtime> {
   // Not before the configuration is good: `lair serve --help` and every refusal need none of it.
   const { startRuntime } = await import("../app.ts");
-  let runtime: Runtime;
-  try {
-    runtime = await startRuntime(loaded.config, log, { version: packageVersion(), env: terminal.env });
-  } catch (error) {
-    terminal.complain(`lair serve: ${startText(error, loaded.config)}`);
-    return exitCodes.failed;
-  }
-  const seconds = (performance.now() / 1000).toFixed(2);
-  if (pretty) {
-    terminal.print(`\nLocal AI Runtime ${packageVersion()} is ready in ${seconds} s: ${runtime.url}/v1\n`);
-  } else log.info({ url: runtime.url, seconds: Number(seconds), file: loaded.file }, "ready");
-  log.flush();
-  void announce(runtime, loaded, output);
-  const signal = await stop;
-  const grace = formatDuration(loaded.config.timeouts.shutdown);
-  log.info({ signal }, `stopping: answers under way have ${grace} to finish; press again to end at once`);
-  log.flush();
-  await runtime.close();
-  log.info({}, "stopped");
-  return exitCodes.done;
+  return startRuntime(config, log, { version: packageVersion(), env: terminal.env });
 }
 
-/** Resolves at the first signal to stop; the second ends the process. */
-function stopSignal(log: Logger): Promise<NodeJS.Signals> {
-  const numbers = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15, SIGBREAK: 21 };
-  return new Promise((resolve) => {
-    let asked = false;
-    for (const [signal, number] of Object.entries(numbers)) {
-      // SIGBREAK is Ctrl-Break, and exists on Windows only.
-      if (signal === "SIGBREAK" && process.platform !== "win32") continue;
-      process.on(signal, () => {
-        if (asked) {
-          log.warn({ signal }, "ended at once: answers under way are cut off");
-          log.flush();
-          process.exit(128 + number);
-        }
-        asked = true;
-        resolve(signal as NodeJS.Signals);
-      });
-    }
-  });
+function announce(runtime: Runtime, loaded: Loaded, output: Output): void {
+  const seconds = (performance.now() / 1000).toFixed(2);
+  if (output.pretty) {
+    output.terminal.print(`\nLocal AI Runtime ${packageVersion()} is ready in ${seconds} s: ${runtime.url}/v1\n`);
+  } else output.log.info({ url: runtime.url, seconds: Number(seconds), file: loaded.file }, "ready");
+  void announceOffers(runtime, loaded, output);
 }
 
 /** Says what each provider offers, when it has told or its time to tell is over; the server answers already. */
-async function announce(runtime: Runtime, { config, file }: Loaded, write: Output): Promise<void> {
+async function announceOffers(runtime: Runtime, { config, file }: Loaded, write: Output): Promise<void> {
   const offers = await askOffers(runtime.providers, config);
   if (write.pretty) {
     for (const line of offerLines(offers, config, file)) write.terminal.print(line);
@@ -119,19 +74,4 @@ async function announce(runtime: Runtime, { config, file }: Loaded, write: Outpu
   const hint = nextStep(offers, config);
   const [state, ...ways] = hint.map((line) => line.trim());
   if (state !== undefined) write.log.warn({}, `${state} ${ways.join(" · ")}`);
-}
-
-/** Why the server could not start, with what to do. */
-function startText(error: unknown, { listen }: Config): string {
-  const { code, message } =
-    error instanceof Error ? (error as NodeJS.ErrnoException) : { code: undefined, message: String(error) };
-  const { host, port } = listen;
-  if (code === "EADDRINUSE") {
-    return `port ${port} on ${host} is taken by another program, perhaps another lair. Choose another: --port ${port === 65535 ? 18080 : port + 1}, or --port 0 for any free one`;
-  }
-  if (code === "EACCES")
-    return `port ${port} on ${host} may not be used by this user. Choose one above 1023, e.g. --port 18080`;
-  if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND")
-    return `${host} is no address of this machine. For this machine only: --host 127.0.0.1; for every network: --host 0.0.0.0`;
-  return message;
 }
