@@ -2,6 +2,7 @@ import type { Target } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
 import type { JsonObject } from "../core/json.ts";
 import type { Model } from "../core/model.ts";
+import { nearNames } from "../core/near-names.ts";
 import type { Provider } from "../core/provider.ts";
 
 /** A model under the name by which clients call it. */
@@ -62,17 +63,14 @@ export class Catalog {
     const known = [...this.#known].flatMap(([provider, models]) =>
       models.map((model) => this.#nameOf(this.providers.get(provider) as Provider, model)),
     );
-    const near = known
-      .map((other) => ({ other, distance: distance(name.toLowerCase(), other.toLowerCase()) }))
-      .filter(({ other, distance: far }) => far <= Math.max(3, other.length / 3) || other.includes(name))
-      .sort((a, b) => a.distance - b.distance)
-      .slice(0, 3)
-      .map(({ other }) => `'${other}'`);
-    const hint = near.length > 0 ? `did you mean ${near.join(" or ")}?` : "GET /v1/models lists all there are";
-    return new ApiError("model_not_found", `the model '${name.slice(0, 200)}' does not exist; ${hint}`, {
-      param: "model",
-      ...options,
-    });
+    return new ApiError(
+      "model_not_found",
+      `the model '${name.slice(0, 200)}' does not exist; ${nearNames(name, known)}`,
+      {
+        param: "model",
+        ...options,
+      },
+    );
   }
 
   #nameOf(provider: Provider, model: Model): string {
@@ -123,20 +121,4 @@ export function toJson({ name, provider, model }: ListedModel): JsonObject {
     capabilities: { ...can },
     modalities: { input: can.vision ? ["text", "image"] : ["text"], output: can.chat ? ["text"] : [] },
   };
-}
-
-/** Edits that turn one text into the other (Levenshtein), for names of at most 200 characters. */
-function distance(from: string, to: string): number {
-  const a = from.slice(0, 200);
-  const b = to.slice(0, 200);
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const change = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(change, (row[j] as number) + 1, (next[j - 1] as number) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] as number;
 }
