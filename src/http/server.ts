@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer, IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { afterPoll } from "../core/after-poll.ts";
 import { type ByteSink, type ByteStream, isStream } from "../core/bytes.ts";
@@ -9,6 +10,10 @@ import { ApiError, toApiError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import type { Outcome } from "../core/outcome.ts";
 import { type Enrolled, Roster } from "../core/roster.ts";
+import { tunnelPath, type Upgrade } from "../core/upgrade.ts";
+import { refuse } from "./client-error.ts";
+import { RequestBody } from "./request-body.ts";
+import { type ServerTls, toTlsSettings } from "./server-tls.ts";
 
 export interface ServerOptions {
   readonly host: string;
@@ -27,51 +32,133 @@ export interface ServerOptions {
   readonly keepAliveTimeout: number;
   /** Milliseconds that a client may leave a reply unread before its connection is cut. */
   readonly stallTimeout: number;
+  /** Takes the requests for `tunnelPath` that ask for another protocol. All others get their answer as the plain requests that they are too. */
+  readonly onUpgrade?: (upgrade: Upgrade) => void;
+  /** Speaks TLS instead of plain text. */
+  readonly tls?: ServerTls;
 }
 
 export interface RunningServer {
   readonly host: string;
   readonly port: number;
-  /** Stops accepting, lets calls under way finish for at most `grace` milliseconds, then cuts them. */
+  /** Takes another certificate for the connections from now on. Throws `Error` when it is none, and keeps the old one. */
+  renewTls(cert: string, key: string): void;
+  /**
+   * Stops accepting, lets calls under way finish for at most `grace` milliseconds, then cuts them. Connections that
+   * were given to `onUpgrade` are not waited for, nor cut.
+   */
   close(grace: number): Promise<void>;
 }
 
-/** Starts to listen. Throws node's error (`EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL` …) when it cannot. */
-export function listen(options: ServerOptions): Promise<RunningServer> {
+/** Starts to listen. Throws node's error (`EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL` …) when it cannot, `Error` for a bad certificate. */
+export async function listen(options: ServerOptions): Promise<RunningServer> {
   const exchanges = new Roster<Exchange>();
-  const server = createServer({
-    maxHeaderSize: options.headerLimit,
-    headersTimeout: options.headersTimeout,
-    requestTimeout: options.requestTimeout,
-    keepAliveTimeout: options.keepAliveTimeout,
-  });
+  const upgraded = new Set<Socket>();
+  const server = create(options);
   const serve = (request: IncomingMessage, response: ServerResponse): void =>
     new Exchange(request, response, options, exchanges).run();
   server.on("request", serve);
   // Without this, an expectation that is not 100-continue would be answered by node with an empty 417.
   server.on("checkExpectation", serve);
   server.on("clientError", refuse);
+  const { onUpgrade } = options;
+  if (onUpgrade !== undefined)
+    server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
+      // An answer under way and the tunnel's would share the connection.
+      if (exchanges.list().some((exchange) => exchange.answersOn(socket))) return socket.destroy();
+      upgraded.add(socket);
+      socket.on("close", () => upgraded.delete(socket));
+      return onUpgrade(toUpgrade(request, socket, head));
+    });
   return new Promise((resolve, reject) => {
     server.once("error", reject);
     server.listen(options.port, options.host, () => {
       server.removeListener("error", reject);
       server.on("error", (error) => options.log.error({ error: String(error) }, "the server's socket failed"));
-      const address = server.address() as AddressInfo;
-      resolve({ host: address.address, port: address.port, close: (grace) => close(server, exchanges, grace) });
+      const { address: host, port } = server.address() as AddressInfo;
+      resolve({
+        host,
+        port,
+        renewTls: (cert, key) => {
+          if (options.tls !== undefined)
+            (server as TlsServer).setSecureContext(toTlsSettings({ ...options.tls, cert, key }));
+        },
+        close: (grace) => close({ server, exchanges, upgraded }, grace),
+      });
     });
   });
 }
 
-async function close(server: Server, exchanges: Roster<Exchange>, grace: number): Promise<void> {
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  server.closeIdleConnections();
-  const timer = setTimeout(() => {
-    for (const exchange of exchanges.list()) exchange.abort();
-    server.closeAllConnections();
-  }, grace);
-  // A client that keeps its connection open after its last answer must not hold us.
-  const sweep = setInterval(() => server.closeIdleConnections(), 100);
-  await closed;
+function create(options: ServerOptions): Server | TlsServer {
+  const settings = {
+    maxHeaderSize: options.headerLimit,
+    headersTimeout: options.headersTimeout,
+    requestTimeout: options.requestTimeout,
+    keepAliveTimeout: options.keepAliveTimeout,
+    // Node looks every 30 s by itself, which would make of any shorter limit one of 30 s.
+    connectionsCheckingInterval: Math.min(2000, options.headersTimeout),
+    ...(options.onUpgrade === undefined ? {} : { IncomingMessage: UpgradableRequest }),
+  };
+  if (options.tls === undefined) return createServer(settings);
+  return createTlsServer({ ...settings, ...toTlsSettings(options.tls), handshakeTimeout: options.headersTimeout });
+}
+
+/**
+ * A request that only asks for another protocol where one can be had. To a server that listens for "upgrade", node 20
+ * and 22 hand every request that offers any (`curl --http2` offers h2c with each), and nothing can undo it
+ * (`shouldUpgradeCallback` came with 24.9); but they read here whether it does.
+ */
+class UpgradableRequest extends IncomingMessage {
+  // No initial value: node's constructor sets it by the accessor below, before fields of this class would exist.
+  declare private offers: boolean | null;
+
+  get upgrade(): boolean {
+    return this.offers === true && (this.method === "CONNECT" || pathOf(this.url ?? "") === tunnelPath);
+  }
+
+  set upgrade(offers: boolean | null) {
+    this.offers = offers;
+  }
+}
+
+function toUpgrade(request: IncomingMessage, socket: Socket, head: Buffer): Upgrade {
+  const url = request.url ?? "/";
+  const path = pathOf(url);
+  const { method = "GET", httpVersion, rawHeaders } = request;
+  const headers = request.headers as Headers;
+  return { method, path, search: url.slice(path.length), httpVersion, headers, rawHeaders, socket, head };
+}
+
+function pathOf(url: string): string {
+  const mark = url.indexOf("?");
+  return mark === -1 ? url : url.slice(0, mark);
+}
+
+interface Open {
+  readonly server: Server;
+  readonly exchanges: Roster<Exchange>;
+  readonly upgraded: ReadonlySet<Socket>;
+}
+
+async function close({ server, exchanges, upgraded }: Open, grace: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  let sweep: NodeJS.Timeout | undefined;
+  await new Promise<void>((resolve) => {
+    server.close(() => resolve());
+    timer = setTimeout(() => {
+      for (const exchange of exchanges.list()) exchange.abort();
+      server.closeAllConnections();
+    }, grace);
+    const look = (): void => {
+      // A client that keeps its connection open after its last answer must not hold us.
+      server.closeIdleConnections();
+      server.getConnections((_error, open) => {
+        if (open <= upgraded.size && exchanges.size === 0) resolve();
+      });
+    };
+    sweep = setInterval(look, 100);
+    look();
+  });
   clearTimeout(timer);
   clearInterval(sweep);
 }
@@ -120,6 +207,10 @@ class Exchange implements ByteSink, Enrolled {
 
   abort(): void {
     this.#departure.leave();
+  }
+
+  answersOn(socket: Socket): boolean {
+    return this.#request.socket === socket && !this.#response.writableEnded;
   }
 
   write(chunk: Uint8Array | string): boolean {
@@ -237,13 +328,13 @@ function toReply(error: ApiError): Reply {
 
 function toCall(request: IncomingMessage, signal: Departure, bodyLimit: number): Call {
   const url = request.url ?? "/";
-  const mark = url.indexOf("?");
+  const path = pathOf(url);
   const hasBody = request.headers["content-length"] !== undefined || request.headers["transfer-encoding"] !== undefined;
   return new Call({
     id: requestId(request.headers["x-request-id"]),
     method: request.method ?? "GET",
-    path: mark === -1 ? url : url.slice(0, mark),
-    search: mark === -1 ? "" : url.slice(mark),
+    path,
+    search: url.slice(path.length),
     // Repeated headers are joined by node, but for set-cookie, which no request has.
     headers: request.headers as Headers,
     signal,
@@ -273,65 +364,4 @@ function framingProblem(request: IncomingMessage, call: Call, bodyLimit: number)
   if (!call.path.startsWith("/")) return new ApiError("invalid_request", "the request's target is not a path");
   if (Number(call.headers["content-length"] ?? 0) > bodyLimit) return tooLarge(bodyLimit);
   return undefined;
-}
-
-/** The bytes that a client sends. */
-class RequestBody implements ByteStream {
-  readonly #request: IncomingMessage;
-  readonly #departure: Departure;
-  #sink: ByteSink | undefined;
-
-  constructor(request: IncomingMessage, departure: Departure) {
-    this.#request = request;
-    this.#departure = departure;
-  }
-
-  start(sink: ByteSink): void {
-    this.#sink = sink;
-    this.#request.on("data", (chunk: Buffer) => {
-      if (this.#sink?.write(chunk) === false) this.#request.pause();
-    });
-    // The request's own "close" and "error" would tell the same, at a microsecond for each listener.
-    const leave = (): void =>
-      this.#sink?.fail(new ApiError("client_closed_request", "the client left before its request was complete"));
-    this.#departure.addEventListener("abort", leave);
-    this.#request.on("end", () => {
-      this.#departure.removeEventListener("abort", leave);
-      this.#sink?.end();
-    });
-  }
-
-  resume(): void {
-    this.#request.resume();
-  }
-
-  /** What still comes is read and dropped, or the client would never come to read our answer. */
-  cancel(): void {
-    this.#sink = undefined;
-    this.#request.resume();
-  }
-}
-
-/** A request that is no HTTP, or too slow, or too big in its head: node has no reply object for it. */
-function refuse(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === "ECONNRESET" || !socket.writable) {
-    socket.destroy();
-    return;
-  }
-  const known = toClientError(error.code);
-  const body = JSON.stringify(known.toJson());
-  socket.end(
-    `HTTP/1.1 ${known.status} ${known.code}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
-  );
-}
-
-function toClientError(code: string | undefined): ApiError {
-  switch (code) {
-    case "HPE_HEADER_OVERFLOW":
-      return new ApiError("headers_too_large", "the request's headers are too large");
-    case "ERR_HTTP_REQUEST_TIMEOUT":
-      return new ApiError("request_timeout", "the request did not arrive in time");
-    default:
-      return new ApiError("invalid_request", "this is not a valid HTTP/1.1 request");
-  }
 }
