@@ -1,21 +1,19 @@
 // `npm run bench:engine`: the embedded llama.cpp beside llama-server of the same release. How and why: docs/benchmarks.md
 import { spawnSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { complete } from "./engine/client.ts";
-import { type Contender, decoderSetup, startLair, startLlamaServer } from "./engine/contenders.ts";
+import { decoderSetup, startLair, startLlamaServer } from "./engine/contenders.ts";
 import { type Figure, figures, goals } from "./engine/figures.ts";
 import * as measures from "./engine/measures.ts";
 import { bertFile, decoderFile } from "./engine/models.ts";
 import { type Options, readOptions, usage } from "./engine/options.ts";
-import { type Verdict, judge } from "./support/goals.ts";
+import { judge } from "./support/goals.ts";
 import { buildRuntime, lairVersion } from "./support/lair.ts";
 import { describeMachine } from "./support/machine.ts";
 import { requireLinux, temporaryFolder } from "./support/processes.ts";
-import { cell, machineTable, ratio, toTable, verdictTable } from "./support/report.ts";
+import { figureTable, publish } from "./support/report.ts";
+import { Results } from "./support/results.ts";
 import { runBench } from "./support/run.ts";
-
-type Values = Partial<Record<Figure, Partial<Record<Contender["name"], number[]>>>>;
 
 await runBench(() => readOptions(process.argv.slice(2), process.env), usage, main);
 
@@ -28,25 +26,34 @@ async function main(options: Options): Promise<number> {
     lair: options.runtime === undefined ? lairVersion() : `${lairVersion()} (another build)`,
     "llama-server": serverVersion(options.server),
   };
-  const values: Values = {};
+  const results = new Results<Figure>();
   const model = options.model ?? decoderFile();
-  await measureDecoder(options, { runtime, model }, values);
-  if (options.measures.includes("embeddings")) await measureEmbedder(options, runtime, values);
+  await measureDecoder(options, { runtime, model }, results);
+  if (options.measures.includes("embeddings")) await measureEmbedder(options, runtime, results);
   if (options.measures.includes("restart")) {
     const setup = { ...decoderSetup, model, cache: join(temporaryFolder(), "cache") };
     for (const round of rounds(options)) {
       console.log(`${round}: a restart`);
-      add(values, "lair", await measures.measureRestart(() => startLair(runtime, options, setup), setup.cache));
+      results.add("lair", await measures.measureRestart(() => startLair(runtime, options, setup), setup.cache));
     }
   }
-  return report(options, machine, values);
+  return publish(
+    {
+      machine,
+      table: figureTable(figures, results, ["llama-server", "lair"]),
+      values: results.values,
+      verdicts: judge(goals, results),
+      settings: { threads: options.threads, gpuLayers: options.gpuLayers },
+    },
+    options,
+  );
 }
 
 /** Both servers run side by side with the model in memory; the one whose turn it is not is idle. */
 async function measureDecoder(
   options: Options,
   { runtime, model }: { runtime: string; model: string },
-  values: Values,
+  results: Results<Figure>,
 ): Promise<void> {
   const chosen = measures.steps.filter(({ name }) => options.measures.includes(name));
   if (chosen.length === 0) return;
@@ -63,14 +70,14 @@ async function measureDecoder(
       // The first of a pair finds another machine than the second: the order alternates.
       for (const contender of index % 2 === 0 ? both : both.toReversed()) {
         console.log(`${round}: ${step.name}, ${contender.name}`);
-        add(values, contender.name, await step.measure(contender, prefix));
+        results.add(contender.name, await step.measure(contender, prefix));
       }
     }
   }
   for (const contender of both) await contender.stop();
 }
 
-async function measureEmbedder(options: Options, runtime: string, values: Values): Promise<void> {
+async function measureEmbedder(options: Options, runtime: string, results: Results<Figure>): Promise<void> {
   const setup = { model: bertFile(), slots: 8, context: 512 };
   const lair = await startLair(runtime, options, { ...setup, cache: join(temporaryFolder(), "cache") });
   const rival = await startLlamaServer(options, setup, ["--embeddings"]);
@@ -79,7 +86,7 @@ async function measureEmbedder(options: Options, runtime: string, values: Values
   for (const [index, round] of rounds(options).entries()) {
     for (const contender of index % 2 === 0 ? both : both.toReversed()) {
       console.log(`${round}: embeddings, ${contender.name}`);
-      add(values, contender.name, await measures.measureEmbeddings(contender));
+      results.add(contender.name, await measures.measureEmbeddings(contender));
     }
   }
   for (const contender of both) await contender.stop();
@@ -89,37 +96,8 @@ function rounds(options: Options): string[] {
   return Array.from({ length: options.rounds }, (_, index) => `round ${index + 1} of ${options.rounds}`);
 }
 
-function add(values: Values, name: Contender["name"], seen: measures.Round): void {
-  for (const [figure, value] of Object.entries(seen) as [Figure, number][]) {
-    const row = (values[figure] ??= {});
-    (row[name] ??= []).push(value);
-  }
-}
-
 function serverVersion(program: string): string {
   // It goes to the error stream.
   const { stderr, stdout } = spawnSync(program, ["--version"], { encoding: "utf8" });
   return /version:\s*(.*)/.exec(stdout + stderr)?.[1] ?? "unknown";
-}
-
-function report(options: Options, machine: Record<string, string>, values: Values): number {
-  const of = (figure: Figure, name: Contender["name"]): readonly number[] => values[figure]?.[name] ?? [];
-  const rows = (Object.keys(figures) as Figure[])
-    .filter((figure) => values[figure] !== undefined)
-    .map((figure) => {
-      const [title, decimals] = figures[figure];
-      const [rival, lair] = [of(figure, "llama-server"), of(figure, "lair")];
-      return [title, cell(rival, decimals), cell(lair, decimals), rival.length === 0 ? "-" : ratio(lair, rival)];
-    });
-  const verdicts: Verdict[] = goals.map((goal) =>
-    judge(goal, of(goal.figure, "lair"), goal.alone === true ? null : of(goal.figure, "llama-server")),
-  );
-  const table = toTable(["median (min–max)", "llama-server", "lair", "lair / llama-server"], rows);
-  console.log(`\n${machineTable(machine)}\n\n${table}\n\n${verdictTable(verdicts)}\n`);
-  if (options.quick) console.log("--quick: one round, a look and not a result.\n");
-  if (options.json !== undefined) {
-    const settings = { rounds: options.rounds, threads: options.threads, gpuLayers: options.gpuLayers };
-    writeFileSync(options.json, `${JSON.stringify({ machine, settings, values, verdicts }, null, 2)}\n`);
-  }
-  return verdicts.some((verdict) => verdict.result === "MISS") ? 1 : 0;
 }

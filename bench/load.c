@@ -6,10 +6,14 @@
  *     rate=R          requests per second over all connections; 0 (default): each connection asks again at once
  *     warmup=N        answers (or events) before counting starts, for at most 10 s
  *     seconds=S       how long to count (1)
+ *     answers=N       count until N answers were asked for and given, if that takes less
  *     events=1        warmup and `units` count SSE events instead of answers
+ *     each=N          an answer with another number of SSE events has failed
+ *     failures=N      give up when more requests fail (100)
  *     cpu=PID,PID…    processes whose CPU time is taken over the counting window, from /proc/PID/task/…/schedstat
  *
- * Prints "streaming" once every connection has seen the first byte of a body, and one line of JSON at the end.
+ * Prints "streaming" once every connection has seen the first byte of a body, and one line of JSON at the end; SIGTERM
+ * brings the end at once. The first failures are told on stderr.
  * Exits 3 when too many requests fail, saying on stderr what came back.
  */
 #define _GNU_SOURCE
@@ -22,13 +26,14 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include "wire.h"
 
 #define WARMUP_NS 10000000000u
-#define FAILURE_LIMIT 100
+#define FAILURES_TOLD 3
 
 struct connection {
   int fd;
@@ -36,12 +41,13 @@ struct connection {
   bool answered;      /* the first byte of some body was seen */
   bool receiving;     /* some bytes of the present answer were seen */
   int line_at;        /* place in the line of an SSE stream, up to 5; -1: past its first five bytes */
+  long events;        /* of the present answer */
   size_t unsent;      /* bytes of the request still to be written */
   uint64_t started;
   struct message in;
 };
 
-static struct { const char *cpu; long connections, rate, warmup, events; double seconds; } options = { .connections = 1, .seconds = 1 };
+static struct { const char *cpu; long connections, rate, warmup, events, each, answers, failures; double seconds; } options = { .connections = 1, .seconds = 1, .failures = 100 };
 static struct { uint64_t cpu_ns, wait_ns; } cpu_before, cpu_after;
 static struct connection *connections;
 static struct sockaddr_in server = { .sin_family = AF_INET };
@@ -51,12 +57,19 @@ static uint64_t answers, events, failures, answered_connections, window_start;
 static uint32_t *latencies; /* ns / 100 */
 static size_t latency_count, latency_room;
 static int epoll;
+static volatile sig_atomic_t told_to_end;
+
+static void end_soon(int signal) {
+  (void)signal;
+  told_to_end = 1;
+}
 
 static void read_request(const char *path) {
+  struct stat facts;
   FILE *file = fopen(path, "rb");
-  if (file == NULL) die(path);
-  request = malloc(1 << 20);
-  request_length = fread(request, 1, 1 << 20, file);
+  if (file == NULL || fstat(fileno(file), &facts) < 0) die(path);
+  request = malloc((size_t)facts.st_size);
+  request_length = fread(request, 1, (size_t)facts.st_size, file);
   fclose(file);
 }
 
@@ -85,10 +98,12 @@ static void read_cpu(uint64_t *cpu_ns, uint64_t *wait_ns) {
 }
 
 static void fail(struct connection *connection, const char *why) {
-  if (++failures > FAILURE_LIMIT) {
-    fprintf(stderr, "too many failures; the last: %s\n%.600s\n", why, connection->in.head_length > 0 ? connection->in.head : "");
+  const char *head = connection->in.head_length > 0 ? connection->in.head : "";
+  if (++failures > (uint64_t)options.failures) {
+    fprintf(stderr, "too many failures; the last: %s\n%.600s\n", why, head);
     exit(3);
   }
+  if (failures <= FAILURES_TOLD) fprintf(stderr, "a request failed: %s\n%.600s\n", why, head);
 }
 
 static void watch(struct connection *connection, int operation, uint32_t mask) {
@@ -113,6 +128,7 @@ static void ask(struct connection *connection) {
   connection->busy = true;
   connection->receiving = false;
   connection->line_at = 0;
+  connection->events = 0;
   connection->unsent = request_length;
   connection->started = now_ns();
   message_reset(&connection->in);
@@ -151,6 +167,7 @@ static void count_events(void *owner, const char *bytes, size_t count) {
       bytes++;
       if (++connection->line_at < 5) continue;
       events++;
+      connection->events++;
       connection->line_at = -1;
     } else {
       connection->line_at = -1;
@@ -160,6 +177,7 @@ static void count_events(void *owner, const char *bytes, size_t count) {
 
 static void take_answer(struct connection *connection) {
   if (strncmp(connection->in.head, "HTTP/1.1 200", 12) != 0) fail(connection, "another status than 200");
+  else if (options.each > 0 && connection->events != options.each) fail(connection, "the stream ended too soon");
   else answers++;
   if (connection->started >= window_start && window_start > 0) add_latency(now_ns() - connection->started);
   connection->busy = false;
@@ -214,9 +232,16 @@ static uint64_t units(void) {
   return options.events ? events : answers;
 }
 
+static bool at_end(uint64_t now) {
+  if (told_to_end) return true;
+  if (window_start == 0) return false;
+  if (options.answers > 0 && latency_count >= (size_t)options.answers) return true;
+  return (double)(now - window_start) >= options.seconds * 1e9;
+}
+
 static void run(void) {
   uint64_t start = now_ns(), units_before = 0, now = start;
-  while (window_start == 0 || (double)(now - window_start) < options.seconds * 1e9) {
+  while (!at_end(now)) {
     struct epoll_event ready[256];
     int count = epoll_wait(epoll, ready, 256, options.rate > 0 ? 1 : 100);
     for (int i = 0; i < count; i++) {
@@ -248,6 +273,9 @@ static void read_options(int count, char **arguments) {
     else if (length > 0 && strncmp(arguments[i], "warmup", length) == 0) options.warmup = atol(value + 1);
     else if (length > 0 && strncmp(arguments[i], "seconds", length) == 0) options.seconds = atof(value + 1);
     else if (length > 0 && strncmp(arguments[i], "events", length) == 0) options.events = atol(value + 1);
+    else if (length > 0 && strncmp(arguments[i], "each", length) == 0) options.each = atol(value + 1);
+    else if (length > 0 && strncmp(arguments[i], "answers", length) == 0) options.answers = atol(value + 1);
+    else if (length > 0 && strncmp(arguments[i], "failures", length) == 0) options.failures = atol(value + 1);
     else if (length > 0 && strncmp(arguments[i], "cpu", length) == 0) options.cpu = value + 1;
     else {
       fprintf(stderr, "unknown option %s\n", arguments[i]);
@@ -259,6 +287,7 @@ static void read_options(int count, char **arguments) {
 int main(int count, char **arguments) {
   if (count < 3) return 2;
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  signal(SIGTERM, end_soon);
   setvbuf(stdout, NULL, _IOLBF, 0);
   server.sin_port = htons((uint16_t)atoi(arguments[1]));
   server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);

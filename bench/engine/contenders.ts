@@ -1,7 +1,7 @@
 import type { ChildProcess } from "node:child_process";
 import { mkdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { freePort, groupOf, kill, startFree, stop, temporaryFolder, until } from "../support/processes.ts";
+import { freePort, familyOf, kill, startFree, stop, temporaryFolder, until } from "../support/processes.ts";
 import type { Options } from "./options.ts";
 
 /** A server that is measured, ready with its model in memory. */
@@ -73,7 +73,7 @@ function contender(
   child: ChildProcess,
   where: { readonly url: string; readonly model: string },
 ): Contender {
-  return { name, ...where, pids: () => groupOf(child.pid!), stop: () => stop(child, 30) };
+  return { name, ...where, pids: () => familyOf(child.pid!), stop: () => stop(child, 30) };
 }
 
 async function ready(child: ChildProcess, url: string, log: string): Promise<void> {

@@ -1,6 +1,5 @@
 import { existsSync } from "node:fs";
-import { parseArgs } from "node:util";
-import { CannotRun, choose } from "../support/options.ts";
+import { type BenchOptions, benchFlags, CannotRun, readBenchOptions, readFlags, toNumber } from "../support/options.ts";
 
 export const measureNames = [
   "prompts",
@@ -16,18 +15,12 @@ export const measureNames = [
 ] as const;
 export type MeasureName = (typeof measureNames)[number];
 
-export interface Options {
-  readonly quick: boolean;
-  readonly rounds: number;
+export interface Options extends BenchOptions<MeasureName> {
   readonly threads: number;
   /** Layers on the GPU, for both. */
   readonly gpuLayers: number;
   /** A GGUF file instead of the generated one. */
   readonly model: string | undefined;
-  readonly measures: readonly MeasureName[];
-  readonly json: string | undefined;
-  /** The built main file of the runtime to measure; undefined: this checkout's. */
-  readonly runtime: string | undefined;
   /** The program of llama-server. */
   readonly server: string;
 }
@@ -47,49 +40,24 @@ export const usage = `usage: LLAMA_SERVER_BIN=<file> npm run bench:engine -- [op
 LLAMA_SERVER_BIN names llama-server of the same release of llama.cpp; docs/benchmarks.md says how to build it.
 Exit status: 0 every "must" that was measured is reached; 1 one is missed; 2 the bench could not run.`;
 
+const flags = {
+  ...benchFlags,
+  threads: { type: "string", default: "2" },
+  "gpu-layers": { type: "string", default: "0" },
+  model: { type: "string" },
+} as const;
+
 /** Reads the command line and the environment. Returns null where only the usage was asked for. Throws `CannotRun`. */
 export function readOptions(args: string[], environment: NodeJS.ProcessEnv): Options | null {
-  const { values } = parse(args);
+  const values = readFlags(args, flags, usage);
   if (values.help) return null;
   const server = environment["LLAMA_SERVER_BIN"] ?? "";
   if (!existsSync(server)) throw new CannotRun(`LLAMA_SERVER_BIN names no file ("${server}")\n\n${usage}`);
   return {
-    quick: values.quick,
-    rounds: toNumber("--rounds", values.rounds ?? (values.quick ? "1" : "5"), 1),
+    ...readBenchOptions(values, measureNames),
     threads: toNumber("--threads", values.threads, 1),
     gpuLayers: toNumber("--gpu-layers", values["gpu-layers"], 0),
     model: values.model,
-    measures: choose("--measure", values.measure, measureNames),
-    json: values.json,
-    runtime: values.runtime,
     server,
   };
-}
-
-function parse(args: string[]) {
-  try {
-    return parseArgs({
-      args,
-      options: {
-        quick: { type: "boolean", default: false },
-        measure: { type: "string" },
-        rounds: { type: "string" },
-        threads: { type: "string", default: "2" },
-        "gpu-layers": { type: "string", default: "0" },
-        model: { type: "string" },
-        json: { type: "string" },
-        runtime: { type: "string" },
-        help: { type: "boolean", default: false },
-      },
-    });
-  } catch (error) {
-    throw new CannotRun(`${(error as Error).message}\n\n${usage}`);
-  }
-}
-
-function toNumber(flag: string, text: string, least: number): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < least)
-    throw new CannotRun(`${flag} wants a whole number from ${least}, not "${text}"`);
-  return value;
 }

@@ -1,4 +1,4 @@
-import { median } from "./figures.ts";
+import { median, type Results } from "./results.ts";
 
 /** Something that the project promises of itself. */
 export interface Goal {
@@ -7,6 +7,15 @@ export interface Goal {
   readonly must: number;
   readonly aim: number;
   readonly unit: string;
+  /** Every round has to reach it: the worst counts, and not the median. */
+  readonly always?: true;
+}
+
+/** A goal for one of a bench's figures. */
+export interface FigureGoal<Figure extends string> extends Goal {
+  readonly figure: Figure;
+  /** The figure of lair divided by this rival's; absent: lair's own. */
+  readonly against?: string;
 }
 
 export interface Verdict extends Goal {
@@ -17,17 +26,29 @@ export interface Verdict extends Goal {
   readonly result: "aim" | "pass" | "MISS" | "not measured";
 }
 
+/** Judges lair's figures. */
+export function judge<Figure extends string>(
+  goals: readonly FigureGoal<Figure>[],
+  results: Results<Figure>,
+): Verdict[] {
+  return goals.map((goal) =>
+    judgeOne(
+      goal,
+      results.of(goal.figure, "lair"),
+      goal.against === undefined ? null : results.of(goal.figure, goal.against),
+    ),
+  );
+}
+
 /** Judges the medians of a figure, one value per round: divided by the rival's, or by itself where `rival` is null. */
-export function judge<Kind extends Goal>(
-  goal: Kind,
-  own: readonly number[],
-  rival: readonly number[] | null,
-): Kind & Verdict {
+function judgeOne(goal: Goal, own: readonly number[], rival: readonly number[] | null): Verdict {
   const others = rival ?? own.map(() => 1);
   if (own.length === 0 || others.length === 0) return { ...goal, value: null, range: null, result: "not measured" };
-  const value = median(own) / median(others);
   const rounds = own.map((one, round) => one / (others[round] ?? Number.NaN));
-  return { ...goal, value, range: [Math.min(...rounds), Math.max(...rounds)], result: resultOf(goal, value) };
+  const [least, most] = [Math.min(...rounds), Math.max(...rounds)];
+  const worst = goal.better === "higher" ? least : most;
+  const value = goal.always === true ? worst : median(own) / median(others);
+  return { ...goal, value, range: [least, most], result: resultOf(goal, value) };
 }
 
 function resultOf(goal: Goal, value: number): Verdict["result"] {

@@ -36,7 +36,7 @@ export async function startLair(core: string, upstreamPort: number, main: string
   writeFileSync(config, lairConfig(port, upstreamPort));
   const child = startPinned({ command: process.execPath, args: [main, "serve", "--config", config], core, log });
   const headers = { authorization: `Bearer ${key}` };
-  return proxyOf(child, log, { name: "lair", port, headers, model: "mock:bench-model" });
+  return proxyOf([{ child, log }], { name: "lair", port, headers, model: "mock:bench-model" });
 }
 
 export function lairVersion(): string {

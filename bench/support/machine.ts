@@ -1,9 +1,7 @@
 import { readFileSync } from "node:fs";
 import { availableParallelism, loadavg, release, totalmem } from "node:os";
 import { lairVersion } from "./lair.ts";
-import { nginxVersion } from "./nginx.ts";
-import type { Options } from "./options.ts";
-import { portkeyVersions } from "./portkey.ts";
+import type { BenchOptions, Cores } from "./options.ts";
 
 /** The machine, as far as figures depend on it. No names of hosts or users. */
 export function describeMachine(): Record<string, string> {
@@ -21,13 +19,11 @@ export function describeMachine(): Record<string, string> {
   };
 }
 
-/** The machine and the programs of the proxy bench. */
-export function describeProxyBench(options: Options): Record<string, string> {
+/** The machine, where processes are pinned to its cores, and which build of lair it is. */
+export function describePinned(options: BenchOptions<string> & { readonly cores: Cores }): Record<string, string> {
   return {
     ...describeMachine(),
     cores: `proxy on core ${options.cores.proxy}; upstream and clients on core ${options.cores.load}`,
     lair: options.runtime === undefined ? lairVersion() : `${lairVersion()} (another build)`,
-    ...(options.only.includes("nginx") ? { nginx: nginxVersion() } : {}),
-    ...(options.only.includes("portkey") ? portkeyVersions() : {}),
   };
 }

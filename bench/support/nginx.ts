@@ -20,7 +20,7 @@ export async function startNginx(core: string, upstreamPort: number): Promise<Pr
     core,
     log,
   });
-  return proxyOf(child, log, { name: "nginx", port, headers: {}, model: "bench-model" });
+  return proxyOf([{ child, log }], { name: "nginx", port, headers: {}, model: "bench-model" });
 }
 
 export function requireNginx(): string {

@@ -83,19 +83,21 @@ function killGroup(child: ChildProcess): void {
   }
 }
 
-/** The processes of a group: a program started here and its children. */
-export function groupOf(leader: number): number[] {
-  return readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name) && processGroup(name) === leader)
-    .map(Number);
+/** A process and all that it and its children started, e.g. what sshd starts for each connection in a session of its own. */
+export function familyOf(ancestor: number): number[] {
+  const parents = new Map<number, number>();
+  for (const name of readdirSync("/proc")) if (/^\d+$/.test(name)) parents.set(Number(name), parentOf(name));
+  const family = [ancestor];
+  for (const member of family) for (const [pid, parent] of parents) if (parent === member) family.push(pid);
+  return family;
 }
 
-function processGroup(pid: string): number | undefined {
+function parentOf(pid: string): number {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[2]);
+    return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
   } catch {
-    return undefined;
+    return 0;
   }
 }
 
@@ -140,7 +142,7 @@ export function requireLinux(): void {
   if (process.platform !== "linux") throw new CannotRun("the bench needs Linux: it reads /proc");
 }
 
-/** Throws `CannotRun` where the machine lacks what the proxy bench needs. */
+/** Throws `CannotRun` where the machine lacks what a bench with pinned processes needs. */
 export function requireTools(): void {
   requireLinux();
   if (findProgram("taskset") === undefined)

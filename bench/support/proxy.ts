@@ -1,22 +1,31 @@
 import type { ChildProcess } from "node:child_process";
 import { mkdirSync, statSync, truncateSync } from "node:fs";
 import { join } from "node:path";
-import { groupOf, stop, temporaryFolder, until } from "./processes.ts";
-import type { ProxyName } from "./options.ts";
+import { familyOf, stop, temporaryFolder, until } from "./processes.ts";
+import type { Upstream } from "./upstream.ts";
 
 /** What stands between the clients and the upstream; "direct" is nothing. */
 export interface Proxy {
-  readonly name: ProxyName | "direct";
+  readonly name: string;
   readonly port: number;
   /** Headers that every request to it needs. */
   readonly headers: Readonly<Record<string, string>>;
   /** The upstream's model as this proxy's clients write it. */
   readonly model: string;
+  /** What it is made of, from the clients' side to the upstream's. */
+  readonly programs: readonly Program[];
   /** Its processes. */
   pids(): number[];
-  /** Empties its log, which else would fill the disk. */
+  /** Empties its logs, which else would fill the disk. */
   cutLog(): void;
   stop(): Promise<void>;
+}
+
+/** A started program. */
+export interface Program {
+  readonly child: ChildProcess;
+  /** File with what it prints. */
+  readonly log: string;
 }
 
 /** A folder for one proxy's files, readable by the other user that nginx's worker may run as. */
@@ -26,32 +35,60 @@ export function proxyFolder(): string {
   return folder;
 }
 
-/** Wraps a started program as a proxy, once it accepts connections. Throws with its log's place when it does not. */
+/** Wraps started programs as a proxy, once it answers. Throws with their logs' places when it does not. */
 export async function proxyOf(
-  child: ChildProcess,
-  log: string,
-  facts: Omit<Proxy, "pids" | "cutLog" | "stop">,
+  programs: readonly Program[],
+  facts: Pick<Proxy, "name" | "port" | "headers" | "model">,
+  ready: (proxy: Pick<Proxy, "port" | "headers">) => Promise<boolean> = answers,
 ): Promise<Proxy> {
-  await until(`${facts.name} ready (its log: ${log})`, 20, () => {
-    if (child.exitCode !== null) throw new Error(`${facts.name} ended with status ${child.exitCode}; its log: ${log}`);
-    return answers(facts.port);
+  const logs = programs.map(({ log }) => log).join(" ");
+  await until(`${facts.name} ready (its log: ${logs})`, 20, () => {
+    for (const { child, log } of programs)
+      if (child.exitCode !== null)
+        throw new Error(`${facts.name} ended with status ${child.exitCode}; its log: ${log}`);
+    return ready(facts);
   });
   return {
     ...facts,
-    pids: () => groupOf(child.pid!),
+    programs,
+    pids: () => programs.flatMap(({ child }) => familyOf(child.pid!)),
     cutLog: () => {
-      if (statSync(log).size > 0) truncateSync(log);
+      for (const { log } of programs) if (statSync(log).size > 0) truncateSync(log);
     },
-    stop: () => stop(child),
+    stop: async () => {
+      await Promise.all(programs.map(({ child }) => stop(child)));
+    },
   };
 }
 
-async function answers(port: number): Promise<boolean> {
+/** No proxy at all; its processor time is the upstream's. */
+export function directTo(upstream: Upstream): Proxy {
+  return {
+    name: "direct",
+    port: upstream.port,
+    headers: {},
+    model: "bench-model",
+    programs: [],
+    pids: () => [upstream.pid],
+    cutLog: () => {},
+    stop: async () => {},
+  };
+}
+
+/** Whether it answers, whatever it answers. */
+export async function answers(proxy: Pick<Proxy, "port" | "headers">): Promise<boolean> {
+  return (await models(proxy)) !== undefined;
+}
+
+/** Whether it lists the upstream's model. */
+export async function listsModel(proxy: Pick<Proxy, "port" | "headers">): Promise<boolean> {
+  return (await models(proxy))?.includes('"bench-model"') === true;
+}
+
+async function models({ port, headers }: Pick<Proxy, "port" | "headers">): Promise<string | undefined> {
   try {
-    const reply = await fetch(`http://127.0.0.1:${port}/v1/models`);
-    await reply.arrayBuffer();
-    return true;
+    return await (await fetch(`http://127.0.0.1:${port}/v1/models`, { headers })).text();
   } catch {
-    return false;
+    return undefined;
   }
 }

@@ -1,27 +1,64 @@
-import { type Figure, figures, median, type Results } from "./figures.ts";
-import type { Proxy } from "./proxy.ts";
+import { writeFileSync } from "node:fs";
 import type { Verdict } from "./goals.ts";
+import type { BenchOptions } from "./options.ts";
+import { type FigureTitles, median, type Results } from "./results.ts";
+
+/** What a bench has found. */
+export interface Report {
+  readonly machine: Record<string, string>;
+  /** As `figureTable` makes it. */
+  readonly table: string;
+  readonly values: Results<string>["values"];
+  readonly verdicts: readonly Verdict[];
+  /** How it was run, for the JSON. */
+  readonly settings: Record<string, unknown>;
+}
+
+/** Prints a report, writes it as JSON where that was asked for, and returns the bench's exit status. */
+export function publish(report: Report, options: BenchOptions<string>): number {
+  const { machine, table, values, verdicts } = report;
+  console.log(`\n${machineTable(machine)}\n\n${table}\n`);
+  if (verdicts.length > 0) console.log(`${verdictTable(verdicts)}\n`);
+  if (options.quick) console.log("--quick: one short round, a look and not a result.\n");
+  if (options.json !== undefined) {
+    const settings = {
+      quick: options.quick,
+      rounds: options.rounds,
+      measures: options.measures,
+      ...report.settings,
+    };
+    writeFileSync(options.json, `${JSON.stringify({ machine, settings, values, verdicts }, null, 2)}\n`);
+  }
+  return verdicts.some((verdict) => verdict.result === "MISS") ? 1 : 0;
+}
 
 /** A Markdown table of the machine. */
-export function machineTable(machine: Record<string, string>): string {
+function machineTable(machine: Record<string, string>): string {
   return toTable(["", ""], Object.entries(machine));
 }
 
-/** A Markdown table: one row per figure, one column per proxy, each cell `median (min–max)`; ratios of lair to the others. */
-export function figureTable(results: Results, names: readonly Proxy["name"][]): string {
-  const rivals = names.includes("lair") ? names.filter((name) => name === "nginx" || name === "portkey") : [];
-  const rows = (Object.keys(figures) as Figure[])
-    .filter((figure) => results.values[figure] !== undefined)
-    .map((figure) => [
-      figures[figure][0],
-      ...names.map((name) => cell(results.of(figure, name), figures[figure][1])),
+/** A Markdown table: one row per figure, one column per contender, each cell `median (min–max)`; ratios of lair to its rivals. */
+export function figureTable<Figure extends string>(
+  titles: FigureTitles & Record<Figure, unknown>,
+  results: Results<Figure>,
+  names: readonly string[],
+): string {
+  const seen = (Object.keys(titles) as Figure[]).filter((figure) => results.values[figure] !== undefined);
+  const columns = names.filter((name) => seen.some((figure) => results.of(figure, name).length > 0));
+  const rivals = columns.includes("lair") ? columns.filter((name) => name !== "lair" && name !== "direct") : [];
+  const rows = seen.map((figure) => {
+    const [title, decimals] = titles[figure];
+    return [
+      title,
+      ...columns.map((name) => cell(results.of(figure, name), decimals)),
       ...rivals.map((rival) => ratio(results.of(figure, "lair"), results.of(figure, rival))),
-    ]);
-  return toTable(["median (min–max)", ...names, ...rivals.map((rival) => `lair / ${rival}`)], rows);
+    ];
+  });
+  return toTable(["median (min–max)", ...columns, ...rivals.map((rival) => `lair / ${rival}`)], rows);
 }
 
 /** A Markdown table of what is promised and what was reached. */
-export function verdictTable(verdicts: readonly Verdict[]): string {
+function verdictTable(verdicts: readonly Verdict[]): string {
   const rows = verdicts.map(({ title, value, range, better, must, aim, unit, result }) => {
     const sign = better === "higher" ? "≥" : "≤";
     const spread = range === null || range[0] === range[1] ? "" : ` (${round(range[0])}–${round(range[1])})`;
@@ -37,7 +74,7 @@ export function verdictTable(verdicts: readonly Verdict[]): string {
 }
 
 /** `median (min–max)`. */
-export function cell(values: readonly number[], decimals: number): string {
+function cell(values: readonly number[], decimals: number): string {
   if (values.length === 0) return "-";
   const [low, middle, high] = [Math.min(...values), median(values), Math.max(...values)].map((value) =>
     format(value, decimals),
@@ -46,7 +83,7 @@ export function cell(values: readonly number[], decimals: number): string {
 }
 
 /** The ratio of the medians, e.g. `1.05×`. */
-export function ratio(own: readonly number[], rival: readonly number[]): string {
+function ratio(own: readonly number[], rival: readonly number[]): string {
   const value = median(own) / median(rival);
   return Number.isFinite(value) ? `${round(value)}×` : "-";
 }
@@ -60,7 +97,7 @@ function format(value: number, decimals: number): string {
 }
 
 /** A Markdown table. */
-export function toTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
+function toTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [head, ...rows];
   const widths = head.map((_, column) => Math.max(3, ...all.map((row) => row[column]?.length ?? 0)));
   const line = (cells: readonly string[]) =>

@@ -22,3 +22,11 @@ export async function runBench<Options>(
     process.exitCode = 2;
   }
 }
+
+/** Ends a bench that hangs, with 2 as exit status. */
+export function giveUpAfter(seconds: number): void {
+  setTimeout(() => {
+    console.error(`the bench is not done after ${seconds} s: it gives up`);
+    process.exit(2);
+  }, seconds * 1000).unref();
+}

@@ -3,8 +3,14 @@ import { createInterface, type Interface } from "node:readline";
 import { buildNative } from "./native.ts";
 import { kill, startPinned } from "./processes.ts";
 
+/** Streams that the mock sends: so many events (0: endless), and the time between two. */
+export interface Streams {
+  readonly events: number;
+  readonly gapMicroseconds: number;
+}
+
 /** How the mock answers a POST. */
-export type Mode = "json" | "silent" | { readonly events: number; readonly gapMicroseconds: number };
+export type Mode = "json" | "silent" | Streams;
 
 export interface Stats {
   /** POSTs taken. */

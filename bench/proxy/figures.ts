@@ -1,5 +1,3 @@
-import type { Proxy } from "./proxy.ts";
-
 /** What is measured: key → how the table calls it, and its decimals. */
 export const figures = {
   small_per_second: ["requests/s, 0.6 KB", 0],
@@ -22,27 +20,3 @@ export const figures = {
 } as const satisfies Record<string, readonly [title: string, decimals: number]>;
 
 export type Figure = keyof typeof figures;
-type Name = Proxy["name"];
-
-/** All values seen: for each figure and proxy one per round. */
-export class Results {
-  readonly values: Partial<Record<Figure, Partial<Record<Name, number[]>>>> = {};
-
-  add(name: Name, seen: Partial<Record<Figure, number>>): void {
-    for (const [figure, value] of Object.entries(seen) as [Figure, number][]) {
-      const row = (this.values[figure] ??= {});
-      (row[name] ??= []).push(value);
-    }
-  }
-
-  of(figure: Figure, name: Name): readonly number[] {
-    return this.values[figure]?.[name] ?? [];
-  }
-}
-
-/** The middle value (of an even number, the mean of the two in the middle); NaN of none. */
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length / 2;
-  return ((sorted[Math.ceil(middle) - 1] ?? Number.NaN) + (sorted[Math.floor(middle)] ?? Number.NaN)) / 2;
-}

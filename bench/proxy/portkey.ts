@@ -1,10 +1,10 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { cacheFolder } from "./native.ts";
-import { CannotRun } from "./options.ts";
-import { freePort, startPinned } from "./processes.ts";
-import { type Proxy, proxyFolder, proxyOf } from "./proxy.ts";
+import { cacheFolder } from "../support/native.ts";
+import { CannotRun } from "../support/options.ts";
+import { freePort, startPinned } from "../support/processes.ts";
+import { type Proxy, proxyFolder, proxyOf } from "../support/proxy.ts";
 
 const version = "1.15.2";
 /** Newer ones make the headers of replies immutable, and every SSE request of Portkey fails (its issues 1389, 1550). */
@@ -54,7 +54,7 @@ export async function startPortkey(core: string, upstreamPort: number): Promise<
     "x-portkey-provider": "openai",
     "x-portkey-custom-host": `http://127.0.0.1:${upstreamPort}/v1`,
   };
-  return proxyOf(child, log, { name: "portkey", port, headers, model: "bench-model" });
+  return proxyOf([{ child, log }], { name: "portkey", port, headers, model: "bench-model" });
 }
 
 export function portkeyVersions(): Record<string, string> {

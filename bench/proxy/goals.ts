@@ -1,14 +1,8 @@
-import type { Figure, Results } from "./figures.ts";
-import { type Goal, type Verdict, judge } from "./goals.ts";
-
-interface ProxyGoal extends Goal {
-  readonly figure: Figure;
-  /** The figure of lair divided by this proxy's; absent: lair's own. */
-  readonly against?: "nginx" | "portkey";
-}
+import type { FigureGoal } from "../support/goals.ts";
+import type { Figure } from "./figures.ts";
 
 /** What the project promises of its proxy path. */
-const goals: readonly ProxyGoal[] = [
+export const goals: readonly FigureGoal<Figure>[] = [
   {
     title: "requests/s per core against nginx",
     figure: "small_per_core",
@@ -56,14 +50,3 @@ const goals: readonly ProxyGoal[] = [
   },
   { title: "the same before the first byte", figure: "left_silent", better: "lower", must: 0, aim: 0, unit: "" },
 ];
-
-/** Judges the medians. */
-export function judgeProxy(results: Results): Verdict[] {
-  return goals.map((goal) =>
-    judge(
-      goal,
-      results.of(goal.figure, "lair"),
-      goal.against === undefined ? null : results.of(goal.figure, goal.against),
-    ),
-  );
-}
