@@ -1,9 +1,11 @@
 import { afterPoll } from "../core/after-poll.ts";
+import { isStream } from "../core/bytes.ts";
 import type { Headers } from "../core/call.ts";
 import { type Enrolled, Roster } from "../core/roster.ts";
 import { HttpResponse, type ResponseHandler } from "../wire/http-response.ts";
 import { connect, type Connected, type Origin, toOrigin } from "../net/connect.ts";
 import { type Carrier, Exchange, HttpFailure, type HttpReply, type HttpRequest } from "./http-exchange.ts";
+import { Upload, type UploadSource } from "./http-upload.ts";
 
 export interface HttpClientOptions {
   /** Scheme, host and port. */
@@ -47,7 +49,7 @@ export class HttpClient {
     return new Promise((resolve, reject) => {
       const exchange = new Exchange(request, resolve, reject);
       if (request.signal.aborted) return exchange.leave();
-      const kept = this.#takeIdle();
+      const kept = isStream(request.body) ? undefined : this.#takeIdle();
       if (kept !== undefined) kept.run(exchange, this.#encode(request));
       else this.#open(exchange, request);
     });
@@ -116,10 +118,14 @@ export class HttpClient {
   }
 
   /** Head and body. Where it can be, one string, which node writes without another buffer. */
-  #encode({ method, path, headers, body, encoding }: HttpRequest): { head: string; body: Buffer | null } {
+  #encode({ method, path, headers, body, encoding, length }: HttpRequest): Encoded {
     let head = `${method} ${path} HTTP/1.1\r\n${this.#lines}${encodeHeaders(headers)}`;
     if (body === null)
       return { head: method === "POST" ? `${head}content-length: 0\r\n\r\n` : `${head}\r\n`, body: null };
+    if (isStream(body)) {
+      head += length === undefined ? "transfer-encoding: chunked\r\n\r\n" : `content-length: ${length}\r\n\r\n`;
+      return { head, body: { body, length } };
+    }
     const bytes = typeof body === "string" && encoding === undefined ? Buffer.from(body) : body;
     head += `content-length: ${bytes.length}\r\n\r\n`;
     if (typeof bytes === "string") return { head: head + bytes, body: null };
@@ -128,6 +134,12 @@ export class HttpClient {
 }
 
 const shortBody = 8192;
+
+/** A request as it goes out: what `head` does not hold of it is in `body`. */
+interface Encoded {
+  readonly head: string;
+  readonly body: Buffer | UploadSource | null;
+}
 
 function encodeHeaders(headers: Headers): string {
   let lines = "";
@@ -144,6 +156,7 @@ class Connection implements ResponseHandler, Enrolled, Carrier {
   readonly #onGone: (connection: Connection) => void;
   #exchange: Exchange | undefined;
   #response: HttpResponse | undefined;
+  #upload: Upload | undefined;
   #used = false;
 
   constructor(
@@ -160,17 +173,20 @@ class Connection implements ResponseHandler, Enrolled, Carrier {
     connected.socket.on("close", () => this.#ended(undefined));
   }
 
-  run(exchange: Exchange, request: { head: string; body: Buffer | null }): void {
+  run(exchange: Exchange, { head, body }: Encoded): void {
     const { socket } = this.#connected;
     this.#exchange = exchange;
     this.#response = new HttpResponse(this);
     exchange.carrier = this;
+    if (body !== null && !Buffer.isBuffer(body)) this.#upload = this.#toUpload(exchange, body);
     afterPoll(() => {
-      if (request.body === null) socket.write(request.head, "latin1");
-      else {
+      if (!Buffer.isBuffer(body)) {
+        socket.write(head, "latin1");
+        this.#upload?.start();
+      } else {
         socket.cork();
-        socket.write(request.head, "latin1");
-        socket.write(request.body);
+        socket.write(head, "latin1");
+        socket.write(body);
         socket.uncork();
       }
     });
@@ -186,6 +202,7 @@ class Connection implements ResponseHandler, Enrolled, Carrier {
 
   destroy(): void {
     this.#exchange = undefined;
+    this.#upload?.stop();
     this.#connected.socket.destroy();
     this.#onGone(this);
   }
@@ -203,7 +220,9 @@ class Connection implements ResponseHandler, Enrolled, Carrier {
     this.#exchange = undefined;
     this.#response = undefined;
     const { socket } = this.#connected;
-    if (reusable && !socket.destroyed && exchange !== undefined && socket.writableLength === 0) {
+    const sent = this.#upload?.over ?? true;
+    if (reusable && sent && !socket.destroyed && exchange !== undefined && socket.writableLength === 0) {
+      this.#upload = undefined;
       this.#used = true;
       this.idleSince = performance.now();
       // A paused socket would hang the next request.
@@ -217,6 +236,16 @@ class Connection implements ResponseHandler, Enrolled, Carrier {
     const exchange = this.#exchange;
     this.destroy();
     exchange?.fail(new HttpFailure("broken", `this is no valid HTTP response: ${message}`));
+  }
+
+  #toUpload(exchange: Exchange, source: UploadSource): Upload {
+    return new Upload(this.#connected.socket, source, {
+      bytes: () => exchange.sent(),
+      fail: (error) => {
+        this.destroy();
+        exchange.fail(new HttpFailure("aborted", error.message, { cause: error }));
+      },
+    });
   }
 
   #take(bytes: Buffer): void {

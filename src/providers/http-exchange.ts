@@ -23,8 +23,13 @@ export interface HttpRequest {
   readonly path: string;
   /** Names in lower case; neither names nor values may hold line breaks. */
   readonly headers: Headers;
-  /** A string is sent as UTF-8, unless `encoding` says that each of its characters is one byte. */
-  readonly body: Buffer | string | null;
+  /**
+   * A string is sent as UTF-8, unless `encoding` says that each of its characters is one byte. A stream is sent as it
+   * comes, on a new connection, for it could not be sent again where a kept one proves stale.
+   */
+  readonly body: Buffer | string | ByteStream | null;
+  /** Bytes of a stream; undefined: sent in chunks. */
+  readonly length?: number | undefined;
   readonly encoding?: "latin1" | undefined;
   readonly signal: Abortable;
   /** Milliseconds until the reply's head; 0 waits without end. */
@@ -90,6 +95,11 @@ export class Exchange implements HttpReply, ByteStream {
       // Whoever asked has the head and will start soon; more than a few reads are not kept for one who does not.
       if (this.#early.push(piece) >= 4) this.carrier?.pause();
     } else if (!this.#sink.write(piece)) this.carrier?.pause();
+  }
+
+  /** Some of the request's body has gone out: who still sends waits for no answer yet. */
+  sent(): void {
+    this.#timer?.refresh();
   }
 
   end(): void {

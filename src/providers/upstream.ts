@@ -209,7 +209,7 @@ function rank(host: Host, now: number): number {
 }
 
 /** `http://host/v1` and `http://host` mean the same server to a user: `/v1` is not said twice. */
-function joinPath(basePath: string, path: string): string {
+export function joinPath(basePath: string, path: string): string {
   return basePath.endsWith("/v1") && path.startsWith("/v1/") ? basePath + path.slice(3) : basePath + path;
 }
 
