@@ -66,7 +66,7 @@ export async function startChain(options: ChainOptions): Promise<Chain> {
   };
   const dialled = options.front === undefined ? relay.url : await options.front(relay.url);
   const addAgent = async (name: string, env: Readonly<Record<string, string>> = {}): Promise<RunningAgent> => {
-    const key = await keys.add(name);
+    const { key } = await keys.add(name);
     const config = await configure(folder, {
       LAIR_AGENT_CLOUD: dialled,
       LAIR_AGENT_OPENAI: options.runtime,

@@ -152,7 +152,7 @@ describe("a relay answers itself", () => {
 });
 
 test("a runtime with `publish` is its own agent, and leaves the relay when it closes", async () => {
-  const key = await chain.keys.add("published");
+  const { key } = await chain.keys.add("published");
   const published = await startHere({ LAIR_PUBLISH: chain.url, LAIR_AGENT_KEY: key });
   try {
     await waitUntil(() => chain.relay.fleet.agents().some(({ name, ready }) => name === "published" && ready));
