@@ -1,0 +1,365 @@
+import { randomUUID } from "node:crypto";
+import { type ByteSink, type ByteStream, isStream } from "../core/bytes.ts";
+import { Call, type Handler, type Headers, type Reply, tooLarge } from "../core/call.ts";
+import { Departure } from "../core/departure.ts";
+import { ApiError, toApiError } from "../core/errors.ts";
+import type { Log } from "../core/log.ts";
+import type { Outcome } from "../core/outcome.ts";
+import { AnswerTokens } from "./answer-tokens.ts";
+import { contentLength, replyHeaders, requestHeaders } from "./headers.ts";
+import { errorCodes } from "./http2/errors.ts";
+import type { Http2Stream, StreamHandler, StreamReset } from "./http2/stream.ts";
+import { allowedCall } from "./paths.ts";
+
+/** Calls under way, over all connections that share it. */
+export interface Load {
+  underWay: number;
+  /** Beyond it, calls are refused untouched, so that the relay asks another agent. */
+  readonly most: number;
+}
+
+export interface ServeSettings {
+  readonly log: Log;
+  /** Largest body of a call, in bytes. */
+  readonly bodyLimit: number;
+  readonly load: Load;
+  /** Told of every call when it is over. */
+  readonly onOutcome?: (call: Call, outcome: ServedOutcome) => void;
+}
+
+export interface ServedOutcome extends Outcome {
+  /** Tokens of the answer, as far as it tells; else 0. */
+  readonly tokens: number;
+}
+
+/** Answers a session's streams with the handler's replies, each checked before it is a call: its `onStream`. */
+export function serveCalls(
+  handler: Handler,
+  settings: ServeSettings,
+): (stream: Http2Stream, headers: Headers, ended: boolean) => StreamHandler {
+  return (stream, headers, ended) => {
+    if (settings.load.underWay >= settings.load.most) {
+      stream.reset(errorCodes.refusedStream);
+      return nobody;
+    }
+    const served = new ServedCall(stream, headers, { ended, settings });
+    served.run(handler);
+    return served;
+  };
+}
+
+const nobody: StreamHandler = { onData() {}, onEnd() {}, onReset() {} };
+
+/** Of all headers that go on, in characters. */
+const longestHeaders = 16 * 1024;
+
+/** One call and its reply on one stream: the stream's handler, and the sink of the reply's body. */
+class ServedCall implements StreamHandler, ByteSink {
+  readonly #stream: Http2Stream;
+  readonly #settings: ServeSettings;
+  readonly #departure = new Departure();
+  readonly #began = performance.now();
+  readonly #call: Call;
+  readonly #request: RequestBody | undefined;
+  readonly #problem: ApiError | undefined;
+  readonly #tokens = new AnswerTokens();
+  #reply: ByteStream | undefined;
+  #status = 0;
+  #firstByte = 0;
+  #bytes = 0;
+  /** Bytes that the reply's head has promised. */
+  #promised: number | undefined;
+  #over = false;
+
+  constructor(
+    stream: Http2Stream,
+    headers: Headers,
+    { ended, settings }: { readonly ended: boolean; readonly settings: ServeSettings },
+  ) {
+    this.#stream = stream;
+    this.#settings = settings;
+    settings.load.underWay++;
+    const target = headers[":path"] ?? "";
+    const mark = target.indexOf("?");
+    const length = contentLength(headers);
+    const onward = requestHeaders(headers);
+    if (length !== undefined && !ended) onward["content-length"] = String(length);
+    this.#request = ended ? undefined : new RequestBody(stream, settings.bodyLimit, length);
+    this.#call = new Call({
+      id: requestId(onward["x-request-id"]),
+      method: headers[":method"] ?? "",
+      path: mark === -1 ? target : target.slice(0, mark),
+      search: mark === -1 ? "" : target.slice(mark),
+      headers: onward,
+      signal: this.#departure,
+      body: this.#request ?? null,
+      bodyLimit: settings.bodyLimit,
+    });
+    this.#problem =
+      allowedCall(this.#call.method, this.#call.path, this.#call.search) ??
+      headProblem(headers, onward) ??
+      lengthProblem(length, ended, settings.bodyLimit);
+  }
+
+  run(handler: Handler): void {
+    if (this.#problem !== undefined) return this.#send(toErrorReply(this.#problem));
+    let pending: Promise<Reply>;
+    try {
+      pending = handler(this.#call);
+    } catch (error) {
+      return this.#refuse(error);
+    }
+    pending.then(
+      (reply) => this.#send(reply),
+      (error: unknown) => this.#refuse(error),
+    );
+  }
+
+  onData(chunk: Buffer): void {
+    this.#request?.take(chunk);
+  }
+
+  onEnd(): void {
+    this.#request?.finish();
+  }
+
+  onReset(reason: StreamReset): void {
+    if (this.#over) return;
+    this.#request?.abandon();
+    this.#departure.leave();
+    this.#reply?.cancel();
+    this.#finish("left", reason.lost ? "the connection to the relay was lost" : undefined);
+  }
+
+  onDrain(): void {
+    this.#reply?.resume();
+  }
+
+  write(chunk: Uint8Array | string): boolean {
+    if (this.#over) return true;
+    const bytes = typeof chunk === "string" ? Buffer.from(chunk) : chunk;
+    this.#bytes += bytes.length;
+    if (this.#promised !== undefined && this.#bytes > this.#promised) {
+      this.#reply?.cancel();
+      this.fail(new Error(`the reply is longer than the ${this.#promised} bytes that its head promised`));
+      return false;
+    }
+    this.#tokens.take(bytes);
+    return this.#stream.write(bytes);
+  }
+
+  end(problem?: Error): void {
+    if (this.#over) return;
+    if (this.#promised !== undefined && this.#bytes < this.#promised)
+      return this.fail(new Error(`the reply ended after ${this.#bytes} of ${this.#promised} bytes`));
+    this.#stream.end();
+    this.#request?.answered();
+    this.#finish(problem === undefined ? "complete" : "failed", problem?.message);
+  }
+
+  /** Cut, not ended: nobody may take what came for the whole. */
+  fail(error: Error): void {
+    if (this.#over) return;
+    this.#stream.reset(errorCodes.internalError);
+    this.#request?.abandon();
+    this.#finish("failed", error.message);
+  }
+
+  #refuse(thrown: unknown): void {
+    const error = toApiError(thrown);
+    if (error.status === 500)
+      this.#settings.log.error({ id: this.#call.id, error: String(thrown) }, "a bug: unexpected failure");
+    else if (error.status > 500)
+      this.#settings.log.warn({ id: this.#call.id, path: this.#call.path, code: error.code }, error.message);
+    this.#send(toErrorReply(error));
+  }
+
+  #send(reply: Reply): void {
+    const { body, status } = reply;
+    if (this.#over) {
+      if (isStream(body)) body.cancel();
+      return;
+    }
+    this.#status = status;
+    this.#firstByte = performance.now() - this.#began;
+    const headers: Headers = { ":status": String(status), ...replyHeaders(reply.headers) };
+    try {
+      if (isStream(body)) this.#sendStream(headers, reply.headers, body);
+      else this.#sendWhole(headers, body === null ? null : toBytes(body, reply.encoding));
+    } catch (error) {
+      if (isStream(body)) body.cancel();
+      this.fail(error as Error);
+    }
+  }
+
+  #sendWhole(headers: Headers, body: Buffer | null): void {
+    if (this.#status !== 204) headers["content-length"] = String(body?.length ?? 0);
+    const bodiless = body === null || body.length === 0 || this.#call.method === "HEAD";
+    this.#stream.respond(headers, bodiless);
+    if (!bodiless) this.write(body);
+    if (!bodiless) return this.end();
+    this.#request?.answered();
+    this.#finish("complete", undefined);
+  }
+
+  #sendStream(headers: Headers, said: Headers, body: ByteStream): void {
+    const length = contentLength(said);
+    if (length !== undefined && !Number.isNaN(length)) headers["content-length"] = String(length);
+    if (this.#call.method === "HEAD") {
+      body.cancel();
+      this.#stream.respond(headers, true);
+      this.#request?.answered();
+      return this.#finish("complete", undefined);
+    }
+    this.#promised = Number.isNaN(length) ? undefined : length;
+    this.#stream.respond(headers, false);
+    this.#reply = body;
+    body.start(this);
+  }
+
+  #finish(end: Outcome["end"], problem: string | undefined): void {
+    this.#over = true;
+    this.#reply = undefined;
+    this.#settings.load.underWay--;
+    this.#settings.onOutcome?.(this.#call, {
+      status: this.#status === 0 ? 499 : this.#status,
+      end,
+      ...(problem === undefined ? {} : { problem }),
+      firstByte: this.#firstByte,
+      duration: performance.now() - this.#began,
+      bytes: this.#bytes,
+      tokens: this.#tokens.count(),
+    });
+  }
+}
+
+/** Bytes of a body that may come before anybody reads it. */
+const mostEarly = 64 * 1024;
+
+/** The bytes that the relay sends, at most `limit` and, where a length was said, no more and no fewer than that. */
+class RequestBody implements ByteStream {
+  readonly #stream: Http2Stream;
+  readonly #limit: number;
+  readonly #length: number | undefined;
+  #sink: ByteSink | undefined;
+  /** What came before `start`. */
+  #early: Buffer[] = [];
+  #size = 0;
+  #state: "open" | "ended" | "unwanted" | Error = "open";
+  #answered = false;
+
+  constructor(stream: Http2Stream, limit: number, length: number | undefined) {
+    this.#stream = stream;
+    this.#limit = limit;
+    this.#length = length;
+  }
+
+  start(sink: ByteSink): void {
+    this.#sink = sink;
+    const early = this.#early;
+    this.#early = [];
+    let room = true;
+    for (const chunk of early) room = sink.write(chunk) && room;
+    const state = this.#state;
+    if (state instanceof Error) sink.fail(state);
+    else if (state === "ended") sink.end();
+    else if (!room) this.#stream.pause();
+    else if (early.length > 0) this.#stream.resume();
+  }
+
+  resume(): void {
+    this.#stream.resume();
+  }
+
+  /** What still comes is read and dropped, for a caller may begin to read only when it has sent everything. */
+  cancel(): void {
+    if (this.#state !== "open") return;
+    this.#state = "unwanted";
+    this.#sink = undefined;
+    this.#early = [];
+    this.#stream.resume();
+  }
+
+  take(chunk: Buffer): void {
+    this.#size += chunk.length;
+    if (this.#state !== "open") this.#drop();
+    else if (this.#size > this.#limit) this.#break(tooLarge(this.#limit));
+    else if (this.#length !== undefined && this.#size > this.#length) this.#break(wrongLength);
+    else if (this.#sink !== undefined) {
+      if (!this.#sink.write(chunk)) this.#stream.pause();
+    } else {
+      this.#early.push(chunk);
+      if (this.#size > mostEarly) this.#stream.pause();
+    }
+  }
+
+  finish(): void {
+    if (this.#state !== "open") return;
+    if (this.#length !== undefined && this.#size < this.#length) return this.#break(wrongLength);
+    this.#state = "ended";
+    this.#sink?.end();
+  }
+
+  /** The caller is gone, or the relay is. */
+  abandon(): void {
+    if (this.#state === "open") this.#break(left);
+  }
+
+  /** The reply is complete: nobody will read on. */
+  answered(): void {
+    this.#answered = true;
+    if (this.#state === "ended") return;
+    this.cancel();
+    this.#stream.resume();
+  }
+
+  /** A relay that goes on for ever is not waited for, but it gets its answer first. */
+  #drop(): void {
+    if (this.#size <= 2 * this.#limit) return;
+    if (this.#answered) this.#stream.reset(errorCodes.noError);
+    else this.#stream.pause();
+  }
+
+  #break(error: Error): void {
+    this.#early = [];
+    this.#state = error;
+    this.#sink?.fail(error);
+  }
+}
+
+const left = new ApiError("client_closed_request", "the client left before its request was complete");
+const wrongLength = new ApiError("invalid_request", "the request's body is not as long as its content-length says");
+
+function headProblem(headers: Headers, onward: Headers): ApiError | undefined {
+  const coding = headers["content-encoding"];
+  if (coding !== undefined && coding !== "identity")
+    return new ApiError(
+      "unsupported_media_type",
+      `the request's body is compressed (${coding.slice(0, 40)}); send it as it is`,
+    );
+  let size = 0;
+  for (const name in onward) size += name.length + (onward[name] as string).length;
+  return size > longestHeaders ? new ApiError("headers_too_large", "the request's headers are too large") : undefined;
+}
+
+function lengthProblem(length: number | undefined, ended: boolean, limit: number): ApiError | undefined {
+  if (length === undefined) return undefined;
+  if (Number.isNaN(length)) return new ApiError("invalid_request", "the request's content-length is no number");
+  if (ended && length > 0) return wrongLength;
+  return length > limit ? tooLarge(limit) : undefined;
+}
+
+/** The caller's own id if it is a plain one: it goes into logs and replies. */
+function requestId(given: string | undefined): string {
+  return given !== undefined && /^[A-Za-z0-9._-]{1,64}$/.test(given) ? given : randomUUID();
+}
+
+function toBytes(body: Buffer | string, encoding: "latin1" | undefined): Buffer {
+  return typeof body === "string" ? Buffer.from(body, encoding ?? "utf8") : body;
+}
+
+function toErrorReply(error: ApiError): Reply {
+  const headers: Headers = { "content-type": "application/json", ...error.headers };
+  if (error.retryAfter !== undefined) headers["retry-after"] = String(error.retryAfter);
+  return { status: error.status, headers, body: JSON.stringify(error.toJson()) };
+}
