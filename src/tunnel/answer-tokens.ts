@@ -23,7 +23,7 @@ function countIn(piece: Uint8Array): number {
   for (const name of names) {
     const at = tail.lastIndexOf(name);
     if (at === -1) continue;
-    const digits = /^\s*(\d{1,9})/.exec(tail.latin1Slice(at + name.length, at + name.length + 16))?.[1];
+    const digits = /^\s*(\d{1,9})/.exec(tail.toString("latin1", at + name.length, at + name.length + 16))?.[1];
     if (digits !== undefined) return Number(digits);
   }
   return 0;
