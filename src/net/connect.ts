@@ -1,5 +1,5 @@
 import { connect as connectTcp, type Socket } from "node:net";
-import { connect as connectTls } from "node:tls";
+import { connect as connectTls, createSecureContext, type SecureContext } from "node:tls";
 
 /** Where an origin is. */
 export interface Origin {
@@ -25,11 +25,47 @@ export interface Connecting {
   destroy(): void;
 }
 
+/** PEM texts: whom to trust instead of the system's authorities, and a certificate of one's own with its key. */
+export interface ClientTls {
+  readonly ca?: string;
+  readonly cert?: string;
+  readonly key?: string;
+}
+
+export interface SocketOptions {
+  /** URL of an HTTP proxy; user and password in it are sent to it. */
+  readonly proxy?: string;
+  readonly tls?: ClientTls;
+}
+
+/** Node's error of a connection that did not come about. `atProxy`: on the way to the proxy, before it was asked. */
+export type ConnectError = NodeJS.ErrnoException & { readonly atProxy?: boolean };
+
 export function toOrigin(text: string): Origin {
   const url = new URL(text);
   const secure = url.protocol === "https:";
   const hostname = url.hostname.replace(/^\[|\]$/g, "");
   return { secure, hostname, port: Number(url.port) || (secure ? 443 : 80), host: url.host };
+}
+
+/**
+ * Opens a connection to read from as one likes: the socket is paused and has no listener but for its errors. Rejects
+ * with `ConnectError`, or with the signal's reason.
+ */
+export function connectSocket(origin: Origin, options: SocketOptions, signal: AbortSignal): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) return reject(signal.reason as Error);
+    const attempt = new Attempt(origin, {
+      resolve: ({ socket }) => resolve(socket),
+      reject,
+      tls: options.tls,
+      bare: true,
+    });
+    const give = (): void => attempt.fail(signal.reason as Error);
+    signal.addEventListener("abort", give);
+    attempt.onOver = () => signal.removeEventListener("abort", give);
+    attempt.begin(options.proxy);
+  });
 }
 
 /** Opens a connection, through the proxy if there is one. `connectTimeout` in milliseconds is for all of it. */
@@ -40,53 +76,75 @@ export function connect(
   const { proxy, connectTimeout } = options;
   let cancel = (): void => undefined;
   const ready = new Promise<Connected>((resolve, reject) => {
-    const attempt = new Attempt(origin, resolve, reject);
+    const attempt = new Attempt(origin, { resolve, reject });
     const timer = setTimeout(() => attempt.fail(withCode("connection timed out", "ETIMEDOUT")), connectTimeout);
     attempt.onOver = () => clearTimeout(timer);
     cancel = () => attempt.fail(withCode("given up", "ECANCELED"));
-    if (proxy === undefined) attempt.direct();
-    else attempt.through(proxy);
+    attempt.begin(proxy);
   });
   return { ready, pause() {}, resume() {}, destroy: () => cancel() };
+}
+
+interface AttemptOptions {
+  readonly resolve: (connected: Connected) => void;
+  readonly reject: (error: Error) => void;
+  readonly tls?: ClientTls | undefined;
+  /** Nothing is to read from the socket yet. */
+  readonly bare?: boolean;
 }
 
 class Attempt {
   onOver: () => void = () => undefined;
   readonly #origin: Origin;
-  readonly #resolve: (connected: Connected) => void;
-  readonly #reject: (error: Error) => void;
+  readonly #options: AttemptOptions;
+  #secureContext: SecureContext | undefined;
   #socket: Socket | undefined;
   #over = false;
 
-  constructor(origin: Origin, resolve: (connected: Connected) => void, reject: (error: Error) => void) {
+  constructor(origin: Origin, options: AttemptOptions) {
     this.#origin = origin;
-    this.#resolve = resolve;
-    this.#reject = reject;
+    this.#options = options;
   }
 
-  direct(): void {
-    if (this.#origin.secure)
-      this.#watch(
-        connectTls({ ...this.#tls(), host: this.#origin.hostname, port: this.#origin.port }),
-        "secureConnect",
-      );
-    else this.#plain();
+  begin(proxy: string | undefined): void {
+    const { tls } = this.#options;
+    try {
+      if (tls !== undefined && this.#origin.secure) this.#secureContext = createSecureContext(tls);
+      if (proxy === undefined) this.#direct();
+      else this.#through(proxy);
+    } catch (error) {
+      this.fail(error as Error);
+    }
+  }
+
+  #direct(): void {
+    const { hostname: host, port } = this.#origin;
+    if (this.#origin.secure) this.#watch(connectTls({ ...this.#tls(), port }));
+    else if (this.#options.bare !== true) this.#plain();
+    else {
+      const socket = connectTcp({ host, port });
+      this.#socket = socket;
+      socket.once("error", (error) => this.fail(error));
+      socket.once("connect", () => this.#done(socket));
+    }
   }
 
   /** Asks an HTTP proxy for a tunnel (CONNECT); TLS to the origin, if any, runs inside of it. */
-  through(proxy: string): void {
+  #through(proxy: string): void {
     const url = new URL(proxy);
     const { secure, hostname, port } = toOrigin(proxy);
     const socket = secure
-      ? connectTls({ host: hostname, port, servername: hostname, ALPNProtocols: ["http/1.1"] })
+      ? connectTls({ host: hostname, port, servername: serverName(hostname), ALPNProtocols: ["http/1.1"] })
       : connectTcp({ host: hostname, port });
     this.#socket = socket;
-    socket.once("error", (error) => this.fail(error));
+    let asked = false;
+    socket.once("error", (error) => this.fail(asked ? error : Object.assign(error, { atProxy: true })));
     socket.once(secure ? "secureConnect" : "connect", () => {
+      asked = true;
       socket.write(connectRequest(this.#origin, url));
       awaitTunnel(socket, (problem) => {
         if (problem !== undefined) this.fail(withCode(`the proxy ${problem}`, "EPROXY"));
-        else if (this.#origin.secure) this.#watch(connectTls({ ...this.#tls(), socket }), "secureConnect");
+        else if (this.#origin.secure) this.#watch(connectTls({ ...this.#tls(), socket }));
         else this.#done(socket);
       });
     });
@@ -97,15 +155,14 @@ class Attempt {
     this.#over = true;
     this.onOver();
     this.#socket?.destroy();
-    this.#reject(error);
+    this.#options.reject(error);
   }
 
-  #tls(): { servername: string; ALPNProtocols: string[] } {
-    // A name is checked against the certificate; for an address there is none to send.
-    return {
-      servername: /^[\d.]+$|:/.test(this.#origin.hostname) ? "" : this.#origin.hostname,
-      ALPNProtocols: ["http/1.1"],
-    };
+  #tls(): { host: string; servername: string; ALPNProtocols: string[]; secureContext?: SecureContext } {
+    const { hostname: host } = this.#origin;
+    // Without `host`, a certificate met inside of a proxy's tunnel would be compared with "localhost".
+    const settings = { host, servername: serverName(host), ALPNProtocols: ["http/1.1"] };
+    return this.#secureContext === undefined ? settings : { ...settings, secureContext: this.#secureContext };
   }
 
   /** Reads into one buffer of its own instead of a new one for each read, which costs the proxy path a microsecond or two. */
@@ -134,16 +191,17 @@ class Attempt {
     socket.once("connect", () => this.#succeed(connected));
   }
 
-  #watch(socket: Socket, ready: "secureConnect"): void {
+  #watch(socket: Socket): void {
     this.#socket = socket;
     socket.once("error", (error) => this.fail(error));
-    socket.once(ready, () => this.#done(socket));
+    socket.once("secureConnect", () => this.#done(socket));
   }
 
   #done(socket: Socket): void {
     socket.setNoDelay(true);
     const connected: Connected = { socket, onBytes: () => undefined };
-    socket.on("data", (bytes: Buffer) => connected.onBytes(bytes));
+    if (this.#options.bare === true) socket.pause();
+    else socket.on("data", (bytes: Buffer) => connected.onBytes(bytes));
     this.#succeed(connected);
   }
 
@@ -151,8 +209,13 @@ class Attempt {
     if (this.#over) return connected.socket.destroy() as unknown as void;
     this.#over = true;
     this.onOver();
-    this.#resolve(connected);
+    this.#options.resolve(connected);
   }
+}
+
+/** A name is checked against the certificate; for an address there is none to send. */
+function serverName(hostname: string): string {
+  return /^[\d.]+$|:/.test(hostname) ? "" : hostname;
 }
 
 function connectRequest({ hostname, port }: Origin, proxy: URL): string {
@@ -176,7 +239,9 @@ function awaitTunnel(socket: Socket, tell: (problem: string | undefined) => void
     const end = text.indexOf("\r\n\r\n");
     if (end === -1) return text.length > 16_384 ? over("sent a head without end") : undefined;
     const status = /^HTTP\/1\.[01] (\d{3})/.exec(text)?.[1];
-    if (status !== "200") over(status === undefined ? "does not speak HTTP" : `refused the connection (${status})`);
+    if (status === undefined) over("does not speak HTTP");
+    else if (status === "407") over("wants a user and a password, or others (407)");
+    else if (!status.startsWith("2")) over(`refused the connection (${status})`);
     else over(end + 4 === text.length ? undefined : "sent more than its answer");
   };
   socket.on("data", read);

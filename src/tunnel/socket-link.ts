@@ -3,42 +3,53 @@ import type { Link, LinkHandler } from "./link.ts";
 
 /** A TCP or TLS socket as a link; `head` is what was read from it already. */
 export function socketLink(socket: Socket, head?: Buffer): Link {
-  return new SocketLink(socket, head);
+  return new SocketLink(socket, head ?? Buffer.alloc(0));
 }
 
-/** NAT tables of home routers forget idle connections after minutes; the kernel asks the peer before. */
+/** Milliseconds after which the kernel asks a silent peer: home routers forget idle connections after minutes. */
 const keepAliveDelay = 15_000;
+/** Bytes not yet in the kernel's hands from which a writer has to wait. Node's own mark, 16 KB, would be met by every other write. */
+const longestQueue = 64 * 1024;
 
 class SocketLink implements Link {
   readonly remoteAddress: string;
   readonly #socket: Socket;
-  #head: Buffer | undefined;
+  #head: Buffer;
   #handler: LinkHandler | undefined;
+  #paused = false;
+  #owesDrain = false;
   #error: Error | undefined;
   #closed = false;
-  #paused = false;
 
-  constructor(socket: Socket, head: Buffer | undefined) {
+  constructor(socket: Socket, head: Buffer) {
     this.#socket = socket;
-    this.#head = head?.length === 0 ? undefined : head;
+    this.#head = head;
     this.remoteAddress = socket.remoteAddress ?? "";
+    socket.pause();
+    socket.setTimeout(0);
     socket.setNoDelay(true);
     socket.setKeepAlive(true, keepAliveDelay);
-    socket.setTimeout(0);
     socket.on("error", (error) => (this.#error ??= error));
     socket.on("close", () => this.#close());
-    // Sockets of node's HTTP servers stay half open: to a tunnel, a peer that sends nothing more is gone.
+    // Sockets of node's HTTP server stay half open. A peer that sends nothing more is gone, else only a ping would tell.
     socket.on("end", () => socket.destroy());
+    socket.on("drain", () => this.#drain());
+    // Closed before we came: no event follows.
+    if (socket.closed) this.#close();
   }
 
   start(handler: LinkHandler): void {
-    if (this.#handler !== undefined) throw new Error("start was called before");
+    if (this.#handler !== undefined) throw new Error("a link is started once");
     this.#handler = handler;
     setImmediate(() => this.#begin());
   }
 
   write(bytes: Buffer): boolean {
-    return !this.#socket.writable || this.#socket.write(bytes);
+    if (!this.#socket.writable) return true;
+    this.#socket.write(bytes);
+    if (this.#socket.writableLength < longestQueue) return true;
+    this.#owesDrain = true;
+    return false;
   }
 
   pause(): void {
@@ -47,9 +58,9 @@ class SocketLink implements Link {
   }
 
   resume(): void {
+    if (!this.#paused) return;
     this.#paused = false;
-    if (this.#head !== undefined) setImmediate(() => this.#begin());
-    else this.#socket.resume();
+    if (this.#handler !== undefined) setImmediate(() => this.#flow());
   }
 
   end(): void {
@@ -60,7 +71,36 @@ class SocketLink implements Link {
     this.#socket.destroy();
   }
 
-  #begin(): void {}
+  #begin(): void {
+    if (this.#closed) return this.#handler?.onClose(this.#error);
+    this.#socket.on("data", (bytes: Buffer) => this.#take(bytes));
+    this.#flow();
+  }
+
+  #flow(): void {
+    const head = this.#head;
+    if (this.#paused || this.#closed) return;
+    this.#head = Buffer.alloc(0);
+    if (head.length > 0) this.#take(head);
+    // Who has read the head may want no more.
+    if (!this.#paused) this.#socket.resume();
+  }
+
+  /** Whatever a handler throws ends its own connection, not the process with all others. */
+  #take(bytes: Buffer): void {
+    try {
+      this.#handler?.onBytes(bytes);
+    } catch (error) {
+      this.#error ??= error as Error;
+      this.#socket.destroy();
+    }
+  }
+
+  #drain(): void {
+    if (!this.#owesDrain || this.#closed) return;
+    this.#owesDrain = false;
+    this.#handler?.onDrain();
+  }
 
   #close(): void {
     if (this.#closed) return;

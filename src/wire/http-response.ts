@@ -92,17 +92,14 @@ export class HttpResponse {
   }
 
   #takeHead(text: string): void {
-    const lineEnd = text.indexOf("\r\n");
-    const match = statusLine.exec(lineEnd === -1 ? text : text.slice(0, lineEnd));
-    if (match === null) return this.#break("it does not begin with an HTTP/1.1 status line");
-    const status = Number(match[2]);
-    const headers = lineEnd === -1 ? {} : readHeaders(text.slice(lineEnd + 2));
-    if (headers === undefined) return this.#break("a header is malformed");
+    const head = readResponseHead(text);
+    if (typeof head === "string") return this.#break(head);
+    const { minor, status, headers } = head;
     if (status === 101) return this.#break("it switches protocols, unasked");
     // 100 Continue, 103 Early Hints: the real head follows.
     if (status < 200) return;
     const connection = headers.connection?.toLowerCase() ?? "";
-    this.#reusable = match[1] === "1" ? !connection.includes("close") : connection.includes("keep-alive");
+    this.#reusable = minor === "1" ? !connection.includes("close") : connection.includes("keep-alive");
     this.#begin(status, headers);
   }
 
@@ -183,6 +180,16 @@ export class HttpResponse {
     this.#problem = message;
     this.#state = "over";
   }
+}
+
+/** The lines of a head, without the empty one behind it → its parts; a sentence when they are none. */
+export function readResponseHead(text: string): { minor: string; status: number; headers: Headers } | string {
+  const lineEnd = text.indexOf("\r\n");
+  const match = statusLine.exec(lineEnd === -1 ? text : text.slice(0, lineEnd));
+  if (match === null) return "it does not begin with an HTTP/1.1 status line";
+  const headers = lineEnd === -1 ? {} : readHeaders(text.slice(lineEnd + 2));
+  if (headers === undefined) return "a header is malformed";
+  return { minor: match[1] as string, status: Number(match[2]), headers };
 }
 
 /** Headers by lower-case name; undefined when a line is none. Repeated ones are joined by a comma. */
