@@ -36,6 +36,8 @@ export interface Chain {
   readonly keys: AgentKeys;
   /** Starts a further agent, and waits until the relay has it. */
   addAgent(name: string, env?: Readonly<Record<string, string>>): Promise<RunningAgent>;
+  /** Waits until the relay has the agent and its runtime answers. */
+  untilReady(name: string): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -65,18 +67,20 @@ export async function startChain(options: ChainOptions): Promise<Chain> {
     rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
   };
   const dialled = options.front === undefined ? relay.url : await options.front(relay.url);
+  const untilReady = (name: string): Promise<void> =>
+    waitUntil(() => relay.fleet.agents().some((one) => one.name === name && one.ready), `the agent ${name} is ready`);
   const addAgent = async (name: string, env: Readonly<Record<string, string>> = {}): Promise<RunningAgent> => {
     const { key } = await keys.add(name);
+    const more = { ...options.agentEnv, ...env };
     const config = await configure(folder, {
       LAIR_AGENT_CLOUD: dialled,
       LAIR_AGENT_OPENAI: options.runtime,
       LAIR_AGENT_KEY: key,
-      ...options.agentEnv,
-      ...env,
+      ...more,
     });
-    const agent = startAgent(config, agentLog, { version: "0.0.0-test", env });
+    const agent = startAgent(config, agentLog, { version: "0.0.0-test", env: more });
     agents.set(name, agent);
-    await waitUntil(() => relay.fleet.agents().some((one) => one.name === name && one.ready));
+    await untilReady(name);
     return agent;
   };
   try {
@@ -85,7 +89,7 @@ export async function startChain(options: ChainOptions): Promise<Chain> {
     await close();
     throw error;
   }
-  return { url: relay.url, relay, agents, relayLog, agentLog, keys, addAgent, close };
+  return { url: relay.url, relay, agents, relayLog, agentLog, keys, addAgent, untilReady, close };
 }
 
 async function configure(

@@ -185,15 +185,18 @@ function rawHeaders({ rawHeaders: raw }: IncomingMessage, dropped: readonly stri
   return dropped.length > 0 ? `${text}Connection: close\r\n` : text;
 }
 
-/** A proxy of the kind that `HTTPS_PROXY` names, which knows nothing but CONNECT; `targets` are those it was asked for. */
+/**
+ * A proxy of the kind that `HTTPS_PROXY` names, which knows nothing but CONNECT; `targets` are those it was asked for.
+ * Every host name is this machine's to it.
+ */
 export async function startConnectProxy(): Promise<Line & { targets: string[] }> {
   const targets: string[] = [];
   const sockets = new Set<Duplex>();
   const server = createHttpServer((_request, reply) => void reply.writeHead(405).end());
   server.on("connect", (request: IncomingMessage, near: Socket, head: Buffer) => {
     targets.push(request.url ?? "");
-    const [host = "", port = ""] = (request.url ?? "").split(":");
-    const far = connect(Number(port), host, () => {
+    const [, port = ""] = (request.url ?? "").split(":");
+    const far = connect(Number(port), "127.0.0.1", () => {
       near.write("HTTP/1.1 200 Connection established\r\n\r\n");
       far.write(head);
       near.pipe(far).pipe(near);

@@ -57,8 +57,6 @@ export async function buildNamespaces(relayPort: number): Promise<Namespaces> {
     join([internet, `${relayAddress}/24`], [router, `${routerAddress}/24`], `lw${id}`);
     join([router, `${gateway}/24`], [home, `${homeAddress}/24`], `lh${id}`);
     ip("-n", home, "route", "add", "default", "via", gateway);
-    // The internet has a way towards the home's addresses, so that it is the router that stops what comes there.
-    ip("-n", internet, "route", "add", "192.168.77.0/24", "via", routerAddress);
     const forwarder = inside(router, ["-e", forward, gateway, relayAddress, String(relayPort)]);
     children.push(forwarder);
     await once(forwarder.stdout as NodeJS.EventEmitter, "data");

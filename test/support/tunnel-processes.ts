@@ -18,13 +18,13 @@ export interface RelayProgram extends Program {
 /** The programs of a test, in a folder of their own: each may be killed, frozen, and started anew. */
 export class Programs {
   readonly folder = mkdtempSync(path.join(tmpdir(), "lair-programs-"));
-  readonly #agentsFile = path.join(this.folder, "agents.json");
+  readonly agentsFile = path.join(this.folder, "agents.json");
   readonly #keys = new Map<string, string>();
   readonly #started: { child: Program["child"]; ended: Promise<unknown> }[] = [];
 
   /** `lair cloud`, at this port or any; waits until it listens. */
   async relay(port = 0, env: Record<string, string> = {}): Promise<RelayProgram> {
-    const relay = await this.#lair(["cloud", "--port", String(port), "--agents", this.#agentsFile], {
+    const relay = await this.#lair(["cloud", "--port", String(port), "--agents", this.agentsFile], {
       LLM_V1_PROXY_TOKEN: callerKey,
       ...env,
     });
@@ -42,7 +42,7 @@ export class Programs {
   async keyOf(name: string): Promise<string> {
     const known = this.#keys.get(name);
     if (known !== undefined) return known;
-    const keys = new AgentKeys(this.#agentsFile);
+    const keys = new AgentKeys(this.agentsFile);
     const { key } = await keys.add(name);
     keys.close();
     this.#keys.set(name, key);
@@ -60,6 +60,11 @@ export class Programs {
     return { child, url: line.toString().trim() };
   }
 
+  /** Waits until the program is built. */
+  ready(): Promise<void> {
+    return (building ??= ensureBuilt());
+  }
+
   async close(): Promise<void> {
     for (const { child } of this.#started) child.kill("SIGKILL");
     await Promise.all(this.#started.map(({ ended }) => ended));
@@ -67,7 +72,7 @@ export class Programs {
   }
 
   async #lair(args: readonly string[], env: Record<string, string>): Promise<Program> {
-    await built();
+    await this.ready();
     const started = start(args, { cwd: this.folder, env, script: program });
     this.#started.push(started);
     return started;
@@ -75,10 +80,6 @@ export class Programs {
 }
 
 let building: Promise<void> | undefined;
-
-function built(): Promise<void> {
-  return (building ??= ensureBuilt());
-}
 
 /** Who offers the model `demo` at the relay now. */
 export async function agentsAt(relayUrl: string): Promise<string[]> {

@@ -54,10 +54,10 @@ export class SteeredRuntime {
     });
   }
 
-  static async start(answering?: Answering, port = 0): Promise<SteeredRuntime> {
+  static async start(answering?: Answering, port = 0, host = "127.0.0.1"): Promise<SteeredRuntime> {
     const runtime = new SteeredRuntime();
     runtime.answering = answering;
-    await once(runtime.#server.listen(port, "127.0.0.1"), "listening");
+    await once(runtime.#server.listen(port, host), "listening");
     return runtime;
   }
 
