@@ -18,6 +18,16 @@ export interface Terminal {
   readonly interactive: boolean;
 }
 
+/** Whether the terminal shows colours, and its user wants them (NO_COLOR). */
+export function showsColours({ interactive, output, env }: Terminal): boolean {
+  return interactive && output.hasColors?.(16, env) === true;
+}
+
+/** Whether a line can be written over. */
+export function rewritesLines({ interactive, env }: Terminal): boolean {
+  return interactive && env["TERM"] !== "dumb";
+}
+
 /** What the program returns to the shell. */
 export const exitCodes = {
   done: 0,

@@ -7,6 +7,8 @@ export interface LogOptions {
   readonly format: "pretty" | "json";
   /** Where lines go; default: standard output. */
   readonly write?: (line: string) => void;
+  /** Whether readable lines may have colours; default: where standard output is a terminal. */
+  readonly coloured?: boolean;
 }
 
 export interface Logger extends Log {
@@ -29,13 +31,13 @@ const redacted = [
 const colours: Readonly<Record<string, string>> = { debug: "90", info: "32", warn: "33", error: "31" };
 
 /** The program's log: JSON lines as pino writes them, or one readable line each. */
-export function createLogger({ level, format, write }: LogOptions): Logger {
+export function createLogger({ level, format, write, coloured }: LogOptions): Logger {
   const toStdout = (line: string): void => void process.stdout.write(line);
   const out = write ?? toStdout;
   const file =
     format === "json" && write === undefined ? new Gathered(destination({ dest: 1, sync: false })) : undefined;
   const stream = file ?? {
-    write: format === "json" ? out : (line: string) => out(prettyLine(line, process.stdout.isTTY === true)),
+    write: format === "json" ? out : (line: string) => out(prettyLine(line, coloured ?? process.stdout.isTTY === true)),
   };
   const options = {
     level,

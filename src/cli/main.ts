@@ -27,12 +27,15 @@ const commands: Readonly<Record<string, Entry>> = {
     summary: "show the embedded llama.cpp, or add a build for a GPU",
     load: async () => (await import("./engine.ts")).engine,
   },
+  agent: {
+    summary: "connect the models of this machine with a relay",
+    load: async () => (await import("./agent.ts")).agent,
+  },
   version: { summary: "print the version", load: async () => (await import("./version.ts")).version },
 };
 /** Commands that are named in the documents and come with a later release. */
 const later: Readonly<Record<string, string>> = {
   cloud: "the relay",
-  agent: "the agent behind a relay",
   gateway: "the gateway with managed keys",
   keys: "managed keys",
   usage: "usage records",

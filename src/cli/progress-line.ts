@@ -1,5 +1,6 @@
 import { formatBytes } from "../config/units.ts";
-import type { Terminal } from "./command.ts";
+import { rewritesLines, type Terminal } from "./command.ts";
+import { LiveLine } from "./live-line.ts";
 
 /** How far a transfer is. */
 export interface Progress {
@@ -15,15 +16,16 @@ const rateSpanMs = 5000;
 /** One line that is rewritten where a person looks, and a line for every tenth elsewhere. */
 export class ProgressLine {
   readonly #terminal: Terminal;
+  readonly #line: LiveLine;
   readonly #now: () => number;
   #label = "";
   #tenth = -1;
-  #width = 0;
   #drawn = -Infinity;
   #marks: { at: number; done: number }[] = [];
 
   constructor(terminal: Terminal, now: () => number = () => performance.now()) {
     this.#terminal = terminal;
+    this.#line = new LiveLine(terminal);
     this.#now = now;
   }
 
@@ -35,23 +37,20 @@ export class ProgressLine {
       this.#marks = [];
     }
     const complete = progress.done >= progress.total;
-    if (!this.#terminal.interactive) {
+    if (!rewritesLines(this.#terminal)) {
       const tenth = Math.floor((10 * progress.done) / progress.total);
       if (tenth === this.#tenth) return;
       this.#tenth = tenth;
       this.#terminal.print(this.#text(progress, now));
     } else if (complete || now - this.#drawn >= 100) {
       this.#drawn = now;
-      const text = this.#text(progress, now).slice(0, (this.#terminal.output.columns ?? 80) - 1);
-      this.#terminal.write(`\r${text.padEnd(this.#width)}`);
-      this.#width = text.length;
+      this.#line.draw(this.#text(progress, now).slice(0, this.#line.room));
     }
   }
 
   /** Takes the rewritten line away. */
   clear(): void {
-    if (this.#width > 0) this.#terminal.write(`\r${" ".repeat(this.#width)}\r`);
-    this.#width = 0;
+    this.#line.clear();
   }
 
   #text({ label, done, total }: Progress, now: number): string {

@@ -1,6 +1,6 @@
 import type { Loaded } from "../config/load.ts";
 import { formatDuration } from "../config/units.ts";
-import { exitCodes, type Terminal } from "./command.ts";
+import { exitCodes, showsColours, type Terminal } from "./command.ts";
 import type { Logger } from "./logger.ts";
 
 /** Where the lines of a server go. */
@@ -22,6 +22,10 @@ export interface Program<Running extends { close(): Promise<void> }> {
   announce(running: Running, output: Output): void;
   /** Why it could not start, with what to do. */
   startText(error: unknown): string;
+  /** What is still to be done when it is asked to stop, e.g. `2 calls under way`; default: `answers under way`. */
+  underWay?(running: Running): string;
+  /** SIGHUP, which otherwise stops it like the others. */
+  readonly onHangup?: (running: Running, log: Logger) => void;
   /** Where readable lines go instead, e.g. above a status line; without line ends taken off. */
   readonly write?: (line: string) => void;
 }
@@ -41,6 +45,7 @@ export async function runUntilStopped<Running extends { close(): Promise<void> }
   const log = createLogger({
     level,
     format: pretty ? "pretty" : "json",
+    coloured: showsColours(terminal),
     ...(pretty && program.write !== undefined ? { write: program.write } : {}),
   });
   for (const warning of warnings) log.warn({}, warning);
@@ -70,8 +75,12 @@ async function runProgram<Running extends { close(): Promise<void> }>(
   output: Output,
 ): Promise<number> {
   const { log, terminal } = output;
-  const stop = stopSignal(log);
-  let running: Running;
+  let running: Running | undefined;
+  const { onHangup } = program;
+  const stop = stopSignal(
+    log,
+    onHangup === undefined ? undefined : () => (running === undefined ? undefined : onHangup(running, log)),
+  );
   try {
     running = await program.start(output);
   } catch (error) {
@@ -82,7 +91,8 @@ async function runProgram<Running extends { close(): Promise<void> }>(
   log.flush();
   const signal = await stop;
   const grace = formatDuration(program.grace);
-  log.info({ signal }, `stopping: answers under way have ${grace} to finish; press again to end at once`);
+  const left = program.underWay?.(running) ?? "answers under way";
+  log.info({ signal }, `stopping: ${left} have ${grace} to finish; press again to end at once`);
   log.flush();
   await running.close();
   log.info({}, "stopped");
@@ -90,7 +100,7 @@ async function runProgram<Running extends { close(): Promise<void> }>(
 }
 
 /** Resolves at the first signal to stop; the second ends the process. */
-function stopSignal(log: Logger): Promise<NodeJS.Signals> {
+function stopSignal(log: Logger, onHangup: (() => void) | undefined): Promise<NodeJS.Signals> {
   const numbers = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15, SIGBREAK: 21 };
   return new Promise((resolve) => {
     let asked = false;
@@ -98,13 +108,15 @@ function stopSignal(log: Logger): Promise<NodeJS.Signals> {
       // SIGBREAK is Ctrl-Break, and exists on Windows only.
       if (signal === "SIGBREAK" && process.platform !== "win32") continue;
       process.on(signal, () => {
-        if (asked) {
+        if (signal === "SIGHUP" && onHangup !== undefined) onHangup();
+        else if (asked) {
           log.warn({ signal }, "ended at once: answers under way are cut off");
           log.flush();
           process.exit(128 + number);
+        } else {
+          asked = true;
+          resolve(signal as NodeJS.Signals);
         }
-        asked = true;
-        resolve(signal as NodeJS.Signals);
       });
     }
   });

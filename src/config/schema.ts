@@ -23,8 +23,8 @@ export const schema = z.strictObject({
     .prefault({}),
   insecure: setting(
     z.boolean().default(false),
-    "Allow listening beyond this machine without a key: whoever reaches the port may use the models.",
-    { flag: "insecure", commands: ["serve", "cloud"] },
+    "Allow listening beyond this machine without a key: whoever reaches the port may use the models. Of an agent: allow a relay without TLS beyond this machine.",
+    { flag: "insecure", commands: flagCommands },
   ),
   auth: z
     .strictObject({

@@ -1,0 +1,143 @@
+import { randomUUID } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { proxyFor } from "./config/proxy.ts";
+import type { Config } from "./config/schema.ts";
+import type { Call, Handler } from "./core/call.ts";
+import { isLoopback } from "./core/host-url.ts";
+import type { Log } from "./core/log.ts";
+import type { Outcome } from "./core/outcome.ts";
+import { accessLog } from "./pipeline/access-log.ts";
+import { forwarder } from "./providers/forward.ts";
+import { Agent } from "./tunnel/agent/agent.ts";
+import type { AgentReport } from "./tunnel/agent/report.ts";
+import { dial, type DialOptions } from "./tunnel/dial.ts";
+
+export type { AgentReport, ConnectionReport } from "./tunnel/agent/report.ts";
+
+export interface AgentOptions {
+  readonly version: string;
+  /** Where the proxy variables are read. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Something that `state` tells, other than a count or a time, has changed. */
+  readonly onChange?: () => void;
+}
+
+/** An agent at work. */
+export interface RunningAgent {
+  state(): AgentReport;
+  /** Takes no further calls, lets those under way finish for at most `grace` milliseconds, then closes. */
+  drain(grace: number): Promise<void>;
+  /** Closes now; calls under way are lost. */
+  close(): Promise<void>;
+}
+
+/** Connects the relay `agent.cloud` with the runtime at `agent.openai`. Throws `Error` where no relay is named. */
+export function startAgent(config: Config, log: Log, options: AgentOptions): RunningAgent {
+  const { cloud, openai } = config.agent;
+  if (cloud === undefined) throw new Error("there is no relay to connect to: agent.cloud");
+  const { connect, firstByte, idle } = config.timeouts;
+  const key = runtimeKey(config);
+  const proxy = proxyFor(openai, options.env ?? {});
+  const runtime = forwarder(
+    { url: openai, ...(key === undefined ? {} : { key }), ...(proxy === undefined ? {} : { proxy }) },
+    { connectTimeout: connect, firstByteTimeout: firstByte, idleTimeout: idle },
+  );
+  const agent = publish(runtime.handle, cloud, { ...options, config, log, onOutcome: accessLog(log) });
+  return {
+    state: () => agent.state(),
+    drain: async (grace) => {
+      await agent.drain(grace);
+      await runtime.close();
+    },
+    close: async () => {
+      await agent.close();
+      await runtime.close();
+    },
+  };
+}
+
+/** What `publish` is told beside the handler and the relay. */
+export interface Publication extends AgentOptions {
+  readonly config: Config;
+  readonly log: Log;
+  readonly onOutcome?: (call: Call, outcome: Outcome) => void;
+}
+
+/** Makes what a handler answers reachable through a relay, as the settings of `agent` say. */
+export function publish(handler: Handler, relay: string, publication: Publication): RunningAgent {
+  const { config, log, version, env = {}, onChange, onOutcome } = publication;
+  const { connections, capacity, name, transport } = config.agent;
+  const instance = randomUUID();
+  const proxy = proxyFor(relay, env);
+  const agent = new Agent({
+    dial: async (signal) =>
+      dial(
+        {
+          relay,
+          instance,
+          version,
+          transport,
+          connectTimeout: dialTimeout,
+          ...(proxy === undefined ? {} : { proxy }),
+          ...(await credentials(config.agent, name)),
+        },
+        signal,
+      ),
+    handler,
+    connections,
+    capacity,
+    version,
+    instance,
+    log,
+    bodyLimit: config.limits.body,
+    ...(onOutcome === undefined ? {} : { onOutcome }),
+    ...(onChange === undefined ? {} : { onChange }),
+  });
+  agent.start();
+  return agent;
+}
+
+/** For everything until a relay has agreed: names, a proxy, TLS, and a second way where the first is refused. */
+const dialTimeout = 15_000;
+
+/** Read for every connection anew, so that keys and certificates change without a restart. */
+async function credentials(
+  { key, keyFile, tls }: Config["agent"],
+  name: string | undefined,
+): Promise<Pick<DialOptions, "key" | "name" | "tls">> {
+  const secret = keyFile === undefined ? key : await readKey(keyFile);
+  const { ca, cert, key: tlsKey } = tls;
+  const files = { ca, cert, key: tlsKey };
+  const texts: Record<string, string> = {};
+  for (const [part, path] of Object.entries(files))
+    if (path !== undefined) texts[part] = await readText(path, `agent.tls.${part}`);
+  return {
+    ...(secret !== undefined ? { key: secret } : name === undefined ? {} : { name }),
+    ...(Object.keys(texts).length === 0 ? {} : { tls: texts }),
+  };
+}
+
+/** The key that a file holds. Throws `Error` where it holds none, or not only one. */
+export async function readKey(path: string): Promise<string> {
+  const key = (await readText(path, "agent.keyFile")).trim();
+  if (key === "" || key.length > longestKey || /\s/.test(key))
+    throw new Error(`agent.keyFile: ${path} must hold one key and nothing else`);
+  return key;
+}
+
+const longestKey = 1000;
+
+async function readText(path: string, setting: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    const { code = "" } = error as NodeJS.ErrnoException;
+    const why = { ENOENT: "there is no such file", EACCES: "this user may not read it" }[code] ?? code;
+    throw new Error(`${setting}: cannot read ${path}: ${why}`);
+  }
+}
+
+/** The runtime of this machine asks for the first of the keys that are set here, as `lair run` knows. */
+function runtimeKey({ agent, auth }: Config): string | undefined {
+  return agent.openaiKey ?? (isLoopback(new URL(agent.openai).hostname) ? auth.keys[0] : undefined);
+}
