@@ -20,6 +20,8 @@ export interface DoorSettings {
     key: string | undefined,
     from: { readonly name: string | undefined; readonly trusted: boolean },
   ) => AgentIdentity | ApiError;
+  /** Asked before everything else: why the request may not come in at all, e.g. because of the name in its Host. */
+  readonly refusal?: (upgrade: Upgrade) => ApiError | undefined;
   readonly admit: (arrival: Arrival) => void;
   readonly relayVersion: string;
   readonly log: Log;
