@@ -1,11 +1,13 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { RunningAgent } from "./agent.ts";
 import { health, ready, version } from "./admin/status.ts";
 import { proxyFor } from "./config/proxy.ts";
 import { cacheFolder, dataFolder } from "./config/folders.ts";
 import { modelSources } from "./config/model-sources.ts";
 import type { Config, ProviderConfig } from "./config/schema.ts";
+import type { Handler } from "./core/call.ts";
 import type { Log } from "./core/log.ts";
 import type { ModelSource } from "./core/model.ts";
 import type { Provider } from "./core/provider.ts";
@@ -69,14 +71,13 @@ export async function startRuntime(config: Config, log: Log, options: RuntimeOpt
   const providers = buildProviders(config, log, options.env ?? {});
   const catalog = new Catalog(providers, { defaultProvider: config.defaultProvider, probeTimeout: timeouts.probe });
   const guarded = { listenHost: address.host, hosts: config.hosts, origins: config.cors.origins };
-  const handler = compose(
-    [cors(guarded), errors(log), guard(guarded), auth(config.auth.keys), limits(bounds.concurrent)],
-    routes(catalog, {
-      "/health": health,
-      "/ready": ready(providers, timeouts.probe),
-      "/version": version(options.version, "runtime"),
-    }),
-  );
+  const limited = limits(bounds.concurrent);
+  const answers = routes(catalog, {
+    "/health": health,
+    "/ready": ready(providers, timeouts.probe),
+    "/version": version(options.version, "runtime"),
+  });
+  const handler = compose([cors(guarded), errors(log), guard(guarded), auth(config.auth.keys), limited], answers);
   try {
     const server = await listen({
       ...address,
@@ -90,11 +91,12 @@ export async function startRuntime(config: Config, log: Log, options: RuntimeOpt
       keepAliveTimeout: timeouts.keepAlive,
       stallTimeout: timeouts.request,
     });
+    const published = await offer(compose([errors(log), limited], answers), config, { ...options, log });
     return {
       url: `http://${server.host.includes(":") ? `[${server.host}]` : server.host}:${server.port}`,
       providers,
       close: async () => {
-        await server.close(timeouts.shutdown);
+        await Promise.all([published?.drain(timeouts.shutdown), server.close(timeouts.shutdown)]);
         await closeAll(providers);
       },
     };
@@ -102,6 +104,21 @@ export async function startRuntime(config: Config, log: Log, options: RuntimeOpt
     await closeAll(providers);
     throw error;
   }
+}
+
+/**
+ * Makes the runtime's answers reachable through the relay that `publish` names. Its callers have shown their key there,
+ * and none of them is a web page that was led here.
+ */
+async function offer(
+  handler: Handler,
+  config: Config,
+  { log, ...options }: RuntimeOptions & { readonly log: Log },
+): Promise<RunningAgent | undefined> {
+  if (config.publish === undefined) return undefined;
+  // The tunnel is not loaded by those who do not use it.
+  const { publish } = await import("./agent.ts");
+  return publish(handler, config.publish, { ...options, config, log, onOutcome: accessLog(log) });
 }
 
 async function closeAll(providers: readonly Provider[]): Promise<void> {

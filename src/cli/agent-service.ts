@@ -41,28 +41,30 @@ export async function agentService(action: string, args: readonly string[], term
 }
 
 async function installService({ flags }: ReadFlags, site: Site, terminal: Terminal): Promise<number> {
-  const { print, system, user, "service-name": name, ...settings } = flags;
-  const loaded = await loadConfig({ flags: settings, command: "agent", env: terminal.env });
+  const loaded = await loadConfig({ flags, command: "agent", env: terminal.env });
   const keyFile = toKeyFile(loaded, site, terminal.env);
   const relay = loaded.config.agent.cloud;
   if (relay === undefined) throw new UsageError(cloudText);
   const { agent } = loaded.config;
   const config = { ...loaded.config, agent: { ...agent, ...(keyFile === undefined ? {} : { keyFile: keyFile.path }) } };
-  const { refusal, warnings } = checkAgent(relay, config, keyFile?.key === undefined ? loaded.sources : new Map());
+  const { refusal, warnings } = checkAgent(relay, {
+    config,
+    sources: keyFile?.key === undefined ? loaded.sources : new Map(),
+  });
   if (refusal !== undefined) {
     terminal.complain(`lair agent install-service: ${refusal}`);
     return exitCodes.usage;
   }
   const program: Program = {
     about: `Local AI Runtime: agent of ${new URL(relay).host}`,
-    command: toCommand(loaded, settings, { keyFile, site, env: terminal.env }),
+    command: toCommand(loaded, flags, { keyFile, site, env: terminal.env }),
     env: site.platform === "win32" ? {} : neededVariables([relay, agent.openai], terminal),
     // Its own grace, and a moment to say goodbye.
     stopTimeout: agent.grace + 10_000,
   };
   const registration = register(site);
   const installation: Installation = { site, registration, definition: define(site, program), keyFile };
-  if (print === true) {
+  if (flags["print"] === true) {
     preview(installation, terminal);
     return exitCodes.done;
   }

@@ -55,7 +55,7 @@ exit codes: 0 stopped when asked · 1 it failed · 2 the flags or the configurat
     const loaded = await loadConfig({ flags, command: "agent", env: terminal.env });
     const relay = loaded.config.agent.cloud;
     if (relay === undefined) throw new UsageError(cloudText);
-    const { refusal, warnings } = checkAgent(relay, loaded.config, loaded.sources);
+    const { refusal, warnings } = checkAgent(relay, loaded);
     if (refusal !== undefined) {
       terminal.complain(`lair agent: ${refusal}`);
       return exitCodes.usage;

@@ -1,6 +1,7 @@
 import type { Runtime } from "../app.ts";
 import { checkExposure } from "../config/exposure.ts";
 import { type Loaded, loadConfig } from "../config/load.ts";
+import { checkAgent } from "./agent-checks.ts";
 import { type Command, exitCodes, readFlags, UsageError } from "./command.ts";
 import { askOffers, nextStep, offerLines } from "./offers.ts";
 import { flagLines, settingFlags } from "./setting-flags.ts";
@@ -19,6 +20,7 @@ ${flagLines().join("\n")}
 
 examples:
   lair serve
+  lair serve --publish https://relay.example:8081          (with LAIR_AGENT_KEY; see lair agent --help)
   lair serve --model ~/models/qwen3-8b.gguf --port 8080
   OLLAMA_HOST=http://127.0.0.1:11434 RUNTIME_PROVIDER=ollama lair serve
   LLM_V1_PROXY_TOKEN=my-secret lair serve --host 0.0.0.0
@@ -30,12 +32,15 @@ exit codes: 0 stopped when asked · 1 could not start · 2 the flags or the conf
     const { flags, words } = readFlags(args, settingFlags());
     if (words.length > 0) throw new UsageError(`it takes flags only, not ${JSON.stringify(words[0])}`);
     const loaded = await loadConfig({ flags, env: terminal.env });
-    const refused = checkExposure(loaded.config);
+    const { publish } = loaded.config;
+    const published = publish === undefined ? { warnings: [] } : checkAgent(publish, loaded, "--publish");
+    const refused = checkExposure(loaded.config) ?? published.refusal;
     if (refused !== undefined) {
       terminal.complain(`lair serve: ${refused}`);
       return exitCodes.usage;
     }
-    return runUntilStopped(loaded, terminal, {
+    const said = { ...loaded, warnings: [...loaded.warnings, ...published.warnings] };
+    return runUntilStopped(said, terminal, {
       command: "lair serve",
       grace: loaded.config.timeouts.shutdown,
       start: (output) => startServer(loaded, output),
@@ -55,9 +60,15 @@ async function startServer({ config }: Loaded, { log, terminal }: Output): Promi
 
 function announce(runtime: Runtime, loaded: Loaded, output: Output): void {
   const seconds = (performance.now() / 1000).toFixed(2);
+  const { publish } = loaded.config;
   if (output.pretty) {
-    output.terminal.print(`\nLocal AI Runtime ${packageVersion()} is ready in ${seconds} s: ${runtime.url}/v1\n`);
-  } else output.log.info({ url: runtime.url, seconds: Number(seconds), file: loaded.file }, "ready");
+    const also =
+      publish === undefined ? "" : `\nIts models are offered at ${publish} too, while that relay is connected.\n`;
+    output.terminal.print(
+      `\nLocal AI Runtime ${packageVersion()} is ready in ${seconds} s: ${runtime.url}/v1\n${also}`,
+    );
+  } else
+    output.log.info({ url: runtime.url, seconds: Number(seconds), file: loaded.file, published: publish }, "ready");
   void announceOffers(runtime, loaded, output);
 }
 
