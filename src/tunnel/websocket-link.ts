@@ -55,13 +55,15 @@ export function openWebSocket(
       headers: request.headers,
       createConnection: () => socket,
     });
+    const over = (): void => signal.removeEventListener("abort", give);
     const give = (): void => {
+      over();
       reject(signal.reason as Error);
       webSocket.terminate();
       socket.destroy();
     };
     signal.addEventListener("abort", give);
-    const over = (): void => signal.removeEventListener("abort", give);
+    if (signal.aborted) give();
     webSocket.on("error", (error) => {
       over();
       socket.destroy();
