@@ -24,6 +24,8 @@ export interface ServeSettings {
   /** Largest body of a call, in bytes. */
   readonly bodyLimit: number;
   readonly load: Load;
+  /** Told of every call that is taken, before anything else. */
+  readonly onBegin?: () => void;
   /** Told of every call when it is over. */
   readonly onOutcome?: (call: Call, outcome: ServedOutcome) => void;
 }
@@ -80,6 +82,7 @@ class ServedCall implements StreamHandler, ByteSink {
     this.#stream = stream;
     this.#settings = settings;
     settings.load.underWay++;
+    settings.onBegin?.();
     const target = headers[":path"] ?? "";
     const mark = target.indexOf("?");
     const length = contentLength(headers);
