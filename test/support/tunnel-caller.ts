@@ -1,4 +1,6 @@
-import { request as httpRequest, type IncomingMessage, type RequestOptions } from "node:http";
+import { readFileSync } from "node:fs";
+import { request as httpRequest, type ClientRequest, type IncomingMessage } from "node:http";
+import https, { type RequestOptions } from "node:https";
 import { connect, type Socket } from "node:net";
 import type { JsonObject } from "../../src/core/json.ts";
 
@@ -16,6 +18,8 @@ export interface Asking {
   readonly method?: string;
   readonly headers?: Record<string, string>;
   readonly body?: JsonObject | Buffer | string;
+  /** File of the certificate to trust, for https. */
+  readonly ca?: string;
 }
 
 /** An answer under way. */
@@ -29,31 +33,26 @@ export interface Exchange {
   leave(): void;
 }
 
-function toOptions({ method = "POST", headers = {}, body }: Asking): {
-  options: RequestOptions;
-  bytes: Buffer | string;
-} {
-  const bytes =
-    body === undefined ? "" : Buffer.isBuffer(body) || typeof body === "string" ? body : JSON.stringify(body);
-  const json = body !== undefined && !Buffer.isBuffer(body);
-  const length = method === "GET" ? {} : { "content-length": String(Buffer.byteLength(bytes)) };
-  return {
-    options: {
-      method,
-      headers: { ...(json ? { "content-type": "application/json" } : {}), ...length, ...headers },
-      agent: false,
-    },
-    bytes,
-  };
+/** Sends a request on a connection of its own. */
+function send(url: string, asking: Asking, onAnswer: (incoming: IncomingMessage) => void): ClientRequest {
+  const { method = "POST", headers = {}, body, ca } = asking;
+  const whole = body === undefined || Buffer.isBuffer(body) || typeof body === "string" ? body : JSON.stringify(body);
+  const type = whole === undefined || Buffer.isBuffer(whole) ? {} : { "content-type": "application/json" };
+  const length = method === "GET" ? {} : { "content-length": String(Buffer.byteLength(whole ?? "")) };
+  const options: RequestOptions = { method, headers: { ...type, ...length, ...headers }, agent: false };
+  const request =
+    ca === undefined
+      ? httpRequest(url, options, onAnswer)
+      : https.request(url, { ...options, ca: readFileSync(ca) }, onAnswer);
+  request.end(whole);
+  return request;
 }
 
-/** Sends a request and waits for the head of its answer. A connection of its own; rejects where none came. */
+/** Waits for the head of the answer. Rejects where none came. */
 export function open(url: string, asking: Asking): Promise<Exchange> {
-  const { options, bytes } = toOptions(asking);
   return new Promise((resolve, reject) => {
-    const request = httpRequest(url, options, (incoming) => resolve(toExchange(incoming, () => request.destroy())));
+    const request = send(url, asking, (incoming) => resolve(toExchange(incoming, () => request.destroy())));
     request.on("error", reject);
-    request.end(bytes);
   });
 }
 
@@ -67,16 +66,12 @@ export function get(url: string, headers: Record<string, string> = {}): Promise<
   return ask(url, { method: "GET", headers });
 }
 
-/** A request whose head never comes, until `leave`; `over` settles with its answer, or with the error that ended it. */
+/** A request that nobody answers for now; `over` settles with its answer, or with the error that ended it. */
 export function openUnanswered(url: string, asking: Asking): { leave(): void; over: Promise<Answer | Error> } {
-  const { options, bytes } = toOptions(asking);
   let leave = (): void => undefined;
   const over = new Promise<Answer | Error>((resolve) => {
-    const request = httpRequest(url, options, (incoming) =>
-      resolve(toExchange(incoming, () => request.destroy()).answer),
-    );
+    const request = send(url, asking, (incoming) => resolve(toExchange(incoming, () => request.destroy()).answer));
     request.on("error", resolve);
-    request.end(bytes);
     leave = () => void request.destroy();
   });
   return { leave: () => leave(), over };

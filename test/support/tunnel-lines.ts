@@ -22,6 +22,8 @@ export interface CutLine extends Line {
   freeze(): void;
   /** Every connection breaks; new ones are carried. */
   cut(): void;
+  /** Both ends are told that nothing more comes (FIN), and nothing else: half-open connections. */
+  finish(): void;
   /** As `cut`, and new connections are closed at once. */
   refuse(): void;
   /** New connections are carried again. */
@@ -63,6 +65,12 @@ export async function startCutLine(target: string): Promise<CutLine> {
       for (const [near, far] of pairs) {
         near.unpipe(far).pause();
         far.unpipe(near).pause();
+      }
+    },
+    finish() {
+      for (const [near, far] of pairs) {
+        near.unpipe(far).resume().end();
+        far.unpipe(near).resume().end();
       }
     },
     refuse() {

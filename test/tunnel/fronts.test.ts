@@ -1,10 +1,6 @@
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import https from "node:https";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { ask, open } from "../support/tunnel-caller.ts";
+import { makeCertificate } from "../support/tunnel-certificate.ts";
 import { asCaller, type Chain, startChain } from "../support/tunnel-chain.ts";
 import { type Line, startConnectProxy, startCutLine, startWebSocketFront } from "../support/tunnel-lines.ts";
 import { nginxMissing, startNginx } from "../support/tunnel-nginx.ts";
@@ -117,20 +113,11 @@ describe("a proxy that the environment names", () => {
 
 describe("nginx, as docs/relay.md configures it", () => {
   const missing = nginxMissing();
-  let folder = "";
-  const tls = { cert: "", key: "" };
+  const certificate = makeCertificate();
   beforeAll(() => {
-    if (missing !== undefined) return console.warn(`The tests with nginx are skipped: ${missing}.`);
-    folder = mkdtempSync(path.join(tmpdir(), "lair-front-"));
-    tls.cert = path.join(folder, "cert.pem");
-    tls.key = path.join(folder, "key.pem");
-    const subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"];
-    const files = ["-keyout", tls.key, "-out", tls.cert];
-    execFileSync("openssl", ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", ...subject, ...files], {
-      stdio: "ignore",
-    });
+    if (missing !== undefined) console.warn(`The tests with nginx are skipped: ${missing}.`);
   });
-  afterAll(() => folder !== "" && rmSync(folder, { recursive: true, force: true }));
+  afterAll(() => certificate?.remove());
 
   test("passes the tunnel's own upgrade, and streams piece by piece", async ({ skip }) => {
     if (missing !== undefined) return skip(missing);
@@ -149,23 +136,14 @@ describe("nginx, as docs/relay.md configures it", () => {
 
   test("with TLS, and the agent trusting its certificate", async ({ skip }) => {
     if (missing !== undefined) return skip(missing);
-    const { front } = await behind((url) => startNginx({ targets: [url], tls }), { LAIR_AGENT_TLS_CA: tls.cert });
-    const answering = new Promise<number | undefined>((resolve, reject) => {
-      const options = {
-        method: "POST",
-        ca: readFileSync(tls.cert),
-        headers: { ...asCaller, "content-type": "application/json" },
-      };
-      const request = https.request(`${front.url}/v1/chat/completions`, options, (answer) => {
-        answer.resume();
-        resolve(answer.statusCode);
-      });
-      request.on("error", reject).end(JSON.stringify(chat.body));
-    });
+    if (certificate === undefined) return skip("openssl, which makes the certificate, is not installed");
+    const nginx = (url: string): Promise<Line> => startNginx({ targets: [url], tls: certificate });
+    const { front } = await behind(nginx, { LAIR_AGENT_TLS_CA: certificate.cert });
+    const answering = ask(`${front.url}/v1/chat/completions`, { ...chat, ca: certificate.cert });
     const asked = await runtime.next();
     await asked.body();
     answerJson(asked, 200, wholeChat("done"));
-    expect(await answering).toBe(200);
+    expect((await answering).status).toBe(200);
   });
 });
 

@@ -12,7 +12,7 @@ let programs: Programs;
 beforeAll(() => void (programs = new Programs()));
 afterAll(() => programs.close());
 
-describe.concurrent.skipIf(process.platform === "win32")("a program that freezes", { timeout: 60_000 }, () => {
+describe.skipIf(process.platform === "win32")("a program that freezes", { concurrent: true, timeout: 60_000 }, () => {
   test("if it is the agent, is told to every caller as an error, and is taken back when it wakes", async () => {
     const runtime = await SteeredRuntime.start(busyManner());
     const relay = await programs.relay();
