@@ -20,13 +20,13 @@ import {
   installPackage,
   removePackage,
 } from "./engines/llama/builds/package-install.ts";
+import { serverBounds, serverUrl } from "./http/server-bounds.ts";
 import { listen } from "./http/server.ts";
 import { accessLog } from "./pipeline/access-log.ts";
-import { auth } from "./pipeline/auth.ts";
 import { Catalog } from "./pipeline/catalog.ts";
 import { compose } from "./pipeline/compose.ts";
+import { entrance } from "./pipeline/entrance.ts";
 import { errors } from "./pipeline/errors.ts";
-import { cors, guard } from "./pipeline/guard.ts";
 import { limits } from "./pipeline/limits.ts";
 import { routes } from "./pipeline/routes.ts";
 import { createProvider } from "./providers/index.ts";
@@ -70,30 +70,24 @@ export async function startRuntime(config: Config, log: Log, options: RuntimeOpt
   const { timeouts, limits: bounds, listen: address } = config;
   const providers = buildProviders(config, log, options.env ?? {});
   const catalog = new Catalog(providers, { defaultProvider: config.defaultProvider, probeTimeout: timeouts.probe });
-  const guarded = { listenHost: address.host, hosts: config.hosts, origins: config.cors.origins };
   const limited = limits(bounds.concurrent);
   const answers = routes(catalog, {
     "/health": health,
     "/ready": ready(providers, timeouts.probe),
     "/version": version(options.version, "runtime"),
   });
-  const handler = compose([cors(guarded), errors(log), guard(guarded), auth(config.auth.keys), limited], answers);
+  const handler = entrance(config, { listenHost: address.host, log }, compose([limited], answers));
   try {
     const server = await listen({
       ...address,
       handler,
       log,
       onOutcome: accessLog(log),
-      bodyLimit: bounds.body,
-      headerLimit: bounds.headers,
-      headersTimeout: timeouts.headers,
-      requestTimeout: timeouts.request,
-      keepAliveTimeout: timeouts.keepAlive,
-      stallTimeout: timeouts.request,
+      ...serverBounds(config),
     });
     const published = await offer(compose([errors(log), limited], answers), config, { ...options, log });
     return {
-      url: `http://${server.host.includes(":") ? `[${server.host}]` : server.host}:${server.port}`,
+      url: serverUrl(server),
       providers,
       close: async () => {
         await Promise.all([published?.drain(timeouts.shutdown), server.close(timeouts.shutdown)]);

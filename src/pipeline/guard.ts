@@ -33,14 +33,14 @@ export function cors(settings: GuardSettings): Middleware {
  * which a page cannot do without asking first (CSRF).
  */
 export function guard(settings: GuardSettings): Middleware {
-  const names = new Set(settings.hosts.map((name) => name.toLowerCase()));
-  const checksHost = isLoopback(settings.listenHost);
+  const refused = hostCheck(settings);
   // Callers hardly ever change the name by which they call.
   let accepted: string | undefined;
   return (call, next: Handler) => {
     const { origin, host = "" } = call.headers;
-    if (checksHost && host !== accepted) {
-      checkHost(host, names);
+    if (host !== accepted) {
+      const refusal = refused(host);
+      if (refusal !== undefined) throw refusal;
       accepted = host;
     }
     if (origin !== undefined && !isAllowed(origin, host, settings.origins)) {
@@ -54,13 +54,18 @@ export function guard(settings: GuardSettings): Middleware {
   };
 }
 
-function checkHost(host: string, names: ReadonlySet<string>): void {
-  const name = host.replace(/:\d+$/, "").toLowerCase();
-  if (isLoopback(name) || names.has(name)) return;
-  throw new ApiError(
-    "forbidden_host",
-    `this server listens on this machine only and is not known as ${name.slice(0, 200)}; hosts in the configuration adds a name`,
-  );
+/** Why a server that listens on this machine only may not be called by the name in the Host header; undefined when it may. */
+export function hostCheck({ listenHost, hosts }: GuardSettings): (host: string) => ApiError | undefined {
+  if (!isLoopback(listenHost)) return () => undefined;
+  const names = new Set(hosts.map((name) => name.toLowerCase()));
+  return (host) => {
+    const name = host.replace(/:\d+$/, "").toLowerCase();
+    if (isLoopback(name) || names.has(name)) return undefined;
+    return new ApiError(
+      "forbidden_host",
+      `this server listens on this machine only and is not known as ${name.slice(0, 200)}; hosts in the configuration adds a name`,
+    );
+  };
 }
 
 function checkContentType(call: Call): void {
