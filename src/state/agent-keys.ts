@@ -123,16 +123,12 @@ export class AgentKeys {
 
   /** Who shows this key; undefined, and no word about why, for one that does not work. Takes as long for unknown names. */
   authenticate(text: string): AgentIdentity | undefined {
-    const { name, digest } = readKey(text);
-    const keys = name === undefined ? undefined : this.#agents.get(name)?.keys;
-    // Every key is compared, so that time does not tell which one was near; without any, one that nobody has.
-    const matches = (keys ?? []).filter((key) => timingSafeEqual(key.digest, digest));
-    if (keys === undefined || keys.length === 0) timingSafeEqual(nobody, digest);
-    const [key] = matches;
-    if (name === undefined || key === undefined || this.#problem !== undefined || keyState(key, Date.now()) !== "works")
-      return undefined;
-    this.#noteUse(name, key);
-    return this.#identity(name, key);
+    const known = this.#identify(text);
+    if (known !== undefined || this.#watch === undefined) return known;
+    // It may have been registered a moment ago, and an agent that is refused stays away for a while.
+    const before = this.#agents;
+    this.#watch.look();
+    return before === this.#agents ? undefined : this.#identify(text);
   }
 
   /** From now on the file's changes count at once, and are told; so is a key's expiry. Ends with `close`. */
@@ -148,6 +144,18 @@ export class AgentKeys {
     clearTimeout(this.#expiry);
     for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
+  }
+
+  #identify(text: string): AgentIdentity | undefined {
+    const { name, digest } = readKey(text);
+    const keys = (name === undefined ? undefined : this.#agents.get(name)?.keys) ?? [];
+    // Every key is compared, so that time does not tell which one was near; without any, one that nobody has.
+    const [key] = keys.filter((one) => timingSafeEqual(one.digest, digest));
+    if (keys.length === 0) timingSafeEqual(nobody, digest);
+    if (name === undefined || key === undefined || this.#problem !== undefined) return undefined;
+    if (keyState(key, Date.now()) !== "works") return undefined;
+    this.#noteUse(name, key);
+    return this.#identity(name, key);
   }
 
   async #change<Result>(change: Parameters<typeof changeAgentFile<Result>>[1]): Promise<Result> {

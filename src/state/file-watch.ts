@@ -2,6 +2,8 @@ import { type FSWatcher, statSync, watch } from "node:fs";
 import { basename, dirname } from "node:path";
 
 export interface FileWatch {
+  /** Looks now, and calls back before it returns if there was a change. */
+  look(): void;
   close(): void;
 }
 
@@ -18,6 +20,7 @@ export function watchFile(path: string, onChange: () => void): FileWatch {
   let known = fingerprint(path);
   let settling: NodeJS.Timeout | undefined;
   const look = (): void => {
+    clearTimeout(settling);
     settling = undefined;
     const found = fingerprint(path);
     if (found === known) return;
@@ -33,6 +36,7 @@ export function watchFile(path: string, onChange: () => void): FileWatch {
     look();
   }, pollInterval).unref();
   return {
+    look,
     close() {
       clearInterval(poll);
       clearTimeout(settling);
