@@ -1,4 +1,4 @@
-/* What the mock upstream and the load generator share: reading one HTTP/1.1 message, and small chores. Linux only. */
+/* What the programs of the bench share: reading one HTTP/1.1 message, and small chores. Linux only. */
 #ifndef BENCH_WIRE_H
 #define BENCH_WIRE_H
 
@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 #include <time.h>
 
@@ -43,6 +46,17 @@ static inline uint64_t now_ns(void) {
   struct timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
   return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+/* A listener on a free port of the loopback interface, which it prints. */
+static inline int listen_anywhere(void) {
+  int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+  socklen_t length = sizeof address;
+  if (bind(listener, (struct sockaddr *)&address, length) < 0 || listen(listener, 4096) < 0) die("listen");
+  getsockname(listener, (struct sockaddr *)&address, &length);
+  printf("%d\n", ntohs(address.sin_port));
+  return listener;
 }
 
 /* The value of a header, or NULL. `name` is lower case with its colon. */

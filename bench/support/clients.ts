@@ -1,4 +1,5 @@
-import { writeFileSync } from "node:fs";
+import type { ChildProcess } from "node:child_process";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { buildNative } from "./native.ts";
@@ -18,8 +19,14 @@ export interface Load {
   readonly warmup: number;
   /** Count SSE events instead of answers. */
   readonly events?: boolean;
+  /** SSE events of a whole answer: one with another number has failed. */
+  readonly each?: number;
   /** Requests per second over all connections; without it each asks again at once. */
   readonly rate?: number;
+  /** Stops counting after so many answers, if `seconds` are not over by then. */
+  readonly answers?: number;
+  /** Gives up when more requests fail; 100 where it is absent. */
+  readonly failures?: number;
   /** Processes whose CPU time is taken. */
   readonly cpu: readonly number[];
 }
@@ -38,6 +45,12 @@ export interface Window {
   readonly p50_us: number;
   readonly p90_us: number;
   readonly p99_us: number;
+}
+
+/** Clients that count until they are told to end. */
+export interface Running {
+  readonly window: Promise<Window>;
+  end(): void;
 }
 
 /** Clients that hold their requests open until they vanish. */
@@ -61,32 +74,46 @@ export class Clients {
 
   /** Loads a server and counts. Throws when more than 100 requests fail. */
   async run(request: Request, load: Load): Promise<Window> {
-    const child = this.#start(request, [
+    return await this.start(request, load).window;
+  }
+
+  /** The same, to be ended early. */
+  start(request: Request, load: Load): Running {
+    const { child, file } = this.#spawn(request, [
       `connections=${load.connections}`,
       `seconds=${load.seconds}`,
       `warmup=${load.warmup}`,
       `rate=${load.rate ?? 0}`,
       `events=${load.events ? 1 : 0}`,
+      `each=${load.each ?? 0}`,
+      `answers=${load.answers ?? 0}`,
+      `failures=${load.failures ?? 100}`,
       ...(load.cpu.length === 0 ? [] : [`cpu=${load.cpu.join(",")}`]),
     ]);
-    let last = "";
-    for await (const line of createInterface({ input: child.stdout! })) last = line;
-    if (!last.startsWith("{")) throw new Error("the clients gave up; see above");
-    return JSON.parse(last) as Window;
+    return { window: lastWindow(child, file), end: () => child.kill("SIGTERM") };
   }
 
   hold(request: Request, connections: number): Held {
-    const child = this.#start(request, [`connections=${connections}`, "seconds=600"]);
+    const { child } = this.#spawn(request, [`connections=${connections}`, "seconds=600"]);
     let streaming = false;
     child.stdout!.once("data", () => (streaming = true));
     return { streaming: () => streaming, vanish: () => kill(child) };
   }
 
-  #start(request: Request, options: string[]) {
+  #spawn(request: Request, options: string[]): { readonly child: ChildProcess; readonly file: string } {
     const file = join(this.#folder, `request-${this.#count++}`);
     writeFileSync(file, encodeRequest(request));
-    return startPinned({ command: this.#program, args: [String(request.port), file, ...options], core: this.#core });
+    const args = [String(request.port), file, ...options];
+    return { child: startPinned({ command: this.#program, args, core: this.#core }), file };
   }
+}
+
+async function lastWindow(child: ChildProcess, file: string): Promise<Window> {
+  let last = "";
+  for await (const line of createInterface({ input: child.stdout! })) last = line;
+  rmSync(file);
+  if (!last.startsWith("{")) throw new Error("the clients gave up; see above");
+  return JSON.parse(last) as Window;
 }
 
 function encodeRequest(request: Request): string {

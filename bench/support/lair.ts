@@ -8,6 +8,11 @@ import { type Proxy, proxyFolder, proxyOf } from "./proxy.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
+/** The key of callers, as a user would set one. */
+export const callersKey = "bench-key-0123456789abcdef";
+/** What callers send. */
+export const keyHeaders = { authorization: `Bearer ${callersKey}` };
+
 /** Builds this checkout's runtime, or takes the one named. Returns its main file. Throws `CannotRun`. */
 export function buildRuntime(named: string | undefined): string {
   if (named !== undefined) {
@@ -35,19 +40,16 @@ export async function startLair(core: string, upstreamPort: number, main: string
   const log = join(folder, "logs", "lair.log");
   writeFileSync(config, lairConfig(port, upstreamPort));
   const child = startPinned({ command: process.execPath, args: [main, "serve", "--config", config], core, log });
-  const headers = { authorization: `Bearer ${key}` };
-  return proxyOf([{ child, log }], { name: "lair", port, headers, model: "mock:bench-model" });
+  return proxyOf([{ child, log }], { name: "lair", port, headers: keyHeaders, model: "mock:bench-model" });
 }
 
 export function lairVersion(): string {
   return (JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string }).version;
 }
 
-const key = "bench-key-0123456789abcdef";
-
 function lairConfig(port: number, upstreamPort: number): string {
   return `listen: { host: 127.0.0.1, port: ${port} }
-auth: { keys: [${key}] }
+auth: { keys: [${callersKey}] }
 providers:
   ollama: { enabled: false }
   mock: { kind: openai, urls: ["http://127.0.0.1:${upstreamPort}"] }

@@ -8,7 +8,7 @@ import { CannotRun } from "./options.ts";
 export const cacheFolder = fileURLToPath(new URL("../../.cache/bench", import.meta.url));
 
 /** Compiles `bench/<name>.c` where its program is missing or older. Returns the program's path. Throws `CannotRun`. */
-export function buildNative(name: "mock" | "load"): string {
+export function buildNative(name: "mock" | "load" | "delay"): string {
   const sources = [`${name}.c`, "wire.h"].map((file) => fileURLToPath(new URL(`../${file}`, import.meta.url)));
   const program = join(cacheFolder, name);
   mkdirSync(cacheFolder, { recursive: true });

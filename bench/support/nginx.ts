@@ -5,15 +5,22 @@ import { CannotRun } from "./options.ts";
 import { findProgram, freePort, startPinned } from "./processes.ts";
 import { type Proxy, proxyFolder, proxyOf } from "./proxy.ts";
 
-/** Starts a plain nginx of its own (never the system's service): one worker, keep-alive upstream, no buffering, no access log. */
-export async function startNginx(core: string, upstreamPort: number): Promise<Proxy> {
+/**
+ * Starts a plain nginx of its own (never the system's service): one worker, keep-alive upstreams, no buffering, no access
+ * log, and `directives` besides.
+ */
+export async function startNginx(
+  core: string,
+  upstreamPorts: readonly number[],
+  directives: readonly string[] = [],
+): Promise<Proxy> {
   const program = requireNginx();
   const folder = proxyFolder();
   chmodSync(folder, 0o755);
   const port = await freePort();
   const config = join(folder, "nginx.conf");
   const log = join(folder, "logs", "error.log");
-  writeFileSync(config, nginxConfig(port, upstreamPort));
+  writeFileSync(config, nginxConfig(port, upstreamPorts, directives));
   const child = startPinned({
     command: program,
     args: ["-p", folder, "-c", config, "-e", log, "-g", "daemon off;"],
@@ -36,7 +43,8 @@ export function nginxVersion(): string {
 }
 
 /** The body buffer holds the largest body of the bench: at its default of 16 KB nginx would write each to disk. */
-function nginxConfig(port: number, upstreamPort: number): string {
+function nginxConfig(port: number, upstreamPorts: readonly number[], directives: readonly string[]): string {
+  const servers = upstreamPorts.map((upstreamPort) => `server 127.0.0.1:${upstreamPort} max_fails=0;`);
   return `worker_processes 1;
 worker_rlimit_nofile 16384;
 pid nginx.pid;
@@ -51,7 +59,7 @@ http {
   uwsgi_temp_path uwsgi;
   scgi_temp_path scgi;
   upstream mock {
-    server 127.0.0.1:${upstreamPort};
+    ${servers.join(" ")}
     keepalive 1024;
     keepalive_requests 1000000000;
   }
@@ -63,6 +71,7 @@ http {
       proxy_set_header Connection "";
       proxy_buffering off;
       proxy_read_timeout 600s;
+      ${directives.map((directive) => `${directive};`).join(" ")}
     }
   }
 }

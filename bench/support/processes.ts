@@ -3,6 +3,7 @@ import { mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from "node:f
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CannotRun } from "./options.ts";
 
@@ -60,6 +61,18 @@ export async function kill(child: ChildProcess): Promise<void> {
 
 async function gone(child: ChildProcess): Promise<void> {
   if (child.exitCode === null && child.signalCode === null) await new Promise((resolve) => child.once("exit", resolve));
+}
+
+/** What a program started without a log prints, line by line. */
+export function linesOf(child: ChildProcess): AsyncIterator<string> {
+  return createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
+}
+
+/** The next of them. Throws where the program has ended. */
+export async function nextLine(lines: AsyncIterator<string>): Promise<string> {
+  const line = await lines.next();
+  if (line.done === true) throw new Error("a program of the bench ended unexpectedly; see above");
+  return line.value;
 }
 
 /** A fresh folder that is gone when the bench is. */

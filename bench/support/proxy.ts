@@ -80,9 +80,10 @@ export async function answers(proxy: Pick<Proxy, "port" | "headers">): Promise<b
   return (await models(proxy)) !== undefined;
 }
 
-/** Whether it lists the upstream's model. */
-export async function listsModel(proxy: Pick<Proxy, "port" | "headers">): Promise<boolean> {
-  return (await models(proxy))?.includes('"bench-model"') === true;
+/** Whether it lists the upstream's model, and names an agent that has it. */
+export async function listsModel(proxy: Pick<Proxy, "port" | "headers">, agent: string): Promise<boolean> {
+  const list = await models(proxy);
+  return list?.includes('"bench-model"') === true && list.includes(`"${agent}"`);
 }
 
 async function models({ port, headers }: Pick<Proxy, "port" | "headers">): Promise<string | undefined> {

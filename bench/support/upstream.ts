@@ -1,7 +1,6 @@
 import type { ChildProcess } from "node:child_process";
-import { createInterface, type Interface } from "node:readline";
 import { buildNative } from "./native.ts";
-import { kill, startPinned } from "./processes.ts";
+import { kill, linesOf, nextLine, startPinned } from "./processes.ts";
 
 /** Streams that the mock sends: so many events (0: endless), and the time between two. */
 export interface Streams {
@@ -60,13 +59,6 @@ export class Upstream {
 
 export async function startUpstream(core: string): Promise<Upstream> {
   const child = startPinned({ command: buildNative("mock"), args: [], core });
-  const reader: Interface = createInterface({ input: child.stdout! });
-  const lines = reader[Symbol.asyncIterator]();
+  const lines = linesOf(child);
   return new Upstream(child, lines, Number(await nextLine(lines)));
-}
-
-async function nextLine(lines: AsyncIterator<string>): Promise<string> {
-  const line = await lines.next();
-  if (line.done === true) throw new Error("the mock upstream ended unexpectedly");
-  return line.value;
 }
