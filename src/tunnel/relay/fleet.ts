@@ -1,52 +1,187 @@
 import type { AgentState } from "../../core/agent-state.ts";
-import type { Handler } from "../../core/call.ts";
+import type { Call, Handler, Reply } from "../../core/call.ts";
 import { ApiError } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
 import type { Health } from "../../core/provider.ts";
 import type { Arrival } from "../door.ts";
+import { allowedCall } from "../paths.ts";
+import { AgentConnection } from "./connection.ts";
+import { dispatch, type ErrorEvents } from "./dispatch.ts";
+import { listModels, showModel } from "./model-list.ts";
+import { missingModel, type NamedBody, readNamedBody } from "./named-body.ts";
+import { RemoteAgent } from "./remote-agent.ts";
+import { nobody, notFound, resolve, resolveUnnamed, type Roll, type Route } from "./resolution.ts";
 
 export interface FleetSettings {
   readonly log: Log;
   /** Version of this program, told to agents. */
   readonly version: string;
-  /** Whole events that tell a caller of a failure within a stream, in the dialect of the call's path. */
-  readonly errorEvents: (path: string, error: ApiError) => string;
+  readonly errorEvents: ErrorEvents;
   /** Whether an agent may connect under this name, so that one that is away is not taken for one that does not exist. */
   readonly knows?: (name: string) => boolean;
 }
 
+/** Connections of one agent, those that have not introduced themselves counted. */
+const mostConnections = 16;
+/** Agents that are away and still remembered. */
+const mostAbsent = 1000;
+
 /** The agents that are connected to this relay, and the calls that they answer. */
 export class Fleet {
+  readonly #settings: FleetSettings;
+  readonly #agents = new Map<string, RemoteAgent>();
+  readonly #connections = new Set<AgentConnection>();
+  readonly #roll: Roll;
+  #inOrder: readonly RemoteAgent[] = [];
+  #closing = false;
+  #onIdle: (() => void)[] = [];
+
   constructor(settings: FleetSettings) {
-    void settings;
+    this.#settings = settings;
+    const inOrder = (): readonly RemoteAgent[] => this.#inOrder;
+    this.#roll = {
+      get agents() {
+        return inOrder();
+      },
+      find: (name) => this.#agents.get(name),
+      knows: (name) => settings.knows?.(name) === true,
+    };
   }
 
   /** Takes in a connection that the door has let through. */
   admit(arrival: Arrival): void {
-    arrival.link.destroy();
+    const { identity, link } = arrival;
+    const fields = describe(arrival);
+    const own = [...this.#connections].filter((one) => one.arrival.identity.name === identity.name);
+    if (this.#closing || identity.refusal() !== undefined || own.length >= mostConnections) {
+      this.#settings.log.warn({ ...fields, connections: own.length }, "a connection of an agent is not taken");
+      link.destroy();
+      return;
+    }
+    const connection = new AgentConnection(arrival, this.#settings.version, {
+      onReady: (one) => this.#welcome(one),
+      onIdle: () => this.#tellIdle(),
+      onClose: (one, error) => this.#forget(one, error),
+    });
+    this.#connections.add(connection);
   }
 
   /** Answers `/v1/models` itself, and sends every other allowed call to an agent. Throws `ApiError`. */
-  readonly handler: Handler = () => Promise.reject(new ApiError("agent_offline", "no agent is connected"));
+  readonly handler: Handler = async (call) => {
+    const problem = allowedCall(call.method, call.path, call.search);
+    if (problem !== undefined) throw problem;
+    const { path } = call;
+    if (path === "/v1/models" || path === "/v1/models/") return listModels(this.#roll);
+    if (path.startsWith("/v1/models/")) return showModel(this.#roll, call);
+    if (!this.#inOrder.some(({ open }) => open) && call.body === null) throw nobody();
+    const body = call.body === null ? undefined : await readNamedBody(call);
+    try {
+      return await this.#send(call, this.#route(call, body), body);
+    } finally {
+      // Nobody has come to read it: what still arrives must not keep the connection waiting.
+      if (body?.rest?.started === false) body.rest.cancel();
+    }
+  };
 
   /** Every agent that is here, or was since this relay runs, by name. */
   agents(): AgentState[] {
-    return [];
+    return this.#inOrder.map((agent) => agent.state());
   }
 
   /** Asks every identity whether it may still be used, and cuts those that may not. */
-  recheck(): void {}
+  recheck(): void {
+    for (const connection of this.#connections) {
+      const refusal = connection.arrival.identity.refusal();
+      if (refusal === undefined) continue;
+      this.#settings.log.warn({ ...describe(connection.arrival), refusal }, "an agent may not stay");
+      connection.revoke(refusal);
+    }
+  }
 
   /** Ok when an agent is connected whose runtime answers. */
   health(): Promise<Health> {
-    return Promise.resolve({ ok: false, detail: "no agent is connected" });
+    const ready = this.#inOrder.filter((agent) => agent.ready);
+    if (ready.length > 0) return Promise.resolve({ ok: true });
+    const here = this.#inOrder.some(({ open }) => open);
+    const detail = here ? "agents are connected, but the runtime behind none of them answers" : "no agent is connected";
+    return Promise.resolve({ ok: false, detail });
   }
 
   /** Tells every agent to connect elsewhere, and resolves when no call is under way. Calls are still answered. */
   drain(): Promise<void> {
-    return Promise.resolve();
+    for (const connection of this.#connections) connection.drain();
+    const idle = new Promise<void>((resolve) => this.#onIdle.push(resolve));
+    this.#tellIdle();
+    return idle;
   }
 
   /** Cuts every connection. */
-  async close(): Promise<void> {}
+  close(): Promise<void> {
+    this.#closing = true;
+    for (const connection of this.#connections) connection.cut();
+    return Promise.resolve();
+  }
+
+  #route(call: Call, body: NamedBody | undefined): Route {
+    if (body?.model !== undefined) return resolve(this.#roll, body.model);
+    return resolveUnnamed(this.#roll, () =>
+      body === undefined || call.method !== "POST" ? severalAgents(call) : missingModel(body),
+    );
+  }
+
+  async #send(call: Call, route: Route, body: NamedBody | undefined): Promise<Reply> {
+    // Too large to be held, it can be sent once, and so must not be sent to whoever may not know its model.
+    if (route.by === "guessed" && body?.rest !== undefined) throw notFound(this.#roll, route.requested);
+    const reply = await dispatch({ call, route, body, errorEvents: this.#settings.errorEvents });
+    if (reply === undefined) throw notFound(this.#roll, route.requested);
+    return reply;
+  }
+
+  #welcome(connection: AgentConnection): void {
+    const { name } = connection.arrival.identity;
+    let agent = this.#agents.get(name);
+    if (agent === undefined) {
+      agent = new RemoteAgent(name, this.handler);
+      this.#agents.set(name, agent);
+      this.#forgetOldest();
+      this.#inOrder = [...this.#agents.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    }
+    agent.add(connection);
+    this.#settings.log.info(
+      { ...describe(connection.arrival), models: connection.models.list.length, ready: connection.ready },
+      "an agent is connected",
+    );
+  }
+
+  #forget(connection: AgentConnection, error: Error | undefined): void {
+    this.#connections.delete(connection);
+    this.#agents.get(connection.arrival.identity.name)?.remove(connection);
+    const fields = { ...describe(connection.arrival), ...(error === undefined ? {} : { error: error.message }) };
+    if (error === undefined) this.#settings.log.info(fields, "an agent has left");
+    else this.#settings.log.warn(fields, "an agent is lost");
+  }
+
+  #forgetOldest(): void {
+    const absent = [...this.#agents.values()].filter(({ left }) => left !== undefined);
+    if (absent.length <= mostAbsent) return;
+    const oldest = absent.reduce((first, one) => ((one.left ?? 0) < (first.left ?? 0) ? one : first));
+    this.#agents.delete(oldest.name);
+  }
+
+  #tellIdle(): void {
+    if (this.#onIdle.length === 0) return;
+    for (const { inFlight } of this.#connections) if (inFlight > 0) return;
+    for (const tell of this.#onIdle.splice(0)) tell();
+  }
+}
+
+function describe({ identity, instance, address, transport, version }: Arrival): object {
+  return { agent: identity.name, key: identity.keyId, instance, address, transport, version };
+}
+
+function severalAgents({ method, path }: Call): ApiError {
+  return new ApiError(
+    "missing_required_parameter",
+    `several agents are connected, and ${method} ${path.slice(0, 200)} names no model by which one of them could be chosen`,
+  );
 }
