@@ -1,6 +1,15 @@
 import type { Headers } from "../../core/call.ts";
 import type { Link } from "../link.ts";
-import type { Http2Stream, StreamHandler } from "./stream.ts";
+import { errorCodes, nameOfCode, SessionError } from "./errors.ts";
+import { FrameReader } from "./frame-reader.ts";
+import { flags, frameTypes, kindOf, largestNumber, preface, settings, standardWindow } from "./frames.ts";
+import { largestHeaderList } from "./header-rules.ts";
+import { Pings } from "./pings.ts";
+import { firstWindow, sessionWindow } from "./receive-window.ts";
+import { Receiver, type ReceiverHost } from "./receiver.ts";
+import { Sender } from "./sender.ts";
+import { StreamTable } from "./stream-table.ts";
+import { Http2Stream, type StreamHandler, type StreamHost } from "./stream.ts";
 
 /** How a session behaves. */
 export interface SessionOptions {
@@ -16,6 +25,15 @@ export interface SessionOptions {
   readonly onClose: (error: Error | undefined) => void;
 }
 
+/** Streams that may be opened before the peer has said how many (RFC 9113, 6.5.2, recommends no fewer). */
+const streamsBeforeSettings = 100;
+/** Bytes over all streams that may wait for their readers. */
+const mostUnread = 256 * 1024 * 1024;
+/** Answers that may wait for a peer that does not read. */
+const mostReplies = 20_000;
+/** Milliseconds that the peer has to close after we have said all. */
+const closingTime = 2000;
+
 /**
  * HTTP/2 (RFC 9113) over a link. Header names are lower case, with `:method`, `:path`, `:scheme`, `:authority` and
  * `:status` among them. Whatever the peer sends, nothing is thrown and memory stays bounded.
@@ -24,47 +42,305 @@ export class Http2Session {
   readonly link: Link;
   /** `performance.now()` of the last bytes read. */
   lastHeard: number = performance.now();
+  readonly #options: SessionOptions;
+  readonly #mostStreams: number;
+  readonly #streams = new StreamTable();
+  readonly #sender: Sender;
+  readonly #pings: Pings;
+  readonly #receiver: Receiver;
+  readonly #reader: FrameReader;
+  readonly #host: StreamHost;
+  #nextId = 1;
+  #peerStreams = streamsBeforeSettings;
+  #unread = 0;
+  #replies = 0;
+  #closed = false;
+  #saidGoaway = false;
+  /** Server: the last stream that is served; set when every request that the peer sent before it heard of it is here. */
+  #lastServed: number | undefined;
+  #heardGoaway = false;
+  #finishing: (() => void)[] | undefined;
+  #ending = false;
 
-  constructor(link: Link, _options: SessionOptions) {
+  constructor(link: Link, options: SessionOptions) {
     this.link = link;
+    this.#options = options;
+    this.#mostStreams = options.role === "server" ? (options.maxConcurrentStreams ?? 4096) : 0;
+    this.#sender = new Sender(link, (error) => this.#fail(error));
+    this.#pings = new Pings(this.#sender.frames);
+    this.#host = this.#streamHost();
+    this.#receiver = new Receiver(this.#receiverHost());
+    this.#reader = new FrameReader(this.#receiver, options.role);
+    this.#greet();
+    link.start({
+      onBytes: (bytes) => this.#read(bytes),
+      onDrain: () => this.#drained(),
+      onClose: (error) => this.#close(error),
+    });
   }
 
   /** Streams under way, in both directions. */
   get openStreams(): number {
-    return 0;
+    return this.#streams.size;
   }
 
   get closed(): boolean {
-    return false;
+    return this.#closed;
   }
 
   /** Whether `open` may be called: neither closed nor said goodbye to, and below the peer's limit of streams. */
   get accepting(): boolean {
-    return true;
+    if (this.#closed || this.#saidGoaway || this.#heardGoaway || this.#options.role === "server") return false;
+    return this.#streams.size < this.#peerStreams && this.#nextId < largestNumber;
   }
 
   /** Client: sends a request. Throws `Error` when not `accepting`, or for headers that cannot be sent. */
-  open(_headers: Headers, _handler: StreamHandler, _ended: boolean): Http2Stream {
-    throw new Error("not yet");
+  open(headers: Headers, handler: StreamHandler, ended: boolean): Http2Stream {
+    if (!this.accepting) throw new Error("the session takes no more streams");
+    const stream = new Http2Stream(this.#nextId, this.#host);
+    stream.handler = handler;
+    stream.bodiless = headers[":method"] === "HEAD";
+    this.#sender.head(stream.sending, headers, ended);
+    this.#nextId += 2;
+    this.#streams.add(stream);
+    return stream;
   }
 
   /** The time of a round trip in milliseconds. Rejects when the session closes first. */
   ping(): Promise<number> {
-    return Promise.reject(new Error("not yet"));
+    return new Promise((resolve, reject) => {
+      if (this.#closed) return reject(new Error("the session is closed"));
+      this.#pings.send(resolve, reject);
+      this.#sender.soon();
+    });
   }
 
-  /** Takes no more streams; those under way go on. */
+  /** Takes no more streams; those under way, and those on their way here, go on. */
   goaway(): void {
-    throw new Error("not yet");
+    if (this.#closed || this.#saidGoaway) return;
+    this.#saidGoaway = true;
+    if (this.#options.role === "client") return this.#writeGoaway(0, errorCodes.noError);
+    // First a word, and the last stream only when the peer has heard it: no request on its way is lost (RFC 9113, 6.8).
+    this.#writeGoaway(largestNumber, errorCodes.noError);
+    this.#pings.send(() => {
+      this.#lastServed = this.#receiver.lastPeerId;
+      this.#writeGoaway(this.#lastServed, errorCodes.noError);
+      this.#endIfFinished();
+    });
   }
 
   /** `goaway`, then waits for the open streams, then closes the link. */
   finish(): Promise<void> {
-    return Promise.reject(new Error("not yet"));
+    this.goaway();
+    return new Promise((resolve) => {
+      if (this.#closed) return resolve();
+      this.#finishing ??= [];
+      this.#finishing.push(resolve);
+      this.#endIfFinished();
+    });
   }
 
   /** Closes now: every stream gets `onReset` with `lost`, then comes `onClose`. */
-  destroy(_error?: Error): void {
-    throw new Error("not yet");
+  destroy(error?: Error): void {
+    if (this.#closed) return;
+    const code = error instanceof SessionError ? error.code : errorCodes.noError;
+    this.#writeGoaway(this.#lastServed ?? this.#receiver.lastPeerId, code);
+    this.#sender.flush();
+    this.#close(error);
+    this.link.destroy();
   }
+
+  #greet(): void {
+    const { frames } = this.#sender;
+    const client = this.#options.role === "client";
+    if (client) frames.raw(preface);
+    frames.settings([
+      [settings.headerTableSize, 0],
+      ...(client ? ([[settings.enablePush, 0]] as const) : []),
+      [settings.maxConcurrentStreams, this.#mostStreams],
+      [settings.initialWindowSize, firstWindow],
+      [settings.maxHeaderListSize, largestHeaderList],
+    ]);
+    this.#writeCredit(0, sessionWindow - standardWindow);
+    this.#pings.send(() => {});
+    this.#sender.soon();
+  }
+
+  #read(bytes: Buffer): void {
+    if (this.#closed) return;
+    this.lastHeard = performance.now();
+    try {
+      this.#reader.push(bytes);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #drained(): void {
+    this.#replies = 0;
+    try {
+      this.#sender.drained();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #fail(error: unknown): void {
+    if (error instanceof SessionError) return this.destroy(error);
+    const message = error instanceof Error ? error.message : String(error);
+    this.destroy(new SessionError(errorCodes.internalError, `the session failed: ${message}`));
+  }
+
+  #close(error: Error | undefined): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#reader.stop();
+    this.#sender.close();
+    const message = error === undefined ? "the connection was closed" : `the connection was lost: ${error.message}`;
+    for (const stream of this.#streams.list()) {
+      const refused = this.#options.role === "client" && stream.id > this.#sender.sentStream;
+      stream.break({ code: errorCodes.cancel, lost: true, refused, message });
+    }
+    this.#pings.close(new Error(message));
+    for (const resolve of this.#finishing ?? []) resolve();
+    this.#options.onClose(error);
+  }
+
+  #endIfFinished(): void {
+    if (this.#finishing === undefined || this.#streams.size > 0 || this.#closed || this.#ending) return;
+    if (this.#options.role === "server" && this.#lastServed === undefined) return;
+    this.#ending = true;
+    this.#sender.flush();
+    this.link.end();
+    setTimeout(() => this.destroy(), closingTime).unref();
+  }
+
+  #writeGoaway(lastStream: number, code: number): void {
+    this.#sender.frames.numbers(kindOf(frameTypes.goaway), 0, [lastStream, code]);
+    this.#sender.soon();
+  }
+
+  #writeReset(id: number, code: number): void {
+    this.#sender.frames.numbers(kindOf(frameTypes.reset), id, [code]);
+    this.#sender.soon();
+  }
+
+  #writeCredit(id: number, bytes: number): void {
+    this.#sender.frames.numbers(kindOf(frameTypes.windowUpdate), id, [bytes]);
+    this.#sender.soon();
+  }
+
+  #streamHost(): StreamHost {
+    const pings = this.#pings;
+    return {
+      sender: this.#sender,
+      get roundTrip() {
+        return pings.roundTrip;
+      },
+      leave: (stream) => {
+        this.#streams.remove(stream);
+        if (this.#finishing !== undefined) this.#endIfFinished();
+      },
+      writeReset: (stream, code) => this.#writeReset(stream.id, code),
+      writeCredit: (stream, bytes) => this.#writeCredit(stream.id, bytes),
+      countUnread: (bytes) => this.#countUnread(bytes),
+      onFault: (stream, error) => failByFault(stream, error),
+    };
+  }
+
+  #receiverHost(): ReceiverHost {
+    return {
+      role: this.#options.role,
+      streams: this.#streams,
+      pings: this.#pings,
+      hasOpened: (id) => id < this.#nextId,
+      openByPeer: (id) => this.#openByPeer(id),
+      onRequest: (stream, headers, ended) => this.#onRequest(stream, headers, ended),
+      onSettings: (payload) => this.#onSettings(payload),
+      onGoaway: (lastStream, code) => this.#onGoaway(lastStream, code),
+      onCredit: (stream, bytes) => this.#onCredit(stream, bytes),
+      writeSessionCredit: (bytes) => this.#writeCredit(0, bytes),
+      onReply: () => this.#countReply(),
+      onFault: (stream, error) => failByFault(stream, error),
+    };
+  }
+
+  #openByPeer(id: number): Http2Stream | undefined {
+    if (this.#lastServed !== undefined && id > this.#lastServed) return undefined;
+    if (this.#streams.size >= this.#mostStreams) {
+      this.#writeReset(id, errorCodes.refusedStream);
+      this.#countReply();
+      return undefined;
+    }
+    const stream = new Http2Stream(id, this.#host);
+    this.#streams.add(stream);
+    return stream;
+  }
+
+  #onRequest(stream: Http2Stream, headers: Headers, ended: boolean): void {
+    try {
+      stream.handler = this.#options.onStream?.(stream, headers, ended);
+    } catch (error) {
+      return failByFault(stream, error);
+    }
+    if (stream.handler === undefined) stream.reset(errorCodes.refusedStream);
+  }
+
+  #onSettings(payload: Buffer): void {
+    let streams = this.#peerStreams === streamsBeforeSettings ? largestNumber : this.#peerStreams;
+    for (let at = 0; at < payload.length; at += 6) {
+      const name = payload.readUInt16BE(at);
+      const value = payload.readUInt32BE(at + 2);
+      if (name === settings.maxConcurrentStreams) streams = value;
+      else if (name === settings.initialWindowSize) this.#onStreamWindow(value);
+    }
+    this.#peerStreams = streams;
+    this.#sender.frames.numbers(kindOf(frameTypes.settings, flags.ack), 0, []);
+    this.#sender.soon();
+  }
+
+  #onStreamWindow(size: number): void {
+    if (size > largestNumber) throw new SessionError(errorCodes.flowControlError, "the peer's window is too large");
+    const change = size - this.#sender.streamWindow;
+    this.#sender.streamWindow = size;
+    for (const stream of this.#streams.list())
+      if (!this.#sender.credit(stream.sending, change))
+        throw new SessionError(errorCodes.flowControlError, "the peer's windows are too large");
+  }
+
+  #onCredit(stream: Http2Stream | undefined, bytes: number): void {
+    if (this.#sender.credit(stream?.sending, bytes)) return;
+    const message = "the peer's window is too large";
+    if (stream === undefined) throw new SessionError(errorCodes.flowControlError, message);
+    stream.fail(errorCodes.flowControlError, message);
+  }
+
+  #onGoaway(lastStream: number, code: number): void {
+    const first = !this.#heardGoaway;
+    this.#heardGoaway = true;
+    const message = `the peer goes away (${nameOfCode(code)}) and did not process the stream`;
+    if (this.#options.role === "client")
+      for (const stream of this.#streams.list())
+        if (stream.id > lastStream)
+          stream.break({ code: errorCodes.refusedStream, lost: false, refused: true, message });
+    if (first) this.#options.onGoaway?.();
+  }
+
+  #countReply(): void {
+    if (this.#sender.full && ++this.#replies > mostReplies)
+      throw new SessionError(errorCodes.enhanceYourCalm, "the peer asks without reading the answers");
+    this.#sender.soon();
+  }
+
+  #countUnread(bytes: number): void {
+    this.#unread += bytes;
+    if (this.#unread <= mostUnread) return;
+    const most = this.#streams.list().reduce((a, b) => (b.unread > a.unread ? b : a));
+    most.fail(errorCodes.enhanceYourCalm, "too much waits to be read");
+  }
+}
+
+function failByFault(stream: Http2Stream, error: unknown): void {
+  const message = error instanceof Error ? error.message : String(error);
+  stream.fail(errorCodes.internalError, `the stream's reader failed: ${message}`);
 }
