@@ -13,6 +13,8 @@ export interface HeldLock {
 /** Whoever holds it does so for milliseconds; what is older was left behind, or its holder sleeps. */
 const longestHeld = 30_000;
 const longestWait = 10_000;
+/** Between the file's creation and the holder's mark in it lie microseconds. */
+const longestUnmarked = 2000;
 
 /**
  * Takes the lock that the file stands for: it is created, and deleted on release. Waits while another process has it;
@@ -76,7 +78,7 @@ async function isLeft(path: string, mark: string): Promise<boolean> {
     ({ mtimeMs }) => Date.now() - mtimeMs,
     () => 0,
   );
-  return since > longestHeld;
+  return since > (mark === "" ? longestUnmarked : longestHeld);
 }
 
 function isAlive(pid: number): boolean {
