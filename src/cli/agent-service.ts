@@ -6,7 +6,7 @@ import { dataFolder } from "../config/folders.ts";
 import { type Loaded, loadConfig } from "../config/load.ts";
 import { proxyFor } from "../config/proxy.ts";
 import { cloudText } from "./agent.ts";
-import { checkAgent } from "./agent-checks.ts";
+import { checkAgent, type Configured } from "./agent-checks.ts";
 import { givenArguments } from "./agent-arguments.ts";
 import { exitCodes, readFlags, type ReadFlags, type Terminal, UsageError } from "./command.ts";
 import type { Program, Site } from "./service/definition.ts";
@@ -46,11 +46,7 @@ async function installService({ flags }: ReadFlags, site: Site, terminal: Termin
   const relay = loaded.config.agent.cloud;
   if (relay === undefined) throw new UsageError(cloudText);
   const { agent } = loaded.config;
-  const config = { ...loaded.config, agent: { ...agent, ...(keyFile === undefined ? {} : { keyFile: keyFile.path }) } };
-  const { refusal, warnings } = checkAgent(relay, {
-    config,
-    sources: keyFile?.key === undefined ? loaded.sources : new Map(),
-  });
+  const { refusal, warnings } = checkAgent(relay, withKeyFile(loaded, keyFile));
   if (refusal !== undefined) {
     terminal.complain(`lair agent install-service: ${refusal}`);
     return exitCodes.usage;
@@ -141,6 +137,13 @@ function toKeyFile({ config: { agent }, sources }: Loaded, site: Site, env: Term
   if (agent.key === undefined) return existsSync(own) ? { path: own, key: undefined } : undefined;
   const source = sources.get("agent.key") ?? "";
   return source.startsWith("--") || env[source] !== undefined ? { path: own, key: agent.key } : undefined;
+}
+
+/** How the service will be configured. */
+function withKeyFile(loaded: Loaded, keyFile: KeyFile | undefined): Configured {
+  if (keyFile === undefined) return loaded;
+  const { key: _key, ...agent } = loaded.config.agent;
+  return { config: { ...loaded.config, agent: { ...agent, keyFile: keyFile.path } }, sources: loaded.sources };
 }
 
 function ownKeyFile({ folder, name }: Site): string {

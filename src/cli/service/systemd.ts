@@ -1,4 +1,5 @@
 import { posix } from "node:path";
+import { UsageError } from "../command.ts";
 import { mark, type Program, type Registration, type Site, withoutControls } from "./definition.ts";
 
 /** How systemd is told of a service: a unit of the user's, or of the machine. */
@@ -29,6 +30,8 @@ export function systemdRegistration({ name, system, user, home }: Site): Registr
 /** The unit. Source of its escapes: systemd.service(5) "Command lines", systemd.syntax(7) "Quoting", systemd.unit(5) "Specifiers". */
 export function systemdUnit({ system, user }: Site, { about, command, env, stopTimeout }: Program): string {
   const [program, ...words] = command;
+  if (/["'\\]/.test(program))
+    throw new UsageError(`systemd starts no program with a quote or backslash in its path: ${program}`);
   // `$` is an escape in arguments only: the program itself cannot be a variable.
   const line = [quoted(program), ...words.map((word) => quoted(word.replaceAll("$", "$$$$")))].join(" ");
   const lines = [
