@@ -1,4 +1,5 @@
 import type { ApiError } from "../core/errors.ts";
+import type { JsonObject } from "../core/json.ts";
 
 /**
  * The event that tells of a failure in the middle of an event stream, in the words of the API that the path belongs to:
@@ -16,6 +17,6 @@ export function encodeBrokenStream(path: string, error: ApiError): string {
   return `data: ${JSON.stringify(error.toJson())}\n\n`;
 }
 
-function named(event: { readonly type: string }): string {
-  return `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
+function named(event: JsonObject): string {
+  return `event: error\ndata: ${JSON.stringify(event)}\n\n`;
 }
