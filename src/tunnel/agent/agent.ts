@@ -84,6 +84,11 @@ export class Agent {
     };
   }
 
+  /** Connects anew with what the credentials are now; no call is lost. */
+  renew(): void {
+    for (const line of this.#lines) line.renew();
+  }
+
   /** Takes no further calls, lets those under way finish for at most `grace` milliseconds, then closes. */
   async drain(grace: number): Promise<void> {
     if (this.#phase !== "running") return this.close();
@@ -145,7 +150,7 @@ export class Agent {
     this.#totals.tokens += outcome.tokens;
     this.#totals.bytes += outcome.bytes;
     // A runtime that is gone is not waited for until it is asked the next time.
-    if (outcome.status >= 502 && outcome.status <= 504) this.#watch.ask();
+    if (outcome.status === 502 && this.#watch.offer?.ready === true) this.#watch.ask();
     this.#settings.onOutcome?.(call, outcome);
   }
 
@@ -182,7 +187,10 @@ export class Agent {
   #beatAt(due: number): void {
     this.#stopBeat = this.#clock.after(due - this.#clock.now(), () => {
       const slept = this.#clock.now() - due > sleptFor;
-      for (const line of this.#lines) slept ? line.wake() : line.beat();
+      for (const line of this.#lines) {
+        if (slept) line.wake();
+        else line.beat();
+      }
       this.#beatAt(this.#clock.now() + beatInterval);
     });
   }

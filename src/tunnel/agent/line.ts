@@ -76,6 +76,15 @@ export class Line {
     this.#dial();
   }
 
+  /** Connects anew at once, for the credentials have changed; what stands serves until the new connection does. */
+  renew(): void {
+    const begun = this.#current !== undefined || this.#state.name === "waiting";
+    if (this.#stopped || !begun || this.#state.name === "dialling") return;
+    this.#rest();
+    this.#failures = 0;
+    this.#dial();
+  }
+
   /** Dials no more; what stands goes on. */
   stop(): void {
     this.#stopped = true;
