@@ -8,7 +8,8 @@ import type { JsonObject } from "../../src/core/json.ts";
 import { AgentKeys } from "../../src/state/agent-keys.ts";
 import { type Program, start } from "../cli/program.ts";
 import { get } from "./tunnel-caller.ts";
-import { asCaller, callerKey, waitUntil } from "./tunnel-chain.ts";
+import { asCaller, callerKey } from "./tunnel-chain.ts";
+import { waitUntil } from "./tunnel-log.ts";
 
 /** A relay that runs as a program of its own. */
 export interface RelayProgram extends Program {

@@ -1,7 +1,8 @@
 import type { Socket } from "node:net";
 import { type Answer, ask, type Exchange, open, openStalled } from "./tunnel-caller.ts";
 import { makeCertificate } from "./tunnel-certificate.ts";
-import { asCaller, type Chain, startChain, waitUntil } from "./tunnel-chain.ts";
+import { asCaller, type Chain, startChain } from "./tunnel-chain.ts";
+import { waitUntil } from "./tunnel-log.ts";
 import { type CutLine, startCutLine } from "./tunnel-lines.ts";
 import { type Asked, beginStream, busyManner, chatEvent, SteeredRuntime } from "./tunnel-runtime.ts";
 

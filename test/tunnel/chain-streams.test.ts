@@ -1,7 +1,8 @@
 import { createHash, randomBytes } from "node:crypto";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { ask, type Exchange, open, openStalled, openUnanswered } from "../support/tunnel-caller.ts";
-import { asCaller, type Chain, startChain, waitUntil } from "../support/tunnel-chain.ts";
+import { asCaller, type Chain, startChain } from "../support/tunnel-chain.ts";
+import { waitUntil } from "../support/tunnel-log.ts";
 import {
   answerJson,
   type Asked,

@@ -11,7 +11,8 @@ import { writeGguf } from "../../src/engines/gguf/gguf-writer.ts";
 import { randomBert } from "../support/gguf.ts";
 import { toolCall, writePlay } from "../support/opencode-model.ts";
 import { type Answer, ask, type Asking, get } from "../support/tunnel-caller.ts";
-import { asCaller, callerKey, type Chain, startChain, waitUntil } from "../support/tunnel-chain.ts";
+import { asCaller, callerKey, type Chain, startChain } from "../support/tunnel-chain.ts";
+import { waitUntil } from "../support/tunnel-log.ts";
 
 // The whole chain in one process: a real runtime with real models, an agent, a relay.
 

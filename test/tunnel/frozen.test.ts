@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { get } from "../support/tunnel-caller.ts";
-import { waitUntil } from "../support/tunnel-chain.ts";
+import { waitUntil } from "../support/tunnel-log.ts";
 import { expectAnswer, expectFailures, putLoad } from "../support/tunnel-load.ts";
 import { agentsAt, Programs, untilAgents } from "../support/tunnel-processes.ts";
 import { busyManner, SteeredRuntime } from "../support/tunnel-runtime.ts";

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { waitUntil } from "../support/tunnel-chain.ts";
+import { waitUntil } from "../support/tunnel-log.ts";
 import { expectAnswer, keepAsking } from "../support/tunnel-load.ts";
 import type { Line } from "../support/tunnel-lines.ts";
 import { nginxMissing, startNginx } from "../support/tunnel-nginx.ts";
