@@ -22,12 +22,16 @@ const table = {
   forbidden_host: [403, "permission_error"],
   forbidden_origin: [403, "permission_error"],
   insufficient_scope: [403, "permission_error"],
+  /** Of a relay, to an agent without a certificate of the configured authority. */
+  client_certificate_required: [403, "permission_error"],
   model_not_found: [404, "invalid_request_error"],
   unknown_url: [404, "invalid_request_error"],
   method_not_allowed: [405, "invalid_request_error"],
   request_timeout: [408, "invalid_request_error"],
   request_too_large: [413, "invalid_request_error"],
   unsupported_media_type: [415, "invalid_request_error"],
+  /** Of a relay, to a request for a tunnel that it does not know. */
+  upgrade_required: [426, "invalid_request_error"],
   headers_too_large: [431, "invalid_request_error"],
   rate_limit_exceeded: [429, "rate_limit_error"],
   concurrency_limit: [429, "rate_limit_error"],

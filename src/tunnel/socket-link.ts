@@ -6,6 +6,13 @@ export function socketLink(socket: Socket, head?: Buffer): Link {
   return new SocketLink(socket, head ?? Buffer.alloc(0));
 }
 
+/** Makes a socket one that small messages pass at once, and that is found out when its peer has gone in silence. */
+export function prepareSocket(socket: Socket): void {
+  socket.setTimeout(0);
+  socket.setNoDelay(true);
+  socket.setKeepAlive(true, keepAliveDelay);
+}
+
 /** Milliseconds after which the kernel asks a silent peer: home routers forget idle connections after minutes. */
 const keepAliveDelay = 15_000;
 /** Bytes not yet in the kernel's hands from which a writer has to wait. Node's own mark, 16 KB, would be met by every other write. */
@@ -26,9 +33,7 @@ class SocketLink implements Link {
     this.#head = head;
     this.remoteAddress = socket.remoteAddress ?? "";
     socket.pause();
-    socket.setTimeout(0);
-    socket.setNoDelay(true);
-    socket.setKeepAlive(true, keepAliveDelay);
+    prepareSocket(socket);
     socket.on("error", (error) => (this.#error ??= error));
     socket.on("close", () => this.#close());
     // Sockets of node's HTTP server stay half open. A peer that sends nothing more is gone, else only a ping would tell.

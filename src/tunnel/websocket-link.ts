@@ -4,6 +4,7 @@ import type { Headers } from "../core/call.ts";
 import type { Upgrade } from "../core/upgrade.ts";
 import { type Answer, longestAnswer } from "./answer.ts";
 import type { Link, LinkHandler } from "./link.ts";
+import { prepareSocket } from "./socket-link.ts";
 
 /** What both ends call the protocol inside of the WebSocket. */
 export const webSocketProtocol = "lair-tunnel.1";
@@ -37,6 +38,7 @@ export function webSocketAcceptor(headers: Headers): (upgrade: Upgrade, onOpen: 
   server.on("headers", (written) => written.push(...lines));
   return ({ method, path, headers: asked, socket, head }, onOpen) => {
     const request = { method, url: path, headers: asked };
+    prepareSocket(socket);
     server.handleUpgrade(request as Parameters<typeof server.handleUpgrade>[0], socket, head, (webSocket) =>
       onOpen(websocketLink(webSocket, socket.remoteAddress ?? "")),
     );
@@ -71,6 +73,7 @@ export function openWebSocket(
     });
     webSocket.on("open", () => {
       over();
+      prepareSocket(socket);
       resolve(websocketLink(webSocket, socket.remoteAddress ?? ""));
     });
     webSocket.on("unexpected-response", (_request, response) => {
