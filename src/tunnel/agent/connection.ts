@@ -37,7 +37,7 @@ const patienceAfterSleep = 2000;
 export const sleptFor = 3000;
 const welcomePatience = 15_000;
 const drainedPatience = 5000;
-const controlPatience = 2000;
+const controlPatience = 10_000;
 
 /** One tunnel that stands: its session, its control stream, and whether the relay is still there. */
 export class Connection {
