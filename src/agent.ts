@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { type Stats, unwatchFile, watchFile } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { proxyFor } from "./config/proxy.ts";
 import type { Config } from "./config/schema.ts";
@@ -25,6 +26,8 @@ export interface AgentOptions {
 /** An agent at work. */
 export interface RunningAgent {
   state(): AgentReport;
+  /** Connects anew with the key and certificates that its files hold now; no call is lost. */
+  renew(): void;
   /** Takes no further calls, lets those under way finish for at most `grace` milliseconds, then closes. */
   drain(grace: number): Promise<void>;
   /** Closes now; calls under way are lost. */
@@ -45,6 +48,7 @@ export function startAgent(config: Config, log: Log, options: AgentOptions): Run
   const agent = publish(runtime.handle, cloud, { ...options, config, log, onOutcome: accessLog(log) });
   return {
     state: () => agent.state(),
+    renew: () => agent.renew(),
     drain: async (grace) => {
       await agent.drain(grace);
       await runtime.close();
@@ -88,13 +92,43 @@ export function publish(handler: Handler, relay: string, publication: Publicatio
     capacity,
     version,
     instance,
-    log,
+    log: withField(log, { relay: new URL(relay).host }),
     bodyLimit: config.limits.body,
     ...(onOutcome === undefined ? {} : { onOutcome }),
     ...(onChange === undefined ? {} : { onChange }),
   });
   agent.start();
-  return agent;
+  const forget = watchKey(config.agent.keyFile, () => agent.renew());
+  return {
+    state: () => agent.state(),
+    renew: () => agent.renew(),
+    drain: (grace) => agent.drain(grace).finally(forget),
+    close: () => agent.close().finally(forget),
+  };
+}
+
+/** Milliseconds between two looks at the key's file: by polling, for folders that are replaced whole cannot be watched. */
+const keyInterval = 5000;
+
+/** Says when the file has changed; what comes back ends that. */
+function watchKey(path: string | undefined, changed: () => void): () => void {
+  if (path === undefined) return () => undefined;
+  const look = (now: Stats): void => {
+    // Between the removal of the old file and the new one there is none.
+    if (now.mtimeMs !== 0) changed();
+  };
+  watchFile(path, { interval: keyInterval, persistent: false }, look);
+  return () => unwatchFile(path, look);
+}
+
+/** A log whose every line says this, too. */
+function withField(log: Log, field: object): Log {
+  return {
+    debug: (fields, message) => log.debug({ ...field, ...fields }, message),
+    info: (fields, message) => log.info({ ...field, ...fields }, message),
+    warn: (fields, message) => log.warn({ ...field, ...fields }, message),
+    error: (fields, message) => log.error({ ...field, ...fields }, message),
+  };
 }
 
 /** For everything until a relay has agreed: names, a proxy, TLS, and a second way where the first is refused. */

@@ -94,8 +94,15 @@ function program(loaded: Loaded, terminal: Terminal, file: LogFile | undefined):
     announce: () => line?.start(),
     startText: (error) => (error instanceof Error ? error.message : String(error)),
     underWay: (one) => `calls under way (${one.state().underWay})`,
+    // A terminal that is closed says the same, and then nobody is left to serve.
+    ...(terminal.interactive ? {} : { onHangup: (one: RunningAgent, log: Output["log"]) => hangUp(one, log) }),
     ...(lines === undefined ? {} : { write: (text: string) => lines.write(text) }),
   };
+}
+
+function hangUp(running: RunningAgent, log: Output["log"]): void {
+  log.info({}, "connecting anew with the key and certificates of now");
+  running.renew();
 }
 
 /** A file of its own is read by people, unless another format was asked for. */
