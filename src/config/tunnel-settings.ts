@@ -36,6 +36,7 @@ export const relay = z
           { flag: "tls-client-ca", commands: ["cloud"] },
         ),
       })
+      .superRefine(checkPair)
       .prefault({}),
     agents: setting(
       path.exactOptional(),
@@ -120,6 +121,7 @@ export const agent = z
           commands: ["agent"],
         }),
       })
+      .superRefine(checkPair)
       .prefault({}),
   })
   .prefault({});
@@ -130,6 +132,20 @@ export const publish = setting(
   "A relay at which `lair serve` offers its models too, e.g. `https://relay.example:8081`; the key is that of `agent.key`.",
   { flag: "publish" },
 );
+
+interface TlsFiles {
+  readonly cert?: string;
+  readonly key?: string;
+  readonly clientCa?: string;
+}
+
+/** A certificate is of no use without its key, nor the other way round; and who speaks no TLS can ask for no certificate. */
+function checkPair({ cert, key, clientCa }: TlsFiles, check: z.RefinementCtx): void {
+  const missing = cert === undefined ? "cert" : key === undefined ? "key" : undefined;
+  if (missing === undefined || (cert ?? key ?? clientCa) === undefined) return;
+  const given = cert !== undefined ? "cert" : key !== undefined ? "key" : "clientCa";
+  check.addIssue({ code: "custom", path: [missing], message: `is missing; ${given} is set, and needs it` });
+}
 
 function checkRelay(text: string, check: z.RefinementCtx): void {
   const problem = relayProblem(text);

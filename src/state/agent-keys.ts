@@ -63,6 +63,11 @@ export class AgentKeys {
     return [...this.#agents.values()].toSorted((one, other) => (one.name < other.name ? -1 : 1));
   }
 
+  /** Whether nobody is registered; a file that cannot be read is not empty. */
+  get isEmpty(): boolean {
+    return this.#problem === undefined && this.#agents.size === 0;
+  }
+
   /** Whether an agent of this name is registered. */
   has(name: string): boolean {
     return this.#agents.has(name);

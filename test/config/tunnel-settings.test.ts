@@ -35,6 +35,15 @@ describe("a flag", () => {
 });
 
 describe("the tunnel's settings", () => {
+  it.each([
+    ["cloud", { "tls-cert": "c" }, "relay.tls.key (--tls-cert): is missing; cert is set, and needs it"],
+    ["cloud", { "tls-client-ca": "c" }, "relay.tls.cert (--tls-client-ca): is missing; clientCa is set"],
+    ["agent", { "tls-key": "k" }, "agent.tls.cert (--tls-key): is missing; key is set"],
+  ] as const)("need a certificate and its key: lair %s %j", async (command, flags, message) => {
+    await expect(load(flags, command)).rejects.toThrow(message);
+    await expect(load({ "tls-cert": "c", "tls-key": "k" }, command)).resolves.toBeDefined();
+  });
+
   it("come from variables without a warning", async () => {
     const env = {
       LAIR_RELAY_PORT: "9",
