@@ -12,6 +12,7 @@ import { scriptedModel } from "../../src/engines/gguf/scripted-model.ts";
 import { startFakeOllama } from "../support/fake-ollama.ts";
 import type { Step } from "../support/fake-server.ts";
 import { startFakeVllm } from "../support/fake-vllm.ts";
+import { callerKey, startChain } from "../support/tunnel-chain.ts";
 import { toolCall, writePlay } from "../support/opencode-model.ts";
 import { findOpencode, makeWorkplace, type OpencodeRun, runOpencode, type Workplace } from "../support/opencode.ts";
 
@@ -97,6 +98,8 @@ interface Setup {
   readonly env: Record<string, string>;
   /** Models that the example does not name, as opencode is told of them. */
   readonly models?: JsonObject;
+  /** The runtime is reached through a relay, with an agent of this name beside it. */
+  readonly agent?: string;
   readonly signal: AbortSignal;
 }
 
@@ -108,7 +111,7 @@ interface Finished extends OpencodeRun {
 }
 
 /** Starts a runtime and lets opencode do the task with one of its models. */
-async function finish(task: Task, { model, env, models = {}, signal }: Setup): Promise<Finished> {
+async function finish(task: Task, { model, env, models = {}, agent, signal }: Setup): Promise<Finished> {
   const requests: { status: number; model?: string; end: string }[] = [];
   const warnings: string[] = [];
   const looping = new AbortController();
@@ -120,13 +123,14 @@ async function finish(task: Task, { model, env, models = {}, signal }: Setup): P
   };
   const log: Log = { debug() {}, info, warn, error: warn };
   const runtime = await startHere(task, env, log);
-  const local: JsonObject = { options: { baseURL: `${runtime.url}/v1` }, models };
+  const { url, apiKey } = agent === undefined ? { url: runtime.url, apiKey: key } : await relayed(runtime, agent);
+  const local: JsonObject = { options: { baseURL: `${url}/v1` }, models };
   const run = await runOpencode({
     ...task,
     program: program as string,
     model: `local/${model}`,
     config: { small_model: `local/${model}`, provider: { local } },
-    env: { LOCAL_API_KEY: key },
+    env: { LOCAL_API_KEY: apiKey },
     signal: AbortSignal.any([signal, looping.signal]),
   });
   return { ...run, requests, warnings };
@@ -143,6 +147,14 @@ async function startHere(task: Task, env: Record<string, string>, log: Log): Pro
   return runtime;
 }
 
+/** A relay, and an agent beside the runtime. */
+async function relayed(runtime: Runtime, agent: string): Promise<{ url: string; apiKey: string }> {
+  const agentEnv = { LAIR_AGENT_OPENAI_KEY: key };
+  const chain = await startChain({ runtime: runtime.url, agents: [agent], agentEnv });
+  closing.push(() => chain.close());
+  return { url: chain.url, apiKey: callerKey };
+}
+
 function expectDone(task: Task, run: Finished, complaints: unknown[] = []): void {
   expect(run.requests.length, "requests until it was ended").toBeLessThan(tooManyRequests);
   expect(run.complaints).toEqual(complaints);
@@ -154,6 +166,34 @@ function expectDone(task: Task, run: Finished, complaints: unknown[] = []): void
   expect(run.texts.at(-1)).toBe(`DONE ${task.token}`);
   expect(run.code).toBe(0);
   expect(run.steps.map(({ reason }) => reason)).toEqual(["tool-calls", "tool-calls", "stop"]);
+}
+
+/** A folder with a model that does the task and one that does not, and how runtime and opencode are told of them. */
+function copyist(task: Task): { id: string; models: JsonObject; env: Record<string, string> } {
+  const folder = path.join(task.home, "models");
+  mkdirSync(folder);
+  writeGguf(path.join(folder, "other.gguf"), scriptedModel({ scripts: [{ after: "\n", say: "I am another." }] }));
+  writePlay(path.join(folder, "copyist.gguf"), {
+    title: "Copying a token",
+    turns: [
+      `I will read the file.\n${toolCall("read", { filePath: task.input })}`,
+      toolCall("write", { filePath: task.output, content: `${task.token}\n` }),
+      `DONE ${task.token}`,
+    ],
+  });
+  const id = "llama_cpp:copyist";
+  // Its vocabulary has little more than single bytes: opencode's prompt of 31 kB is 31,000 tokens.
+  const models: JsonObject = { [id]: { tool_call: true, limit: { context: 65536, output: 4096 } } };
+  // So small a model gains nothing by a GPU, and a second thread where cores are scarce costs it more than it gives.
+  const env = {
+    LLAMA_CPP_MODEL: folder,
+    LLAMA_CPP_CACHE_DIR: path.join(task.home, "prompts"),
+    LLAMA_CPP_CACHE_BYTES: "1GB",
+    LLAMA_CPP_N_CTX: "65536",
+    LLAMA_CPP_N_GPU_LAYERS: "0",
+    LLAMA_CPP_N_THREADS: "1",
+  };
+  return { id, models, env };
 }
 
 describe("the real opencode reads a file and writes another", () => {
@@ -231,29 +271,7 @@ describe("the real opencode reads a file and writes another", () => {
     async ({ signal, skip }) => {
       if (missing !== undefined) return skip(missing);
       const task = makeTask();
-      const folder = path.join(task.home, "models");
-      mkdirSync(folder);
-      writeGguf(path.join(folder, "other.gguf"), scriptedModel({ scripts: [{ after: "\n", say: "I am another." }] }));
-      writePlay(path.join(folder, "copyist.gguf"), {
-        title: "Copying a token",
-        turns: [
-          `I will read the file.\n${toolCall("read", { filePath: task.input })}`,
-          toolCall("write", { filePath: task.output, content: `${task.token}\n` }),
-          `DONE ${task.token}`,
-        ],
-      });
-      const id = "llama_cpp:copyist";
-      // Its vocabulary has little more than single bytes: opencode's prompt of 31 kB is 31,000 tokens.
-      const models: JsonObject = { [id]: { tool_call: true, limit: { context: 65536, output: 4096 } } };
-      // So small a model gains nothing by a GPU, and a second thread where cores are scarce costs it more than it gives.
-      const env = {
-        LLAMA_CPP_MODEL: folder,
-        LLAMA_CPP_CACHE_DIR: path.join(task.home, "prompts"),
-        LLAMA_CPP_CACHE_BYTES: "1GB",
-        LLAMA_CPP_N_CTX: "65536",
-        LLAMA_CPP_N_GPU_LAYERS: "0",
-        LLAMA_CPP_N_THREADS: "1",
-      };
+      const { id, models, env } = copyist(task);
 
       const run = await finish(task, { model: id, env, models, signal });
 
@@ -271,6 +289,22 @@ describe("the real opencode reads a file and writes another", () => {
 
       expectDone(task, again);
       for (const { promptTokens, cachedTokens } of again.steps) expect(promptTokens - cachedTokens).toBeLessThan(1000);
+    },
+  );
+
+  it(
+    "with the embedded llama.cpp at home, through a relay and the agent beside it",
+    { timeout: 180_000 },
+    async ({ signal, skip }) => {
+      if (missing !== undefined) return skip(missing);
+      const task = makeTask();
+      const { id, models, env } = copyist(task);
+
+      const run = await finish(task, { model: id, env, models, agent: "home", signal });
+
+      expectDone(task, run);
+      expect(run.warnings).toEqual([]);
+      expect(run.requests.every(({ status, end }) => status === 200 && end === "complete")).toBe(true);
     },
   );
 });
