@@ -10,8 +10,9 @@ export class FloodBudget {
   #since = performance.now();
 
   /** Throws `SessionError` when it is used up. */
-  spend(): void {
-    if (--this.#left > 0) return;
+  spend(cost = 1): void {
+    this.#left -= cost;
+    if (this.#left > 0) return;
     const now = performance.now();
     this.#left = Math.min(mostAtOnce, Math.floor((now - this.#since) * perMillisecond));
     this.#since = now;

@@ -213,7 +213,7 @@ export class FrameReader {
     const start = (padded ? 1 : 0) + ((this.#flags & flags.priority) !== 0 ? 5 : 0);
     const end = payload.length - (padded ? (payload[0] ?? 0) : 0);
     if (start > end) throw broken("more padding than frame");
-    const block = payload.subarray(start, end);
+    const block = start === 0 && end === payload.length ? payload : payload.subarray(start, end);
     const ended = (this.#flags & flags.endStream) !== 0;
     if ((this.#flags & flags.endHeaders) !== 0) return this.#sink.onHeaders(this.#id, block, ended);
     this.#blockId = this.#id;

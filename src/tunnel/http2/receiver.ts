@@ -25,8 +25,7 @@ export interface ReceiverHost {
   /** The peer takes more: on a stream, or over all. */
   onCredit(stream: Http2Stream | undefined, bytes: number): void;
   writeSessionCredit(bytes: number): void;
-  /** An answer was written that the peer made us write. */
-  onReply(): void;
+  onPing(payload: Buffer): void;
   onFault(stream: Http2Stream, error: unknown): void;
 }
 
@@ -40,6 +39,7 @@ export class Receiver implements FrameSink {
   #left = sessionWindow;
   #owed = 0;
   #current: Http2Stream | undefined;
+  #empty = false;
 
   constructor(host: ReceiverHost) {
     this.#host = host;
@@ -47,7 +47,7 @@ export class Receiver implements FrameSink {
 
   onDataFrame(id: number, size: number): void {
     this.#current = this.#find(id, "DATA");
-    if (size === 0) this.#budget.spend();
+    this.#empty = size === 0;
     this.#left -= size;
     if (this.#left < 0)
       throw new SessionError(errorCodes.flowControlError, "the peer sent more than it was allowed to over all streams");
@@ -70,6 +70,7 @@ export class Receiver implements FrameSink {
 
   onDataFrameEnd(_id: number, ended: boolean): void {
     if (ended) this.#current?.takeEnd();
+    else if (this.#empty) this.#budget.spend();
   }
 
   onHeaders(id: number, block: Buffer, ended: boolean): void {
@@ -95,9 +96,9 @@ export class Receiver implements FrameSink {
   }
 
   onSettings(payload: Buffer): void {
-    this.#budget.spend();
+    // A change of the windows visits every stream.
+    this.#budget.spend(1 + this.#host.streams.size / 32);
     this.#host.onSettings(payload);
-    this.#host.onReply();
   }
 
   onSettingsAck(): void {
@@ -108,8 +109,7 @@ export class Receiver implements FrameSink {
   onPing(payload: Buffer, ack: boolean): void {
     this.#budget.spend();
     if (ack) return this.#host.pings.answer(payload);
-    this.#host.pings.reply(payload);
-    this.#host.onReply();
+    this.#host.onPing(payload);
   }
 
   onReset(id: number, code: number): void {

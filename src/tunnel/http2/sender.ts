@@ -26,6 +26,8 @@ export class SendHalf {
   /** Bytes that the peer takes; negative after it has made its windows smaller. */
   window: number;
   waiting: ByteQueue | undefined;
+  /** HEADERS were written. */
+  begun = false;
   /** `end` was called; then END_STREAM was written, or the half was cut. */
   ending = false;
   over = false;
@@ -84,6 +86,7 @@ export class Sender {
   /** HEADERS. Throws `Error` for headers that cannot be sent. */
   head(half: SendHalf, headers: Headers, ended: boolean): void {
     this.frames.headers(half.id, headers, ended);
+    half.begun = true;
     this.#openedStream = Math.max(this.#openedStream, half.id);
     this.soon();
     if (ended) this.#finish(half);
@@ -111,7 +114,6 @@ export class Sender {
   }
 
   end(half: SendHalf): void {
-    if (half.ending) return;
     half.ending = true;
     if (half.waiting !== undefined && half.waiting.size > 0) return;
     this.frames.end(half.id);

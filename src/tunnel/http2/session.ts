@@ -2,8 +2,18 @@ import type { Headers } from "../../core/call.ts";
 import type { Link } from "../link.ts";
 import { errorCodes, nameOfCode, SessionError } from "./errors.ts";
 import { FrameReader } from "./frame-reader.ts";
-import { flags, frameTypes, kindOf, largestNumber, preface, settings, standardWindow } from "./frames.ts";
+import {
+  flags,
+  frameTypes,
+  kindOf,
+  largestNumber,
+  largestPayload,
+  preface,
+  settings,
+  standardWindow,
+} from "./frames.ts";
 import { largestHeaderList } from "./header-rules.ts";
+import { readSettings } from "./peer-settings.ts";
 import { Pings } from "./pings.ts";
 import { firstWindow, sessionWindow } from "./receive-window.ts";
 import { Receiver, type ReceiverHost } from "./receiver.ts";
@@ -29,8 +39,8 @@ export interface SessionOptions {
 const streamsBeforeSettings = 100;
 /** Bytes over all streams that may wait for their readers. */
 const mostUnread = 256 * 1024 * 1024;
-/** Answers that may wait for a peer that does not read. */
-const mostReplies = 20_000;
+/** Bytes of heads and small frames that may wait for a peer that does not read. */
+const mostHeld = 16 * 1024 * 1024;
 /** Milliseconds that the peer has to close after we have said all. */
 const closingTime = 2000;
 
@@ -52,8 +62,8 @@ export class Http2Session {
   readonly #host: StreamHost;
   #nextId = 1;
   #peerStreams = streamsBeforeSettings;
+  #heardSettings = false;
   #unread = 0;
-  #replies = 0;
   #closed = false;
   #saidGoaway = false;
   /** Server: the last stream that is served; set when every request that the peer sent before it heard of it is here. */
@@ -145,7 +155,11 @@ export class Http2Session {
     if (this.#closed) return;
     const code = error instanceof SessionError ? error.code : errorCodes.noError;
     this.#writeGoaway(this.#lastServed ?? this.#receiver.lastPeerId, code);
-    this.#sender.flush();
+    try {
+      this.#sender.flush();
+    } catch {
+      // It was a last word; what matters is the end.
+    }
     this.#close(error);
     this.link.destroy();
   }
@@ -171,13 +185,14 @@ export class Http2Session {
     this.lastHeard = performance.now();
     try {
       this.#reader.push(bytes);
+      if (this.#sender.frames.waiting > mostHeld && this.#sender.full)
+        throw new SessionError(errorCodes.enhanceYourCalm, "the peer asks without reading the answers");
     } catch (error) {
       this.#fail(error);
     }
   }
 
   #drained(): void {
-    this.#replies = 0;
     try {
       this.#sender.drained();
     } catch (error) {
@@ -260,7 +275,10 @@ export class Http2Session {
       onGoaway: (lastStream, code) => this.#onGoaway(lastStream, code),
       onCredit: (stream, bytes) => this.#onCredit(stream, bytes),
       writeSessionCredit: (bytes) => this.#writeCredit(0, bytes),
-      onReply: () => this.#countReply(),
+      onPing: (payload) => {
+        this.#pings.reply(payload);
+        this.#sender.soon();
+      },
       onFault: (stream, error) => failByFault(stream, error),
     };
   }
@@ -269,7 +287,6 @@ export class Http2Session {
     if (this.#lastServed !== undefined && id > this.#lastServed) return undefined;
     if (this.#streams.size >= this.#mostStreams) {
       this.#writeReset(id, errorCodes.refusedStream);
-      this.#countReply();
       return undefined;
     }
     const stream = new Http2Stream(id, this.#host);
@@ -287,20 +304,15 @@ export class Http2Session {
   }
 
   #onSettings(payload: Buffer): void {
-    let streams = this.#peerStreams === streamsBeforeSettings ? largestNumber : this.#peerStreams;
-    for (let at = 0; at < payload.length; at += 6) {
-      const name = payload.readUInt16BE(at);
-      const value = payload.readUInt32BE(at + 2);
-      if (name === settings.maxConcurrentStreams) streams = value;
-      else if (name === settings.initialWindowSize) this.#onStreamWindow(value);
-    }
-    this.#peerStreams = streams;
+    const { streams, window } = readSettings(payload);
+    if (streams !== undefined || !this.#heardSettings) this.#peerStreams = streams ?? largestNumber;
+    this.#heardSettings = true;
+    if (window !== undefined) this.#onStreamWindow(window);
     this.#sender.frames.numbers(kindOf(frameTypes.settings, flags.ack), 0, []);
     this.#sender.soon();
   }
 
   #onStreamWindow(size: number): void {
-    if (size > largestNumber) throw new SessionError(errorCodes.flowControlError, "the peer's window is too large");
     const change = size - this.#sender.streamWindow;
     this.#sender.streamWindow = size;
     for (const stream of this.#streams.list())
@@ -324,12 +336,6 @@ export class Http2Session {
         if (stream.id > lastStream)
           stream.break({ code: errorCodes.refusedStream, lost: false, refused: true, message });
     if (first) this.#options.onGoaway?.();
-  }
-
-  #countReply(): void {
-    if (this.#sender.full && ++this.#replies > mostReplies)
-      throw new SessionError(errorCodes.enhanceYourCalm, "the peer asks without reading the answers");
-    this.#sender.soon();
   }
 
   #countUnread(bytes: number): void {

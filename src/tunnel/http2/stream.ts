@@ -159,19 +159,27 @@ export class Http2Stream implements SendOwner {
     if (this.#toldEnd) this.#close();
   }
 
-  /** Server: the head of the response. Throws `Error` for headers that cannot be sent. */
+  /** Server: the head of the response. Throws `Error` for headers that cannot be sent, and when it was sent before. */
   respond(headers: Headers, ended: boolean): void {
+    if (this.sending.begun) throw new Error("the head of the response was sent before");
     if (!this.over && !this.sending.over) this.#host.sender.head(this.sending, headers, ended);
   }
 
   /** Sends a piece of the body, a string as UTF-8; a chunk must not be changed afterwards. False: wait for `onDrain`. */
   write(chunk: Uint8Array | string): boolean {
-    return this.sending.ending || this.sending.over || this.#host.sender.write(this.sending, chunk);
+    if (this.sending.ending || this.sending.over) return true;
+    if (!this.sending.begun) throw new Error("a body cannot be sent before its head");
+    return this.#host.sender.write(this.sending, chunk);
   }
 
-  /** Ends our half: END_STREAM, which alone becomes `onEnd` at the peer. */
+  /**
+   * Ends our half: END_STREAM, which alone becomes `onEnd` at the peer. A server that has no use for the rest of the
+   * request resets it with `noError` then.
+   */
   end(): void {
-    if (!this.sending.over) this.#host.sender.end(this.sending);
+    if (this.sending.ending || this.sending.over) return;
+    if (!this.sending.begun) throw new Error("a message cannot end before its head");
+    this.#host.sender.end(this.sending);
   }
 
   /** Ends both halves at once with one of `errorCodes`; nothing more is told to the handler. */
