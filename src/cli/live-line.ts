@@ -17,15 +17,15 @@ export class LiveLine {
     return Math.max((this.#terminal.output.columns ?? 80) - 1, 1);
   }
 
-  /** The text in place of what was there. It must fit, and hold no control characters but those of colours. */
+  /** The text in place of what was there. It must hold no control characters but those of colours. */
   draw(text: string): void {
-    this.#terminal.write(`${erase}${text}\r`);
-    this.#text = text;
+    this.#text = `${clipped}${text}${folded}\r`;
+    this.#terminal.write(`${erase}${this.#text}`);
   }
 
   /** Whole lines, above. In one write, so that nobody sees one without the other. */
   above(lines: string): void {
-    this.#terminal.write(this.#text === "" ? lines : `${erase}${lines}${this.#text}\r`);
+    this.#terminal.write(this.#text === "" ? lines : `${erase}${lines}${this.#text}`);
   }
 
   /** Takes the line away. */
@@ -37,3 +37,6 @@ export class LiveLine {
 
 /** To the begin of the line, and everything from there on is gone (ECMA-48: CR, ED 0). */
 const erase = "\r\u001b[J";
+/** What is too wide after all, for some letters take two columns, is cut off rather than folded (DECAWM off, on). */
+const clipped = "\u001b[?7l";
+const folded = "\u001b[?7h";

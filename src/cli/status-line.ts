@@ -1,5 +1,4 @@
-import type { Terminal } from "./command.ts";
-import { showsColours } from "./command.ts";
+import { plainText, showsColours, type Terminal } from "./command.ts";
 import { LiveLine } from "./live-line.ts";
 
 /** What an agent's status line tells. */
@@ -80,15 +79,14 @@ export class StatusLine {
 /** The status in at most `room` columns: what matters least is left out first. */
 export function statusText(status: Status, room: number, coloured: boolean): string {
   const pieces = toPieces(status);
-  const length = (): number =>
-    pieces.reduce((sum, { text }) => sum + text.length + separator.length, 2 - separator.length);
-  while (pieces.length > 1 && length() > room) pieces.splice(leastOf(pieces), 1);
-  const [first = { text: "" }, ...rest] = pieces;
-  const head = first.text.length + 2 > room ? `${first.text.slice(0, Math.max(room - 3, 0))}…` : first.text;
-  const more = rest.map(({ text }) => separator + text).join("");
+  const rest = (): string => pieces.map(({ text }) => separator + text).join("");
+  const head = headText(status);
+  while (pieces.length > 0 && head.length + rest().length + 2 > room) pieces.splice(leastOf(pieces), 1);
+  const cut = head.length + 2 > room ? `${head.slice(0, Math.max(room - 3, 0))}…` : head;
   const well = status.phase === "connected" && status.problem === undefined;
-  if (!coloured) return `${well ? "*" : "-"} ${head}${more}`.slice(0, room);
-  return room < 2 ? "" : `\u001b[${well ? 32 : 33}m${well ? "●" : "○"}\u001b[39m ${head}\u001b[2m${more}\u001b[22m`;
+  if (room < 3) return (well ? "*" : "-").slice(0, room);
+  if (!coloured) return `${well ? "*" : "-"} ${cut}${rest()}`;
+  return `\u001b[${well ? 32 : 33}m${well ? "●" : "○"}\u001b[39m ${cut}\u001b[2m${rest()}\u001b[22m`;
 }
 
 interface Piece {
@@ -100,10 +98,13 @@ interface Piece {
 const separator = " · ";
 
 function toPieces(status: Status): Piece[] {
-  const { callsNow, callsTotal, tokens, roundTrip } = status;
+  const { phase, callsNow, callsTotal, tokens, roundTrip, problem, retryIn } = status;
   const pieces: (Piece | undefined)[] = [
-    { text: headText(status), weight: 9 },
-    status.phase === "connecting" ? undefined : { text: spanText(status.connectedFor), weight: 3 },
+    retryIn === undefined || phase !== "connecting"
+      ? undefined
+      : { text: `next try in ${Math.ceil(retryIn / 1000)} s`, weight: 8 },
+    problem === undefined ? undefined : { text: shortly(problem), weight: 7 },
+    phase === "connecting" ? undefined : { text: spanText(status.connectedFor), weight: 3 },
     roundTrip === undefined
       ? undefined
       : { text: `${roundTrip < 10 ? roundTrip.toFixed(1) : Math.round(roundTrip)} ms`, weight: 4 },
@@ -114,13 +115,15 @@ function toPieces(status: Status): Piece[] {
   return pieces.filter((piece): piece is Piece => piece !== undefined);
 }
 
-function headText({ phase, relay, name, problem, retryIn }: Status): string {
-  const as = name === undefined ? "" : ` as ${name}`;
-  const why = problem === undefined ? "" : `: ${problem}`;
-  if (phase === "draining") return `leaving ${relay}${why}`;
-  if (phase === "connected") return `connected to ${relay}${as}${why}`;
-  const next = retryIn === undefined ? "" : `, next try in ${Math.ceil(retryIn / 1000)} s`;
-  return problem === undefined ? `connecting to ${relay}${next}` : `not connected to ${relay}${why}${next}`;
+function headText({ phase, relay, name, problem }: Status): string {
+  if (phase === "draining") return `leaving ${relay}`;
+  if (phase === "connected") return `connected to ${relay}${name === undefined ? "" : ` as ${name}`}`;
+  return problem === undefined ? `connecting to ${relay}` : `not connected to ${relay}`;
+}
+
+/** What a problem is, without its details and what to do: the log has all of it. */
+function shortly(problem: string): string {
+  return plainText(problem.split(/: | \(|; /)[0] ?? problem);
 }
 
 function leastOf(pieces: readonly Piece[]): number {
