@@ -127,9 +127,11 @@ export class HeaderDecoder {
     }
   }
 
+  /** Once the block is no message, what else it says is not looked at: checks cost, and an index says much in a byte. */
   #add(name: string, value: string): void {
-    if (!isValue(value)) this.problem ??= "a header's value with characters that none may have";
-    this.problem ??= problemOfName(name);
+    if (this.problem !== undefined) return;
+    if (!isValue(value)) this.problem = "a header's value with characters that none may have";
+    else this.problem = problemOfName(name);
     this.#put(name, value);
   }
 

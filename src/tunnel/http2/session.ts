@@ -2,16 +2,7 @@ import type { Headers } from "../../core/call.ts";
 import type { Link } from "../link.ts";
 import { errorCodes, nameOfCode, SessionError } from "./errors.ts";
 import { FrameReader } from "./frame-reader.ts";
-import {
-  flags,
-  frameTypes,
-  kindOf,
-  largestNumber,
-  largestPayload,
-  preface,
-  settings,
-  standardWindow,
-} from "./frames.ts";
+import { flags, frameTypes, kindOf, largestNumber, preface, settings, standardWindow } from "./frames.ts";
 import { largestHeaderList } from "./header-rules.ts";
 import { readSettings } from "./peer-settings.ts";
 import { Pings } from "./pings.ts";
