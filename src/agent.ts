@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { type Stats, unwatchFile, watchFile } from "node:fs";
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { proxyFor } from "./config/proxy.ts";
 import type { Config } from "./config/schema.ts";
@@ -9,6 +9,7 @@ import type { Log } from "./core/log.ts";
 import type { Outcome } from "./core/outcome.ts";
 import { accessLog } from "./pipeline/access-log.ts";
 import { forwarder } from "./providers/forward.ts";
+import { watchFile } from "./state/file-watch.ts";
 import { Agent } from "./tunnel/agent/agent.ts";
 import type { AgentReport } from "./tunnel/agent/report.ts";
 import { dial, type DialOptions } from "./tunnel/dial.ts";
@@ -107,18 +108,14 @@ export function publish(handler: Handler, relay: string, publication: Publicatio
   };
 }
 
-/** Milliseconds between two looks at the key's file: by polling, for folders that are replaced whole cannot be watched. */
-const keyInterval = 5000;
-
 /** Says when the file has changed; what comes back ends that. */
 function watchKey(path: string | undefined, changed: () => void): () => void {
   if (path === undefined) return () => undefined;
-  const look = (now: Stats): void => {
+  const watch = watchFile(path, () => {
     // Between the removal of the old file and the new one there is none.
-    if (now.mtimeMs !== 0) changed();
-  };
-  watchFile(path, { interval: keyInterval, persistent: false }, look);
-  return () => unwatchFile(path, look);
+    if (existsSync(path)) changed();
+  });
+  return () => watch.close();
 }
 
 /** A log whose every line says this, too. */

@@ -5,6 +5,10 @@ import type { Terminal } from "../../src/cli/command.ts";
 import { type Status, StatusLine, statusText } from "../../src/cli/status-line.ts";
 import type { AgentReport } from "../../src/tunnel/agent/report.ts";
 
+// From texts, for a linter takes a control character in a pattern for a slip.
+const colour = new RegExp("\u001b\\[\\d+m", "g");
+const strokes = new RegExp("\u001b\\[\\??\\d*[a-zA-Z]|\r|\n|[^\u001b\r\n]+", "g");
+
 const connected: Status = {
   phase: "connected",
   relay: "relay.example:8081",
@@ -31,7 +35,7 @@ describe("the status line", () => {
     );
     expect(statusText(connected, 55, false)).toBe("* connected to relay.example:8081 as home · 2 now");
     for (let room = 1; room <= 130; room++) {
-      const plain = statusText(connected, room, true).replace(/\u001b\[\d+m/g, "");
+      const plain = statusText(connected, room, true).replace(colour, "");
       expect(plain.length, `${room} columns`).toBeLessThanOrEqual(room);
       expect(statusText(connected, room, false).length, `${room} columns`).toBeLessThanOrEqual(room);
     }
@@ -46,7 +50,7 @@ describe("the status line", () => {
     const lost: Status = {
       ...connected,
       phase: "connecting",
-      problem: "connect ECONNREFUSED",
+      problem: "nothing listens at relay.example (ECONNREFUSED): is it running?",
       retryIn: 11_200,
       roundTrip: undefined,
     };
@@ -101,13 +105,13 @@ describe("an agent's report", () => {
       ...report,
       phase: "offline",
       connections: [
-        { state: "waiting", until: 9000, failure: "connect ECONNREFUSED" },
+        { state: "waiting", until: 9000, failure: "nothing listens there" },
         { state: "waiting", until: 7000 },
       ],
     };
     expect(toStatus(offline, "r", 5000)).toMatchObject({
       phase: "connecting",
-      problem: "connect ECONNREFUSED",
+      problem: "nothing listens there",
       retryIn: 2000,
     });
   });
@@ -141,7 +145,7 @@ class Screen {
 
   #write(text: string): void {
     this.writes.push(text);
-    for (const [piece = ""] of text.matchAll(/\u001b\[\??\d*[a-zA-Z]|\r|\n|[^\u001b\r\n]+/g)) {
+    for (const [piece = ""] of text.matchAll(strokes)) {
       if (piece === "\r") this.#column = 0;
       else if (piece === "\n") {
         this.#row++;
