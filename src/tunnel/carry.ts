@@ -1,7 +1,7 @@
 import { type ByteSink, type ByteStream, isStream } from "../core/bytes.ts";
 import type { Call, Headers, Reply } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
-import { contentLength, replyHeaders, requestHeaders } from "./headers.ts";
+import { replyHeaders, requestHeaders } from "./headers.ts";
 import { errorCodes } from "./http2/errors.ts";
 import type { Http2Session } from "./http2/session.ts";
 import type { Http2Stream, StreamHandler, StreamReset } from "./http2/stream.ts";
@@ -56,8 +56,6 @@ class Carriage implements StreamHandler, ByteStream, ByteSink {
   #settle: { resolve: () => void; reject: (error: Error) => void } | undefined;
   #status = 0;
   #headers: Headers = {};
-  /** Bytes that the reply's own `content-length` leaves to come. */
-  #left: number | undefined;
   #held: Buffer[] = [];
   #heldSize = 0;
   #sink: ByteSink | undefined;
@@ -104,27 +102,21 @@ class Carriage implements StreamHandler, ByteStream, ByteSink {
     const status = headers[":status"] ?? "";
     // 1xx, and trailers, which have no status.
     if (this.#settle === undefined || status.startsWith("1")) return;
-    const length = contentLength(headers);
-    if (!/^[2-5]\d\d$/.test(status) || Number.isNaN(length)) {
-      this.#giveUp(new CarryFailure("before-head", "the agent sent a malformed head"));
+    if (!/^[2-5]/.test(status)) {
+      this.#giveUp(new CarryFailure("before-head", `the agent answered with the status ${status}`));
       return;
     }
     this.#status = Number(status);
     this.#headers = replyHeaders(headers);
-    if (length !== undefined) {
-      this.#headers["content-length"] = String(length);
-      if (this.#call.method !== "HEAD" && status !== "304") this.#left = length;
-    }
+    // The session holds the body to it.
+    if (headers["content-length"] !== undefined) this.#headers["content-length"] = headers["content-length"];
     this.#settle.resolve();
     this.#settle = undefined;
   }
 
   onData(chunk: Buffer): void {
     if (this.#failure !== undefined) return;
-    // Longer or shorter than it says, it would be two replies, or half of one, to a reader behind us.
-    if (this.#left !== undefined && (this.#left -= chunk.length) < 0) {
-      this.#giveUp(new CarryFailure("after-head", "the agent sent more than its content-length"));
-    } else if (this.#sink !== undefined) {
+    if (this.#sink !== undefined) {
       if (!this.#sink.write(chunk)) this.#stream.pause();
     } else {
       this.#held.push(chunk);
@@ -135,8 +127,6 @@ class Carriage implements StreamHandler, ByteStream, ByteSink {
 
   onEnd(): void {
     if (this.#settle !== undefined) this.#giveUp(new CarryFailure("before-head", "the agent sent no head"));
-    else if (this.#left !== undefined && this.#left > 0)
-      this.#giveUp(new CarryFailure("after-head", "the agent sent less than its content-length"));
     if (this.#failure !== undefined) return;
     this.#ended = true;
     this.#finish();
