@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 // `npm run build`: src → dist, the assets beside it, and the model of the first run.
-import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
-import { program, root, runToEnd, sourceStamp, writeBuildStamp } from "./bootstrap.mjs";
+import { root, runToEnd, sourceStamp, writeBuildStamp } from "./bootstrap.mjs";
 
 const dist = path.join(root, "dist");
 const stamp = sourceStamp();
@@ -12,7 +12,8 @@ const tsc = path.join(root, "node_modules/typescript/bin/tsc");
 const code = await runToEnd(process.execPath, [tsc, "-p", "tsconfig.build.json"]);
 if (code !== 0) process.exit(code);
 removeOrphans(dist);
-chmodSync(program, 0o755);
+const { bin } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8"));
+for (const file of Object.values(bin)) chmodSync(path.join(root, file), 0o755);
 
 const assets = path.join(dist, "assets");
 mkdirSync(assets, { recursive: true });

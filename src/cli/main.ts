@@ -11,6 +11,14 @@ const commands: Readonly<Record<string, Entry>> = {
     summary: "answer OpenAI clients on http://127.0.0.1:18080/v1",
     load: async () => (await import("./serve.ts")).serve,
   },
+  cloud: {
+    summary: "the relay: answer with models of other machines, whose agents dial in",
+    load: async () => (await import("./cloud.ts")).cloud,
+  },
+  agent: {
+    summary: "connect the models of this machine with a relay",
+    load: async () => (await import("./agent.ts")).agent,
+  },
   run: { summary: "chat with a model in the terminal", load: async () => (await import("./run.ts")).run },
   models: { summary: "list the models of this machine", load: async () => (await import("./models.ts")).models },
   show: { summary: "say what a model is and can do", load: async () => (await import("./show.ts")).show },
@@ -27,15 +35,12 @@ const commands: Readonly<Record<string, Entry>> = {
     summary: "show the embedded llama.cpp, or add a build for a GPU",
     load: async () => (await import("./engine.ts")).engine,
   },
-  agent: {
-    summary: "connect the models of this machine with a relay",
-    load: async () => (await import("./agent.ts")).agent,
-  },
   version: { summary: "print the version", load: async () => (await import("./version.ts")).version },
 };
+/** Names of the original runtime. */
+const originalNames: Readonly<Record<string, string>> = { cloud_server: "cloud", local_agent: "agent" };
 /** Commands that are named in the documents and come with a later release. */
 const later: Readonly<Record<string, string>> = {
-  cloud: "the relay",
   gateway: "the gateway with managed keys",
   keys: "managed keys",
   usage: "usage records",
@@ -62,7 +67,8 @@ exit codes: 0 done · 1 it failed · 2 the command line or the configuration is 
 async function run(args: readonly string[], terminal: Terminal): Promise<number> {
   const [first, ...rest] = args;
   const word = first === "--version" || first === "-v" || first === "-V" ? "version" : first;
-  const name = word === "help" && rest[0] !== undefined ? rest[0] : word;
+  const asked = word === "help" && rest[0] !== undefined ? rest[0] : word;
+  const name = asked !== undefined && Object.hasOwn(originalNames, asked) ? originalNames[asked] : asked;
   if (name === undefined || name === "help" || name === "--help" || name === "-h") {
     terminal.print(help);
     return exitCodes.done;

@@ -1,6 +1,7 @@
 import type { StoredModel } from "../model-store.ts";
 import { loadConfig } from "../config/load.ts";
 import { formatBytes } from "../config/units.ts";
+import { toColumns } from "./columns.ts";
 import { type Command, UsageError, exitCodes, plainText, readFlags } from "./command.ts";
 import { settingFlags } from "./setting-flags.ts";
 
@@ -57,16 +58,6 @@ function listLines(found: readonly StoredModel[]): string[] {
       ? []
       : [...(rows.length === 0 ? [] : [""]), "cannot be loaded:", ...broken.map((line) => `  ${line}`)]),
   ];
-}
-
-function toColumns(rows: readonly (readonly string[])[]): string[] {
-  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
-  return rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join("  ")
-      .trimEnd(),
-  );
 }
 
 /** e.g. `chat, tools`. */
