@@ -5,9 +5,9 @@ import type { Terminal } from "../../src/cli/command.ts";
 import { type Status, StatusLine, statusText } from "../../src/cli/status-line.ts";
 import type { AgentReport } from "../../src/tunnel/agent/report.ts";
 
-// From texts, for a linter takes a control character in a pattern for a slip.
-const colour = new RegExp("\u001b\\[\\d+m", "g");
-const strokes = new RegExp("\u001b\\[\\??\\d*[a-zA-Z]|\r|\n|[^\u001b\r\n]+", "g");
+const escape = "\u001b";
+const colour = new RegExp(`${escape}\\[\\d+m`, "g");
+const strokes = new RegExp(`${escape}\\[\\??\\d*[a-zA-Z]|\\r|\\n|[^${escape}\\r\\n]+`, "g");
 
 const connected: Status = {
   phase: "connected",
