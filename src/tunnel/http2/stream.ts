@@ -62,6 +62,7 @@ export class Http2Stream implements SendOwner {
   bodiless = false;
   readonly #host: StreamHost;
   readonly #window = new ReceiveWindow();
+  #isRequest = false;
   #expected = -1;
   #received = 0;
   #paused = false;
@@ -85,6 +86,7 @@ export class Http2Stream implements SendOwner {
   /** The peer's head has come. */
   takeHead(headers: Headers): void {
     this.sawHead = true;
+    this.#isRequest ||= headers[":method"] !== undefined;
     const status = headers[":status"];
     this.#expected = this.bodiless || status === "304" || status === "204" ? -1 : contentLength(headers);
   }
@@ -127,8 +129,8 @@ export class Http2Stream implements SendOwner {
     if (this.over) return;
     const sent = this.sending.over;
     this.#host.sender.cut(this.sending);
-    // A message that is here as a whole is not taken away from its reader.
-    if (this.peerEnded && !this.#toldEnd && reason.code !== errorCodes.enhanceYourCalm) {
+    // A response that is here as a whole is not taken away from its reader; a request whose caller is gone is of no use.
+    if (!this.#isRequest && this.peerEnded && !this.#toldEnd && reason.code !== errorCodes.enhanceYourCalm) {
       if (!sent) this.#laterReset ??= reason;
       return;
     }
