@@ -17,6 +17,8 @@ export function prepareSocket(socket: Socket): void {
 const keepAliveDelay = 15_000;
 /** Bytes not yet in the kernel's hands from which a writer has to wait. Node's own mark, 16 KB, would be met by every other write. */
 const longestQueue = 64 * 1024;
+/** Milliseconds that a peer gets to read all and to close. */
+const longestGoodbye = 10_000;
 
 class SocketLink implements Link {
   readonly remoteAddress: string;
@@ -26,6 +28,8 @@ class SocketLink implements Link {
   #paused = false;
   #owesDrain = false;
   #error: Error | undefined;
+  #ended = false;
+  #goodbye: NodeJS.Timeout | undefined;
   #closed = false;
 
   constructor(socket: Socket, head: Buffer) {
@@ -34,6 +38,7 @@ class SocketLink implements Link {
     this.remoteAddress = socket.remoteAddress ?? "";
     socket.pause();
     prepareSocket(socket);
+    socket.on("data", (bytes: Buffer) => this.#take(bytes));
     socket.on("error", (error) => (this.#error ??= error));
     socket.on("close", () => this.#close());
     // Sockets of node's HTTP server stay half open. A peer that sends nothing more is gone, else only a ping would tell.
@@ -58,6 +63,7 @@ class SocketLink implements Link {
   }
 
   pause(): void {
+    if (this.#ended) return;
     this.#paused = true;
     this.#socket.pause();
   }
@@ -68,8 +74,17 @@ class SocketLink implements Link {
     if (this.#handler !== undefined) setImmediate(() => this.#flow());
   }
 
+  /**
+   * Not by `destroySoon`: node 20 to 24 tell "finish" of a TLS socket while most of what was written is still to be
+   * encrypted, and the rest would be lost. The peer closes when it has everything.
+   */
   end(): void {
-    this.#socket.destroySoon();
+    if (this.#ended || this.#closed) return;
+    this.#ended = true;
+    this.#socket.end();
+    // To see the peer go, what it still sends is read, and dropped.
+    this.#socket.resume();
+    this.#goodbye = setTimeout(() => this.#socket.destroy(), longestGoodbye).unref();
   }
 
   destroy(): void {
@@ -78,7 +93,6 @@ class SocketLink implements Link {
 
   #begin(): void {
     if (this.#closed) return this.#handler?.onClose(this.#error);
-    this.#socket.on("data", (bytes: Buffer) => this.#take(bytes));
     this.#flow();
   }
 
@@ -93,6 +107,7 @@ class SocketLink implements Link {
 
   /** Whatever a handler throws ends its own connection, not the process with all others. */
   #take(bytes: Buffer): void {
+    if (this.#ended) return;
     try {
       this.#handler?.onBytes(bytes);
     } catch (error) {
@@ -110,6 +125,7 @@ class SocketLink implements Link {
   #close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    clearTimeout(this.#goodbye);
     this.#handler?.onClose(this.#error);
   }
 }

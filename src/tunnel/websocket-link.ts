@@ -19,7 +19,7 @@ const settings = {
   perMessageDeflate: false,
   maxPayload: 4 * longestMessage,
   // Milliseconds that a peer gets to answer a goodbye.
-  closeTimeout: 2000,
+  closeTimeout: 10_000,
 };
 
 /** A WebSocket whose binary messages are a link's bytes. `remoteAddress` is the peer's, of the socket below. */
@@ -102,6 +102,7 @@ class WebSocketLink implements Link {
   #paused = false;
   #owesDrain = false;
   #error: Error | undefined;
+  #ended = false;
   #closed = false;
 
   constructor(webSocket: WebSocket, remoteAddress: string) {
@@ -135,6 +136,7 @@ class WebSocketLink implements Link {
   }
 
   pause(): void {
+    if (this.#ended) return;
     this.#paused = true;
     this.#webSocket.pause();
   }
@@ -146,6 +148,7 @@ class WebSocketLink implements Link {
   }
 
   end(): void {
+    this.#ended = true;
     this.#webSocket.close(1000);
     // A peer's goodbye is not read from a connection that is held back.
     this.#webSocket.resume();
@@ -162,7 +165,7 @@ class WebSocketLink implements Link {
   };
 
   #take(message: Buffer): void {
-    if (this.#error !== undefined || message.length === 0) return;
+    if (this.#ended || this.#error !== undefined || message.length === 0) return;
     if (this.#paused || this.#handler === undefined || this.#held.length > 0) this.#held.push(message);
     else this.#tell(message);
   }

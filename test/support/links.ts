@@ -29,7 +29,8 @@ class MemoryLink implements Link {
   start(handler: LinkHandler): void {
     if (this.#handler !== undefined) throw new Error("start was called before");
     this.#handler = handler;
-    this.#wake();
+    if (this.#closed) setImmediate(() => handler.onClose(undefined));
+    else this.#wake();
   }
 
   write(bytes: Buffer): boolean {
