@@ -179,6 +179,8 @@ export class Agent {
       else log.warn({ problem: offer.problem }, "the runtime does not answer");
     }
     const { ready, models } = offer;
+    // A hello that could wait no longer has said so already.
+    if (before === undefined && !ready) return this.#settings.onChange?.();
     const changed: AgentMessage = models === before?.models ? { type: "load", ready } : { type: "load", ready, models };
     for (const line of this.#lines) for (const connection of line.connections) connection.say(changed);
     this.#settings.onChange?.();

@@ -57,6 +57,8 @@ export class Connection {
   #checked: number;
   #leaving = false;
   #closed = false;
+  /** A question is out that must be answered in time. */
+  #asking = false;
   #stopCheck: () => void = () => undefined;
   readonly #stopWelcome: () => void;
   /** Called at every change that somebody may wait for: a call's end, `drained`, the connection's end. */
@@ -109,7 +111,7 @@ export class Connection {
 
   /** Asks the relay whether it is there if it is time to; called every second or so. */
   beat(): void {
-    if (this.#settings.clock.now() - this.#checked >= heartbeat) this.#check(patience);
+    if (!this.#asking && this.#settings.clock.now() - this.#checked >= heartbeat) this.#check(patience);
   }
 
   /** The machine has slept: asks at once. */
@@ -184,22 +186,33 @@ export class Connection {
     const { clock } = this.#settings;
     if (this.#closed) return;
     this.#stopCheck();
+    this.#asking = true;
     const asked = clock.now();
     this.#checked = asked;
     const heard = this.#session.lastHeard;
     this.#session.ping().then(
-      (roundTrip) => (this.#roundTrip = roundTrip),
+      (roundTrip) => {
+        this.#roundTrip = roundTrip;
+        if (asked !== this.#checked) return;
+        this.#asking = false;
+        this.#stopCheck();
+      },
       () => undefined,
     );
     this.#stopCheck = clock.after(within, () => {
       const late = clock.now() - asked - within;
       // What has come meanwhile is read first.
-      afterPoll(() => {
-        if (this.#closed || this.#session.lastHeard !== heard) return;
-        if (late > sleptFor) return this.wake();
-        this.destroy(new Error(`the relay has been silent for ${within / 1000} s when asked for an answer`));
-      });
+      afterPoll(() => this.#judge(within, { heard, late, asked }));
     });
+  }
+
+  #judge(within: number, { heard, late, asked }: { heard: number; late: number; asked: number }): void {
+    if (this.#closed || !this.#asking || asked !== this.#checked) return;
+    this.#asking = false;
+    // Whatever it was that came, who sends it is alive.
+    if (this.#session.lastHeard !== heard) return;
+    if (late > sleptFor) return this.wake();
+    this.destroy(new Error(`the relay has been silent for ${within / 1000} s when asked for an answer`));
   }
 
   #gone(error: Error | undefined): void {

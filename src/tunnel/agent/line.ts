@@ -93,9 +93,11 @@ export class Line {
   }
 
   #rest(): void {
-    if (this.#state.name === "waiting") this.#state.stop();
-    else if (this.#state.name === "dialling") this.#state.abort.abort();
+    const before = this.#state;
+    // First of all: what is given up must not be taken for a failure.
     this.#state = { name: "idle" };
+    if (before.name === "waiting") before.stop();
+    else if (before.name === "dialling") before.abort.abort();
   }
 
   #dial(): void {

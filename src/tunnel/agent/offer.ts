@@ -118,15 +118,14 @@ async function listModels(handler: Handler, departure: Departure): Promise<JsonO
   const json = parseJson(await Promise.race([wholeBody(reply), left]));
   if (reply.status !== 200) throw new Error(`the runtime answers GET /v1/models with HTTP ${reply.status}`);
   if (!isObject(json) || !Array.isArray(json.data)) throw new Error("the runtime answers GET /v1/models with no list");
-  return bounded(json.data.filter((card): card is JsonObject => isObject(card) && typeof card.id === "string"));
+  const cards = json.data.filter((card): card is JsonObject => isObject(card) && typeof card.id === "string");
+  return cards.slice(0, mostModels);
 }
 
 async function wholeBody({ body, encoding }: Reply): Promise<Buffer> {
-  if (body === null) return Buffer.alloc(0);
-  if (isStream(body)) return collect(body, longestList, () => new Error("the runtime's list of models is too long"));
-  return typeof body === "string" ? Buffer.from(body, encoding ?? "utf8") : body;
-}
-
-function bounded(models: JsonObject[]): JsonObject[] {
-  return models.slice(0, mostModels);
+  const tooLong = (): Error => new Error(`the runtime's list of models is longer than ${longestList} bytes`);
+  if (isStream(body)) return collect(body, longestList, tooLong);
+  const bytes = typeof body === "string" ? Buffer.from(body, encoding ?? "utf8") : (body ?? Buffer.alloc(0));
+  if (bytes.length > longestList) throw tooLong();
+  return bytes;
 }
