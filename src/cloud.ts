@@ -5,7 +5,7 @@ import { agentList, ownRoutes, relayReady } from "./admin/relay-status.ts";
 import { health, version } from "./admin/status.ts";
 import { dataFolder } from "./config/folders.ts";
 import type { Config } from "./config/schema.ts";
-import { type AgentIdentity, agentNamePattern } from "./core/agent-identity.ts";
+import type { AgentIdentity } from "./core/agent-identity.ts";
 import type { Handler } from "./core/call.ts";
 import { ApiError } from "./core/errors.ts";
 import { isLoopback } from "./core/host-url.ts";
@@ -158,7 +158,6 @@ class Admission {
         "an agent needs a key here; on the relay's machine `lair cloud agents add NAME` prints one",
       );
     }
-    if (!agentNamePattern.test(name)) return new ApiError("invalid_request", "lair-name is no name of an agent");
     const refusal = (): string | undefined => (this.keyless ? undefined : "this relay asks agents for a key now");
     return { name, keyId: undefined, refusal };
   }
