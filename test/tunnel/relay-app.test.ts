@@ -135,8 +135,9 @@ describe("a relay of this machine without any key", () => {
     await away(relay, "local");
     expect((await knock(relay.url)).status).toBe(401);
     rmSync(file);
-    // Makes the relay look at once.
-    await knock(relay.url, { authorization: `Bearer ${key}` });
+    // A key that it does not know makes the relay look at the file at once.
+    await knock(relay.url, { authorization: `Bearer lla_home_${"A".repeat(43)}` });
+    expect((await knock(relay.url, { authorization: `Bearer ${key}` })).status).toBe(401);
     expect((await knock(relay.url)).status).toBe(401);
     expect(relay.keyless).toBe(false);
   });
