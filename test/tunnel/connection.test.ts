@@ -98,7 +98,7 @@ describe("a connection of an agent", () => {
   });
 
   it("that wants to leave gets no call after the relay has said so, and keeps those that it has", async () => {
-    const { join, fleet, ask, chat } = startFleet();
+    const { join, fleet, ask, chat, logged } = startFleet();
     const agent = await join();
     const asked = Array.from({ length: 20 }, () => ask({ json: { model: "demo" } }).catch(() => "lost"));
     await settled();
@@ -124,6 +124,7 @@ describe("a connection of an agent", () => {
     await agent.session.finish();
     await settled();
     expect(fleet.agents()).toMatchObject([{ connections: [], inFlight: 0, failures: 0 }]);
+    expect(logged.at(-1)).toMatch(/^an agent has left/);
     const replies = await Promise.all(asked);
     expect(replies.filter((reply) => typeof reply === "object")).toHaveLength(atDrained);
   });
