@@ -1,7 +1,8 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, realpathSync } from "node:fs";
 import { homedir, userInfo } from "node:os";
-import { join, resolve } from "node:path";
+import { extname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { dataFolder } from "../config/folders.ts";
 import { type Loaded, loadConfig } from "../config/load.ts";
 import { proxyFor } from "../config/proxy.ts";
@@ -30,7 +31,7 @@ export async function agentService(action: string, args: readonly string[], term
   });
   if (read.words.length > 0) throw new UsageError(`${action} takes flags only, not ${JSON.stringify(read.words[0])}`);
   try {
-    const site = toSite(read, terminal);
+    const site = toSite(read, terminal, installs);
     if (installs) return await installService(read, site, terminal);
     return await (action === "uninstall-service" ? uninstallService : tellStatus)(site, terminal);
   } catch (error) {
@@ -60,12 +61,12 @@ async function installService({ flags }: ReadFlags, site: Site, terminal: Termin
   };
   const registration = register(site);
   const installation: Installation = { site, registration, definition: define(site, program), keyFile };
+  for (const note of [...loaded.warnings, ...warnings, ...notes(program, site, terminal)])
+    terminal.complain(`note: ${note}`);
   if (flags["print"] === true) {
     preview(installation, terminal);
     return exitCodes.done;
   }
-  for (const note of [...loaded.warnings, ...warnings, ...notes(program, site, terminal)])
-    terminal.complain(`note: ${note}`);
   const started = await install(installation, terminal);
   if (started) terminal.print(`\nit runs. Its log:  ${registration.logs}`);
   for (const hint of registration.hints) terminal.print(hint);
@@ -93,7 +94,7 @@ async function tellStatus(site: Site, terminal: Terminal): Promise<number> {
 }
 
 /** Whose service it is to be. Throws `UsageError` where that is not clear. */
-function toSite({ flags }: ReadFlags, { env }: Terminal): Site {
+function toSite({ flags }: ReadFlags, { env }: Terminal, installs: boolean): Site {
   const system = flags["system"] === true;
   const name = typeof flags["service-name"] === "string" ? flags["service-name"] : "lair-agent";
   if (!/^[a-z0-9][a-z0-9-]{0,62}$/i.test(name))
@@ -112,9 +113,11 @@ function toSite({ flags }: ReadFlags, { env }: Terminal): Site {
     return { platform, name, system, user, uid, home: homedir(), folder: dataFolder({ env }) };
   }
   const user = typeof flags["user"] === "string" ? flags["user"] : (env["SUDO_USER"] ?? "");
+  const site = { platform, name, system, user, home: homedir(), folder };
+  if (!installs) return { ...site, uid: undefined };
   if (user === "" || user === "root")
     throw new UsageError("say who is to run it, for it needs no rights of root's: --user NAME");
-  return { platform, name, system, user, uid: uidOf(user), home: homedir(), folder };
+  return { ...site, uid: uidOf(user) };
 }
 
 /** The user's number. Throws `UsageError` where there is no such user. */
@@ -162,11 +165,11 @@ function toCommand(
   flags: ReadFlags["flags"],
   { keyFile, site, env }: Surroundings,
 ): readonly [string, ...string[]] {
-  const script = realpathSync(process.argv[1] ?? "");
   return [
     process.execPath,
     ...process.execArgv,
-    script,
+    // Not `process.argv[1]`, which is another program where this one was started by another of its names.
+    realpathSync(fileURLToPath(new URL(`./main${extname(import.meta.url)}`, import.meta.url))),
     "agent",
     ...givenArguments(loaded, flags, env),
     ...(keyFile === undefined ? [] : ["--key-file", keyFile.path]),

@@ -1,4 +1,4 @@
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import {
   chmodSync,
   existsSync,
@@ -15,6 +15,8 @@ import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Program, Site } from "../../src/cli/service/definition.ts";
 import { define, register } from "../../src/cli/service/registration.ts";
+import { startChain } from "../support/tunnel-chain.ts";
+import { waitUntil } from "../support/tunnel-log.ts";
 import { run } from "./program.ts";
 
 let folder = "";
@@ -273,6 +275,28 @@ describe.skipIf(process.platform === "win32")("lair agent install-service", () =
     });
     expect(await lair(["service-status"])).toMatchObject({ code: 1 });
     expect(readdirSync(cwd)).toContain("bin");
+  });
+
+  it("writes a definition by which an agent connects, from another folder and without this shell's variables", async () => {
+    const { lair, definition, cwd } = home();
+    const chain = await startChain({ runtime: "http://127.0.0.1:9", agents: [] });
+    const { key: agentKey } = await chain.keys.add("home");
+    const installed = await lair(["install-service", `--cloud=${chain.url}`, "--connections=1"], {
+      LAIR_AGENT_KEY: agentKey,
+    });
+    expect([installed.code, installed.stderr]).toEqual([0, ""]);
+    const text = readFileSync(definition, "utf8");
+    const [program = "", ...args] = process.platform === "darwin" ? plistArguments(text) : systemdArguments(text);
+    const child = spawn(program, args, { cwd: "/", env: { HOME: cwd, PATH: process.env["PATH"] ?? "" } });
+    try {
+      await waitUntil(
+        () => chain.relay.fleet.agents().some(({ connections }) => connections.length === 1),
+        "it connects",
+      );
+    } finally {
+      child.kill("SIGKILL");
+      await chain.close();
+    }
   });
 
   it("keeps the key of the first time when flags change later", async () => {
