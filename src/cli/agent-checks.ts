@@ -1,3 +1,4 @@
+import { statSync } from "node:fs";
 import { isLoopback } from "../core/host-url.ts";
 import type { Config } from "../config/schema.ts";
 
@@ -18,19 +19,37 @@ export interface Configured {
 export function checkAgent(relay: string, { config, sources }: Configured, flag = "--cloud"): Checked {
   const { protocol, hostname, host } = new URL(relay);
   const { agent, insecure } = config;
-  const warnings: string[] = [];
-  if (sources.get("agent.key") === "--key")
-    warnings.push(
-      "--key can be seen by every user of this machine, in the list of its processes; LAIR_AGENT_KEY or --key-file cannot",
-    );
-  if (agent.key !== undefined && agent.keyFile !== undefined)
-    warnings.push("agent.keyFile counts, and agent.key does not");
+  const warnings = keyWarnings({ config, sources });
   if (isLoopback(hostname)) return { warnings };
   if (agent.key === undefined && agent.keyFile === undefined) return { refusal: keylessText(host, flag), warnings };
   if (protocol === "https:") return { warnings };
   const clear = `${relay} has no TLS: the agent's key and every prompt and answer would be readable by everybody between this machine and ${host}`;
   if (!insecure) return { refusal: clearText(clear, relay, flag), warnings };
   return { warnings: [...warnings, `${clear}; allowed by --insecure`] };
+}
+
+function keyWarnings({ config: { agent }, sources }: Configured): string[] {
+  const warnings: string[] = [];
+  for (const [path, flag] of Object.entries({ "agent.key": "--key", "agent.openaiKey": "--openai-key" }))
+    if (sources.get(path) === flag)
+      warnings.push(
+        `${flag} can be seen by every user of this machine, in the list of its processes; a variable or a file cannot`,
+      );
+  if (agent.key !== undefined && agent.keyFile !== undefined)
+    warnings.push("agent.keyFile counts, and agent.key does not");
+  if (agent.keyFile !== undefined && isReadByOthers(agent.keyFile))
+    warnings.push(`${agent.keyFile} can be read by other users of this machine; chmod 600 keeps the key to yourself`);
+  return warnings;
+}
+
+function isReadByOthers(path: string): boolean {
+  // Windows keeps rights elsewhere, and tells none of them here.
+  if (process.platform === "win32") return false;
+  try {
+    return (statSync(path).mode & 0o077) !== 0;
+  } catch {
+    return false;
+  }
 }
 
 function keylessText(host: string, flag: string): string {

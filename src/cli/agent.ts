@@ -94,8 +94,10 @@ function program(loaded: Loaded, terminal: Terminal, file: LogFile | undefined):
     announce: () => line?.start(),
     startText: (error) => (error instanceof Error ? error.message : String(error)),
     underWay: (one) => `calls under way (${one.state().underWay})`,
-    // A terminal that is closed says the same, and then nobody is left to serve.
-    ...(terminal.interactive ? {} : { onHangup: (one: RunningAgent, log: Output["log"]) => hangUp(one, log) }),
+    // Where a terminal or a console of Windows is closed, the same signal means the end.
+    ...(terminal.interactive || process.platform === "win32"
+      ? {}
+      : { onHangup: (one: RunningAgent, log: Output["log"]) => hangUp(one, log) }),
     ...(lines === undefined ? {} : { write: (text: string) => lines.write(text) }),
   };
 }

@@ -1,4 +1,4 @@
-import { agentsFile } from "../cloud.ts";
+import { agentsFile } from "../config/folders.ts";
 import { type Loaded, loadConfig } from "../config/load.ts";
 import { parseDuration } from "../config/units.ts";
 import type { AgentRecord, KeyRecord } from "../state/agent-file.ts";
@@ -48,7 +48,7 @@ export async function changeAgents({ words, flags }: ReadFlags, terminal: Termin
   const lifetime = typeof expires === "string" ? readLifetime(expires) : undefined;
   const loaded = await loadConfig({ flags: settings, command: "cloud", env: terminal.env });
   try {
-    const keys = new AgentKeys(agentsFile(loaded.config, terminal.env));
+    const keys = new AgentKeys(agentsFile(loaded.config, terminal));
     await action.run({ keys, words: rest, json: json === true, expires: lifetime, loaded, terminal });
     return exitCodes.done;
   } catch (error) {

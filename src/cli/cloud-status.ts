@@ -87,6 +87,8 @@ function unreachableText(url: string, error: unknown): string {
   const cause =
     error instanceof Error && error.cause instanceof Error ? (error.cause as NodeJS.ErrnoException) : undefined;
   const code = cause?.code ?? "";
+  if (error instanceof Error && error.name === "TimeoutError")
+    return `${url} did not answer within ${formatDuration(patience)}`;
   if (/CERT|SELF_SIGNED|UNABLE_TO|ALTNAME/.test(code))
     return `the certificate of ${url} is not trusted here (${code}); for one of your own set NODE_EXTRA_CA_CERTS to its file, and give its name with --url`;
   return `no relay answers at ${url}${code === "" ? "" : ` (${code})`}; is lair cloud running there? For another: --url <relay>`;

@@ -169,7 +169,14 @@ describe("lair agent", () => {
     const program = agent([`--cloud=${relay.url}`, "--key", key]);
     await program.until(/"level":"error"[^\n]*the relay refuses this agent/);
     await program.until(/"level":"warn"[^\n]*--key can be seen by every user of this machine/);
+    expect(program.output()).not.toContain("--openai-key");
     expect(program.output()).not.toContain(key);
+  });
+
+  asking("warns of a key file that others can read", async () => {
+    writeFileSync(path.join(folder, "open.key"), "lla_home_x", { mode: 0o644 });
+    const program = agent(["--cloud=http://127.0.0.1:9", "--key-file=open.key"]);
+    await program.until(/"level":"warn"[^\n]*open\.key can be read by other users of this machine; chmod 600/);
   });
 
   it("writes readable lines to a file of its own where nobody else keeps them", async () => {

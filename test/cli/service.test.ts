@@ -352,7 +352,7 @@ describe.skipIf(process.platform === "win32")("lair agent install-service", () =
 
   it("turns what variables of this shell say into arguments, with paths that hold from every folder", async () => {
     const { lair, definition, cwd } = home();
-    writeFileSync(path.join(cwd, "my.key"), key);
+    writeFileSync(path.join(cwd, "my.key"), key, { mode: 0o600 });
     writeFileSync(path.join(cwd, "ca.pem"), "");
     const { code, stderr } = await lair(["install-service", "--key-file=my.key", "--set", "log.level=debug"], {
       LAIR_AGENT_CLOUD: "https://relay.example:8081",
