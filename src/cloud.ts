@@ -1,9 +1,8 @@
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { RelayMetrics } from "./admin/metrics.ts";
 import { agentList, ownRoutes, relayReady } from "./admin/relay-status.ts";
 import { health, version } from "./admin/status.ts";
-import { dataFolder } from "./config/folders.ts";
+import { agentsFile } from "./config/folders.ts";
 import type { Config } from "./config/schema.ts";
 import type { AgentIdentity } from "./core/agent-identity.ts";
 import type { Handler } from "./core/call.ts";
@@ -42,15 +41,10 @@ export interface Relay {
   close(): Promise<void>;
 }
 
-/** The file with the agents that may connect. */
-export function agentsFile({ relay }: Config, env: NonNullable<RelayOptions["env"]>): string {
-  return relay.agents ?? join(dataFolder({ env }), "agents.json");
-}
-
 /** The agents with a key that works. Throws `AgentFileError`. */
 export function countAgents(config: Config, env: NonNullable<RelayOptions["env"]>): number {
   const now = Date.now();
-  const agents = new AgentKeys(agentsFile(config, env)).list();
+  const agents = new AgentKeys(agentsFile(config, { env })).list();
   return agents.filter(({ keys }) => keys.some((key) => keyState(key, now) === "works")).length;
 }
 
@@ -61,7 +55,7 @@ export function countAgents(config: Config, env: NonNullable<RelayOptions["env"]
 export async function startRelay(config: Config, log: Log, options: RelayOptions): Promise<Relay> {
   const { relay, limits: bounds } = config;
   const tls = readTls(relay.tls);
-  const keys = new AgentKeys(agentsFile(config, options.env ?? {}), log);
+  const keys = new AgentKeys(agentsFile(config, { env: options.env ?? {} }), log);
   const admission = new Admission(config, keys);
   const fleet = new Fleet({
     log,

@@ -38,3 +38,8 @@ export function modelsFolder(owner: Owner): string {
   const named = cleaned(owner.env["LAIR_MODELS"]);
   return named === "" ? join(dataFolder(owner), "models") : resolve(named);
 }
+
+/** The file with the agents that may connect to the relay: as configured, else `agents.json` in the data folder. */
+export function agentsFile({ relay }: { readonly relay: { readonly agents?: string } }, owner: Owner): string {
+  return relay.agents ?? join(dataFolder(owner), "agents.json");
+}
