@@ -79,6 +79,8 @@ describe("the tarball", () => {
     expect(names).toEqual(
       expect.arrayContaining([
         "dist/cli/main.js",
+        "dist/cli/cloud-server.js",
+        "dist/cli/local-agent.js",
         "dist/assets/demo.gguf",
         "config.schema.json",
         "README.md",
@@ -133,6 +135,11 @@ describe("installed in an empty folder", () => {
 describe("installed without optional dependencies", () => {
   it("says that llama.cpp is missing and serves the other providers", async () => {
     const { folder, script, megabytes } = install("slim", "--omit=optional");
+    for (const [name, command] of Object.entries({ cloud_server: "cloud", local_agent: "agent" })) {
+      const bin = path.join(folder, "node_modules/.bin", process.platform === "win32" ? `${name}.cmd` : name);
+      const help = execFileSync(bin, ["--help"], { encoding: "utf8", shell: process.platform === "win32" });
+      expect(help).toContain(`usage: lair ${command} `);
+    }
     expect(readdirSync(path.join(folder, "node_modules"))).not.toContain("koffi");
     const vllm = await startFakeVllm({ model: "tiny", reply: [{ text: "from afar" }, { finish: "stop" }] });
     await serving(script, { cwd: folder, env: { VLLM_HOST: vllm.url } }, async (url, program) => {
