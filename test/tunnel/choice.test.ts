@@ -139,14 +139,14 @@ describe("calls of one session", () => {
     for (let count = 0; count < 2; count++) await begin(fleet, { "x-session-id": "s" });
     expect(under(agents)).toEqual([2, 2]);
     // Nobody has room any more: then the cache decides again.
-    await begin(fleet, { "x-session-id": "s" });
-    expect(agents[own]?.calls).toHaveLength(3);
+    for (let count = 0; count < 2; count++) await begin(fleet, { "x-session-id": "s" });
+    expect(agents[own]?.calls).toHaveLength(4);
     for (const call of waiting) answerJson(call, 200, {});
     await settled();
     const reply = fleet.ask({ json: { model: "demo" }, headers: { "x-session-id": "s" } });
     await settled();
-    expect(agents[own]?.calls).toHaveLength(4);
-    for (const call of waiting.slice(5)) answerJson(call, 200, {});
+    expect(agents[own]?.calls).toHaveLength(5);
+    for (const call of waiting.slice(6)) answerJson(call, 200, {});
     await readReply(await reply);
   });
 });
