@@ -143,6 +143,13 @@ describe("a forwarder", () => {
     });
   });
 
+  test("sends no credentials where it has none, whatever the caller sent", async () => {
+    const url = await runtime((request, response) => response.end(JSON.stringify(request.headers)));
+    const headers = { authorization: "Bearer CALLERS-KEY", "proxy-authorization": "Basic x" };
+    const seen = await text(await forward({ url })(call({ method: "GET", path: "/v1/models", headers })));
+    expect(seen).not.toMatch(/authorization/);
+  });
+
   test("asks below the address that it has, whether or not that ends in /v1", async () => {
     const paths: (string | undefined)[] = [];
     const url = await runtime((request, response) => {
@@ -408,6 +415,40 @@ describe("a body that is streamed", () => {
     const reply = await forward({ url })(call({ body: supply }));
     expect([reply.status, await text(reply)]).toEqual([413, "too much"]);
     expect(supply.cancelled).toBe(true);
+  });
+
+  /** Answers every request as soon as it begins, and keeps the connection. */
+  async function hasty(): Promise<{ url: string; connections: () => number }> {
+    let connections = 0;
+    const url = await listening(
+      createTcp((socket) => {
+        connections++;
+        let used = false;
+        socket.on("error", () => undefined);
+        socket.on("data", () => {
+          if (!used) socket.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+          used = true;
+        });
+      }),
+    );
+    return { url, connections: () => connections };
+  }
+
+  test("leaves no connection in use whose request was not complete when the answer came", async () => {
+    const { url, connections } = await hasty();
+    const handle = forward({ url });
+    const waits: ByteStream = { start: (sink) => void sink.write(piece), resume: () => {}, cancel: () => {} };
+    expect(await text(await handle(call({ body: waits })))).toBe("ok");
+    expect(await text(await handle(call({ body: Buffer.from("{}") })))).toBe("ok");
+    expect(connections()).toBe(2);
+  });
+
+  test("goes out on a new connection, for a kept one may be stale and it cannot be sent again", async () => {
+    const { url, connections } = await hasty();
+    const handle = forward({ url });
+    expect(await text(await handle(call({ body: Buffer.from("{}") })))).toBe("ok");
+    expect(await text(await handle(call({ body: new Supply([piece]) })))).toBe("ok");
+    expect(connections()).toBe(2);
   });
 
   test("is stopped when the caller leaves in the middle of it", async () => {

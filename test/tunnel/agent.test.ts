@@ -294,6 +294,19 @@ describe("a relay that is gone", () => {
     expect(agent.state().connections[0]).toHaveProperty("roundTrip");
   });
 
+  test("gets another chance when it was the question's deadline that was late", async () => {
+    const { clock, end, agent } = await connected();
+    end.freeze();
+    // The deadline is due with the next look at the clock, and stands before it.
+    await clock.advance(8500);
+    clock.sleep(60_000);
+    await clock.advance(500);
+    expect(agent.state().phase).toBe("connected");
+    end.thaw();
+    await clock.advance(10_000);
+    expect(agent.state().phase).toBe("connected");
+  });
+
   test("that talks nonsense is left", async () => {
     const { relay, clock, end } = await connected();
     end.control.stream.write("this is no message\n");

@@ -368,6 +368,18 @@ describe("a request's body", () => {
     expect((await ask(relay, chat, "{}").over()).head[":status"]).toBe("200");
   });
 
+  test("larger than the limit is refused also when its reader does not count", async () => {
+    const { relay } = serving(
+      (call) =>
+        new Promise((_resolve, reject) => {
+          (call.body as ByteStream).start({ write: () => true, end: () => reject(new Error("whole")), fail: reject });
+        }),
+      { bodyLimit },
+    );
+    const asked = await ask(relay, chat, randomBytes(bodyLimit + 1)).over();
+    expect([asked.head[":status"], asked.json]).toMatchObject(["413", { error: { code: "request_too_large" } }]);
+  });
+
   test("without end cannot keep its call for ever", async () => {
     const { relay } = serving(() => Promise.resolve(jsonReply(200, {})), { bodyLimit });
     const asked = ask(relay, chat, undefined);

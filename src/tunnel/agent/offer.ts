@@ -114,9 +114,14 @@ async function listModels(handler: Handler, departure: Departure): Promise<JsonO
   const left = new Promise<never>((_resolve, reject) => {
     departure.addEventListener("abort", () => reject(new Error("given up")));
   });
+  // It may come when nobody waits for it any more.
+  left.catch(() => undefined);
   const reply = await Promise.race([handler(call), left]);
+  if (reply.status !== 200) {
+    if (isStream(reply.body)) reply.body.cancel();
+    throw new Error(`the runtime answers GET /v1/models with HTTP ${reply.status}`);
+  }
   const json = parseJson(await Promise.race([wholeBody(reply), left]));
-  if (reply.status !== 200) throw new Error(`the runtime answers GET /v1/models with HTTP ${reply.status}`);
   if (!isObject(json) || !Array.isArray(json.data)) throw new Error("the runtime answers GET /v1/models with no list");
   const cards = json.data.filter((card): card is JsonObject => isObject(card) && typeof card.id === "string");
   return cards.slice(0, mostModels);

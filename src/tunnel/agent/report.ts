@@ -27,7 +27,7 @@ export type ConnectionReport =
     }
   | { readonly state: "dialling"; readonly failure?: string }
   | {
-      /** `leaving`: it takes no further calls, and ends with its last one. */
+      /** `leaving`: the relay has asked for another one in its place, or it takes no further calls and ends with its last. */
       readonly state: "connected" | "leaving";
       /** Milliseconds since 1970. */
       readonly since: number;
