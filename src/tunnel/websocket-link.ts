@@ -56,6 +56,11 @@ export function openWebSocket(
       ...settings,
       headers: request.headers,
       createConnection: () => socket,
+      finishRequest: (asking) => {
+        // Paused until somebody reads it, or what a server says first would be lost.
+        asking.on("socket", () => socket.resume());
+        asking.end();
+      },
     });
     const over = (): void => signal.removeEventListener("abort", give);
     const give = (): void => {
