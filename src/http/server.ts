@@ -4,14 +4,15 @@ import { createServer as createTlsServer, type Server as TlsServer } from "node:
 import type { AddressInfo, Socket } from "node:net";
 import { afterPoll } from "../core/after-poll.ts";
 import { type ByteSink, type ByteStream, isStream } from "../core/bytes.ts";
-import { Call, type Handler, type Headers, type Reply, tooLarge } from "../core/call.ts";
+import { Call, type Handler, type Headers, type Reply } from "../core/call.ts";
 import { Departure } from "../core/departure.ts";
-import { ApiError, toApiError } from "../core/errors.ts";
+import { type ApiError, toApiError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import type { Outcome } from "../core/outcome.ts";
 import { type Enrolled, Roster } from "../core/roster.ts";
 import { tunnelPath, type Upgrade } from "../core/upgrade.ts";
 import { refuse } from "./client-error.ts";
+import { framingProblem } from "./framing.ts";
 import { RequestBody } from "./request-body.ts";
 import { type ServerTls, toTlsSettings } from "./server-tls.ts";
 
@@ -194,7 +195,7 @@ class Exchange implements ByteSink, Enrolled {
   run(): void {
     this.#exchanges.enter(this);
     this.#response.on("close", () => this.#closed());
-    const problem = framingProblem(this.#request, this.#call, this.#options.bodyLimit);
+    const problem = framingProblem(this.#request.rawHeaders, this.#call, this.#options.bodyLimit);
     const reply = problem === undefined ? this.#options.handler(this.#call) : Promise.resolve(toReply(problem));
     reply.then(
       (ready) => afterPoll(() => this.#send(ready)),
@@ -227,11 +228,23 @@ class Exchange implements ByteSink, Enrolled {
     this.#response.end();
   }
 
-  /** Cut, not ended: the client must not take what it has for the whole. */
+  /** Cut, not ended: the client must not take what it has for the whole. What was pushed before still reaches it. */
   fail(error: Error): void {
     this.#problem = error;
     this.#flush();
-    this.#response.destroy();
+    const response = this.#response;
+    if (this.#bytes === 0 || response.destroyed || response.writableNeedDrain) return this.#cut();
+    this.#stall ??= setTimeout(() => this.#cut(), this.#options.stallTimeout);
+    // Node holds a turn's writes back until its end.
+    response.write("", () => this.#cut());
+  }
+
+  #cut(): void {
+    const { socket } = this.#response;
+    // In HTTP/1.0 a body may end with its connection: only a reset tells that this one did not.
+    const reset = this.#request.httpVersionMinor === 0 && socket !== null && !("encrypted" in socket);
+    if (reset) socket.resetAndDestroy();
+    else this.#response.destroy();
   }
 
   /** What one turn of the event loop has brought, in one piece. */
@@ -346,22 +359,4 @@ function toCall(request: IncomingMessage, signal: Departure, bodyLimit: number):
 /** The caller's own id if it is a plain one: it goes into logs and replies. */
 function requestId(given: string | string[] | undefined): string {
   return typeof given === "string" && /^[A-Za-z0-9._-]{1,64}$/.test(given) ? given : randomUUID();
-}
-
-/** What llhttp lets pass although two readers could take it for two different requests; and a body that is too large by its own word. */
-function framingProblem(request: IncomingMessage, call: Call, bodyLimit: number): ApiError | undefined {
-  let hosts = 0;
-  const raw = request.rawHeaders;
-  for (let index = 0; index < raw.length; index += 2) {
-    const name = raw[index] as string;
-    if (name.length === 4 && name.toLowerCase() === "host") hosts++;
-  }
-  if (hosts > 1) return new ApiError("invalid_request", "the request has more than one Host header");
-  const coding = call.headers["transfer-encoding"];
-  if (coding !== undefined && coding.toLowerCase() !== "chunked") {
-    return new ApiError("invalid_request", "the request's transfer-encoding is not chunked");
-  }
-  if (!call.path.startsWith("/")) return new ApiError("invalid_request", "the request's target is not a path");
-  if (Number(call.headers["content-length"] ?? 0) > bodyLimit) return tooLarge(bodyLimit);
-  return undefined;
 }

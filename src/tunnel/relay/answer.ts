@@ -37,7 +37,7 @@ export function lost(agent: RemoteAgent, cause: Error): ApiError {
   return new ApiError(
     "agent_lost",
     `the agent '${agent.name}' was lost in the middle of the call (${cause.message}); ask again, for it may have been at work already`,
-    { provider: agent.name, cause },
+    { provider: agent.name, retryAfter: 1, cause },
   );
 }
 

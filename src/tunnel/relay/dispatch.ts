@@ -126,7 +126,9 @@ class Attempts {
   #note(failure: CarryFailure, connection: AgentConnection, agent: RemoteAgent): void {
     const refused = failure.stage === "refused";
     const { instance } = connection.arrival;
-    this.#failure = refused ? busy([agent]) : lost(agent, failure);
+    // That it may have been begun is what its caller must know, whatever came of later attempts.
+    if (!refused) this.#failure = lost(agent, failure);
+    else this.#failure ??= busy([agent]);
     agent.failures++;
     this.#tried.add(connection);
     if (!this.#canRepeat || (!refused && this.#job.route.by === "named")) throw this.#failure;
