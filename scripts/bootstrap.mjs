@@ -36,11 +36,15 @@ export async function ensureInstalled() {
 
 /** Builds dist when it is missing or older than what it is made of. */
 export async function ensureBuilt() {
-  const stamp = sourceStamp();
-  if (existsSync(program) && existsSync(stampFile) && readFileSync(stampFile, "utf8") === stamp) return;
+  if (isBuilt()) return;
   const script = path.join(root, "scripts/build.mjs");
   const code = await withProgress("building", (stdio) => spawn(process.execPath, [script], { cwd: root, stdio }));
   if (code !== 0) process.exit(code);
+}
+
+/** Whether dist is there and belongs to the sources as they are now. */
+export function isBuilt() {
+  return existsSync(program) && existsSync(stampFile) && readFileSync(stampFile, "utf8") === sourceStamp();
 }
 
 /** Notes that dist belongs to the sources as they are now. Called by the build. */

@@ -48,6 +48,7 @@ export async function startChain(options: ChainOptions): Promise<Chain> {
   const relayConfig = await configure(folder, {
     LAIR_RELAY_PORT: "0",
     LAIR_RELAY_AGENTS: file,
+    LAIR_RELAY_GRACE: "1s",
     LLM_V1_PROXY_TOKEN: callerKey,
     ...options.relayEnv,
   });

@@ -3,13 +3,15 @@ import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { ensureBuilt, program } from "../../scripts/bootstrap.mjs";
+import { isBuilt, program } from "../../scripts/bootstrap.mjs";
 import type { JsonObject } from "../../src/core/json.ts";
 import { AgentKeys } from "../../src/state/agent-keys.ts";
 import { type Program, start } from "../cli/program.ts";
 import { get } from "./tunnel-caller.ts";
 import { asCaller, callerKey } from "./tunnel-chain.ts";
 import { waitUntil } from "./tunnel-log.ts";
+
+const mainFile = path.join(import.meta.dirname, "../../src/cli/main.ts");
 
 /** A relay that runs as a program of its own. */
 export interface RelayProgram extends Program {
@@ -25,7 +27,7 @@ export class Programs {
 
   /** `lair cloud`, at this port or any; waits until it listens. */
   async relay(port = 0, env: Record<string, string> = {}): Promise<RelayProgram> {
-    const relay = await this.#lair(["cloud", "--port", String(port), "--agents", this.agentsFile], {
+    const relay = this.#lair(["cloud", "--port", String(port), "--agents", this.agentsFile], {
       LLM_V1_PROXY_TOKEN: callerKey,
       ...env,
     });
@@ -61,26 +63,23 @@ export class Programs {
     return { child, url: line.toString().trim() };
   }
 
-  /** Waits until the program is built. */
-  ready(): Promise<void> {
-    return (building ??= ensureBuilt());
-  }
-
   async close(): Promise<void> {
     for (const { child } of this.#started) child.kill("SIGKILL");
     await Promise.all(this.#started.map(({ ended }) => ended));
     rmSync(this.folder, { recursive: true, force: true, maxRetries: 10 });
   }
 
-  async #lair(args: readonly string[], env: Record<string, string>): Promise<Program> {
-    await this.ready();
-    const started = start(args, { cwd: this.folder, env, script: program });
+  #lair(args: readonly string[], env: Record<string, string>): Program {
+    const started = start(args, { cwd: this.folder, env, ...(isBuilt() ? { script: program } : {}) });
     this.#started.push(started);
     return started;
   }
 }
 
-let building: Promise<void> | undefined;
+/** What node is told to run `lair`: the built program where it is that of the sources, as in `npm test`, else the sources. */
+export function lairProgram(): string[] {
+  return isBuilt() ? [program] : ["--import", import.meta.resolve("tsx"), mainFile];
+}
 
 /** Who offers the model `demo` at the relay now. */
 export async function agentsAt(relayUrl: string): Promise<string[]> {

@@ -73,6 +73,13 @@ export class SteeredRuntime {
     return Promise.resolve(asked);
   }
 
+  /** As if nobody had asked yet: the next test begins. */
+  forget(): void {
+    this.answering = undefined;
+    this.asked.length = 0;
+    this.aborted = 0;
+  }
+
   /** Settles when no answer is under way. */
   idle(): Promise<void> {
     return this.open === 0 ? Promise.resolve() : new Promise((resolve) => this.#idle.push(resolve));

@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from "node:crypto";
+import { type ClientRequest, request } from "node:http";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { ask, type Exchange, open, openStalled, openUnanswered } from "../support/tunnel-caller.ts";
 import { asCaller, type Chain, startChain } from "../support/tunnel-chain.ts";
@@ -21,13 +22,23 @@ beforeAll(async () => {
   runtime = await SteeredRuntime.start();
   chain = await startChain({ runtime: runtime.url });
 });
-afterEach(() => (runtime.answering = undefined));
+afterEach(() => runtime.forget());
 afterAll(async () => {
   await chain?.close();
   await runtime?.close();
 });
 
 const megabyte = 1024 * 1024;
+
+/** The beginning of a body that is sent on before its end has come. */
+const beginning = `{"model":"demo","image":"${"x".repeat(2 * megabyte)}`;
+
+function beginUpload(): ClientRequest {
+  const upload = request(where(), { method: "POST", headers: { ...asCaller, "content-type": "application/json" } });
+  upload.on("error", () => undefined);
+  upload.write(beginning);
+  return upload;
+}
 
 describe("streams", () => {
   test.each([
@@ -52,14 +63,11 @@ describe("streams", () => {
     expect(await exchange.answer).toMatchObject({ clean: true, text: "<one><two><three>" });
   });
 
-  test("go up piece by piece, too", async () => {
-    const { request } = await import("node:http");
-    const upload = request(where(), { method: "POST", headers: { ...asCaller, "content-type": "application/json" } });
-    upload.on("error", () => undefined);
-    upload.write('{"model":"demo",');
+  test("go up as they come, too, once they are too large to be sent a second time", async () => {
+    const upload = beginUpload();
     const asked = await runtime.next();
-    upload.end('"messages":[]}');
-    expect((await asked.body()).toString()).toBe('{"model":"demo","messages":[]}');
+    upload.end('"}');
+    expect((await asked.body()).length).toBe(beginning.length + 2);
     answerJson(asked, 200, wholeChat("done"));
     upload.destroy();
   });
@@ -208,11 +216,9 @@ describe("a caller that leaves", () => {
   });
 
   test("ends the runtime's work within its own upload", async () => {
-    const { request } = await import("node:http");
-    const upload = request(where(), { method: "POST", headers: { ...asCaller, "content-type": "application/json" } });
-    upload.on("error", () => undefined);
-    upload.write('{"model":"demo",');
+    const upload = beginUpload();
     const asked = await runtime.next();
+    asked.body().catch(() => undefined);
     upload.destroy();
     await asked.left;
   });

@@ -87,7 +87,7 @@ function chat(more: JsonObject): Asking {
 function lasting({ status, headers, text, clean }: Answer): object {
   const body = text
     .replace(/"(created|created_at|completed_at)":\d+/g, '"$1":0')
-    .replace(/"timings":\{[^}]*\}/g, '"timings":{}')
+    .replace(/"timings":\{(?:[^{}]|\{[^{}]*\})*\}/g, '"timings":{}')
     .replace(/"((?:chatcmpl|cmpl|call|resp|msg|fc|rs|embd)[-_])[A-Za-z0-9_-]+"/g, '"$1…"');
   const kept = ["content-type", "retry-after", "allow", "cache-control", "x-request-id"];
   return { status, clean, body, headers: kept.map((name) => [name, headers[name]]) };
@@ -96,6 +96,8 @@ function lasting({ status, headers, text, clean }: Answer): object {
 describe("a relay answers as the runtime behind it", () => {
   test.each(questions)("%s", async (_name, where, asking) => {
     const headers = { "x-request-id": "the-same-id" };
+    // Once before: then the prompt's beginning is in the cache for both.
+    await ask(`${runtime.url}${where}`, asking);
     const direct = await ask(`${runtime.url}${where}`, { ...asking, headers });
     const relayed = await ask(`${chain.url}${where}`, { ...asking, headers: { ...headers, ...asCaller } });
     expect(lasting(relayed)).toEqual(lasting(direct));
@@ -106,7 +108,10 @@ describe("a relay answers as the runtime behind it", () => {
     const direct = JSON.parse((await get(`${runtime.url}/v1/models`)).text) as { data: JsonObject[] };
     const relayed = JSON.parse((await get(`${chain.url}/v1/models`, asCaller)).text) as { data: JsonObject[] };
     expect(relayed.data.map(({ agents }) => agents)).toEqual(relayed.data.map(() => ["home"]));
-    expect({ ...relayed, data: relayed.data.map(({ agents: _agents, ...card }) => card) }).toEqual(direct);
+    // Which models are in memory, the agent tells now and then.
+    const cards = ({ data }: { data: JsonObject[] }): JsonObject[] =>
+      data.map(({ agents: _agents, state: _state, ...card }) => card);
+    expect({ ...relayed, data: cards(relayed) }).toEqual({ ...direct, data: cards(direct) });
     expect(direct.data.map(({ id }) => id)).toEqual(expect.arrayContaining(["play", "vectors"]));
   });
 
@@ -148,7 +153,7 @@ describe("a relay answers itself", () => {
   test("whether it lives and whether an agent's runtime answers", async () => {
     expect((await get(`${chain.url}/health`)).status).toBe(200);
     expect((await get(`${chain.url}/ready`)).status).toBe(200);
-    expect(JSON.parse((await get(`${chain.url}/version`)).text)).toMatchObject({ version: "0.0.0-test" });
+    expect(JSON.parse((await get(`${chain.url}/version`, asCaller)).text)).toMatchObject({ version: "0.0.0-test" });
   });
 });
 

@@ -57,7 +57,7 @@ describe("a relay that is killed", () => {
     const agent = await programs.agent("home", relay.url, runtime.url);
     await untilAgents(relay.url, "home");
     const load = await putLoad(relay.url);
-    expect(runtime.open).toBe(60);
+    await waitUntil(() => runtime.open === 60, "60 calls at the runtime");
     await crash(relay);
     const cut = await Promise.all(load.streams.map(({ answer }) => answer));
     expect(cut.filter(({ clean }) => clean)).toEqual([]);

@@ -15,7 +15,7 @@ const chat = { body: { model: "demo", messages: [] }, headers: asCaller };
 
 beforeAll(async () => void (runtime = await SteeredRuntime.start()));
 afterEach(async () => {
-  runtime.answering = undefined;
+  runtime.forget();
   await chain?.close();
   chain = undefined;
   for (const line of lines.splice(0)) await line.close();

@@ -3,10 +3,9 @@ import { once } from "node:events";
 import path from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { program } from "../../scripts/bootstrap.mjs";
 import { callerKey } from "../support/tunnel-chain.ts";
 import { buildNamespaces, type Namespaces, namespacesMissing } from "../support/tunnel-namespaces.ts";
-import { Programs } from "../support/tunnel-processes.ts";
+import { lairProgram, Programs } from "../support/tunnel-processes.ts";
 
 // An agent behind a router that lets connections out and none in, a relay on the internet, each with addresses of its own.
 
@@ -20,7 +19,6 @@ beforeAll(async () => {
   missing = namespacesMissing();
   if (missing !== undefined) return console.warn(`The test in network namespaces is skipped: ${missing}.`);
   programs = new Programs();
-  await programs.ready();
   spaces = await buildNamespaces(port);
 }, 120_000);
 afterAll(async () => {
@@ -68,7 +66,11 @@ test(
     const runtime = spaces.node(home, ["--import", import.meta.resolve("tsx"), parent, "0", "0.0.0.0"]);
     const runtimePort = new URL(await until(runtime, /(http:\S+)/)).port;
     const env = { HOME: programs.folder, LLM_V1_PROXY_TOKEN: callerKey, LAIR_HOSTS: relayAddress };
-    const relay = spaces.node(internet, [program, "cloud", "--host", "0.0.0.0", "--agents", programs.agentsFile], env);
+    const relay = spaces.node(
+      internet,
+      [...lairProgram(), "cloud", "--host", "0.0.0.0", "--agents", programs.agentsFile],
+      env,
+    );
     await until(relay, /"url":"([^"]+)"/);
 
     // The runtime's port is open at home; on the internet there is no way to it, nor past the router.
@@ -78,7 +80,10 @@ test(
     expect(await reach(internet, routerAddress, String(port))).toBe("ECONNREFUSED");
 
     const flags = ["--cloud", `http://${gateway}:${port}`, `--openai=http://127.0.0.1:${runtimePort}`];
-    const agent = spaces.node(home, [program, "agent", ...flags], { HOME: programs.folder, LAIR_AGENT_KEY: key });
+    const agent = spaces.node(home, [...lairProgram(), "agent", ...flags], {
+      HOME: programs.folder,
+      LAIR_AGENT_KEY: key,
+    });
     agent.stdout?.resume();
     const call = (text: string): string => `
     const headers = { authorization: "Bearer ${callerKey}", "content-type": "application/json" };
