@@ -85,6 +85,14 @@ describe("a call to an agent by name", () => {
     expect(asked.calls).toHaveLength(1);
   });
 
+  it("gets it also where another process of the agent might do better", async () => {
+    const { join, chat } = startFleet();
+    await join({ name: "home", instance: "p1", onCall: failWith(502) });
+    await join({ name: "home", instance: "p2", onCall: answering("home") });
+    const answers = [await chat("home/demo"), await chat("home/demo")];
+    expect(answers.map(({ status }) => status).sort()).toEqual([200, 502]);
+  });
+
   it("is not begun a second time when the agent is lost in the middle of it", async () => {
     const { join, chat, fleet } = startFleet();
     const first: ScriptedAgent = await join({ name: "home", onCall: () => first.link.destroy() });
@@ -144,6 +152,20 @@ describe("a call that was lost", () => {
     expect(await reply).toBe("agent_lost");
     expect(body.cancelled).toBe(true);
     expect(other.calls).toEqual([]);
+  });
+});
+
+describe("a call whose body was too large to be held", () => {
+  it("gets the failure of the runtime that had it", async () => {
+    const { fleet, join } = startFleet();
+    const agents = [await join({ name: "a", onCall: failWith(502) }), await join({ name: "b", onCall: failWith(502) })];
+    const body = new FedBody();
+    const { call } = toCall({ body });
+    const reply = fleet.handler(call);
+    body.feed('{"model":"demo","x":"');
+    body.feed(Buffer.alloc(2 << 20, 0x61));
+    expect((await reply).status).toBe(502);
+    expect(agents.reduce((sum, { calls }) => sum + calls.length, 0)).toBe(1);
   });
 });
 
