@@ -2,17 +2,18 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import {
   chmodSync,
-  utimesSync,
   existsSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { AgentKeys } from "../../src/state/agent-keys.ts";
 import { readAgentFile } from "../../src/state/agent-file.ts";
@@ -40,7 +41,7 @@ function open(): AgentKeys {
 
 /** Another process that registers `count` agents, and then goes on changing the file if it is told so. */
 function another(prefix: string, count: number, ...on: string[]): ChildProcess {
-  const script = path.join(import.meta.dirname, "change-agents.ts");
+  const script = fileURLToPath(new URL("./change-agents.ts", import.meta.url));
   const args = ["--import", import.meta.resolve("tsx"), script, file, prefix, String(count), ...on];
   const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
   children.push(child);
