@@ -13,7 +13,8 @@ const introduction = `# Configuration
 
 Everything works without any configuration. What you set wins in this order:
 
-1. **flags**: \`lair serve --port 8080\`; every setting that has no flag of its own: \`--set timeouts.idle=5m\`
+1. **flags**: \`lair serve --port 8080\`; every setting that has no flag of its own: \`--set timeouts.idle=5m\`. Where the tables
+   name no command, a flag is one of \`lair serve\` and the commands beside it; \`lair cloud --port\` is the relay's own
 2. **environment variables**: every setting has one, \`LAIR_\` and its path (\`timeouts.firstByte\` → \`LAIR_TIMEOUTS_FIRST_BYTE\`);
    those of the original runtime keep their names (\`RUNTIME_LISTEN_PORT\`, \`LLAMA_CPP_MODEL\`, \`OLLAMA_HOST\`, …).
    An empty variable counts as not set. If both names are set, \`LAIR_…\` wins, and a warning says so.
@@ -117,6 +118,9 @@ reached through a proxy. SOCKS proxies are not supported.
 
 \`lair serve --host 0.0.0.0\` is refused unless callers need a key (\`LLM_V1_PROXY_TOKEN\`, \`OPENAI_PROXY_TOKEN\`, or \`auth.keys\`; the two
 variables add up, each may hold several separated by commas) or \`--insecure\` accepts it.
+
+\`lair cloud --host 0.0.0.0\` is refused likewise, and while no agent is registered whose key works (\`lair cloud agents add NAME\`),
+which \`--insecure\` does not change: beyond its own machine, no agent connects without a key.
 
 ## Variables of the original that have no effect
 

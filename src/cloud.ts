@@ -37,6 +37,8 @@ export interface Relay {
   readonly fleet: Fleet;
   /** Whether agents of this machine may connect without a key, for none is registered. */
   readonly keyless: boolean;
+  /** Reads the certificate and the file of agents now, without waiting to be told that they have changed. */
+  reload(): void;
   /** Tells agents to connect elsewhere, lets answers under way finish for at most `relay.grace`, then ends everything. */
   close(): Promise<void>;
 }
@@ -90,15 +92,19 @@ export async function startRelay(config: Config, log: Log, options: RelayOptions
     ...(tls === undefined ? {} : { tls }),
   });
   keys.watch(() => fleet.recheck());
-  const stopRenewing = renewTls(relay.tls, server, log);
+  const renewal = renewTls(relay.tls, server, log);
   return {
     url: serverUrl(server, tls === undefined ? "http" : "https"),
     fleet,
     get keyless() {
       return admission.keyless;
     },
+    reload: () => {
+      keys.reload();
+      renewal.renew();
+    },
     close: async () => {
-      stopRenewing();
+      renewal.stop();
       await Promise.all([server.close(relay.grace), within(fleet.drain(), relay.grace)]);
       await fleet.close();
       keys.close();
@@ -180,12 +186,13 @@ function readPem(path: string, setting: string): string {
 const renewalPause = 1000;
 
 /** Takes over a new certificate when its files change; one that cannot be used leaves the old one. */
-function renewTls(tls: Config["relay"]["tls"], server: RunningServer, log: Log): () => void {
+function renewTls(tls: Config["relay"]["tls"], server: RunningServer, log: Log): { renew(): void; stop(): void } {
   let pause: NodeJS.Timeout | undefined;
   const renew = (): void => {
     try {
       const read = readTls(tls);
-      if (read !== undefined) server.renewTls(read.cert, read.key);
+      if (read === undefined) return;
+      server.renewTls(read.cert, read.key);
       log.info({ cert: tls.cert }, "the new certificate is in use");
     } catch (error) {
       log.warn({ cert: tls.cert, error: String(error) }, "the new certificate cannot be used, and the old one stays");
@@ -201,9 +208,12 @@ function renewTls(tls: Config["relay"]["tls"], server: RunningServer, log: Log):
           }),
         ],
   );
-  return () => {
-    clearTimeout(pause);
-    for (const one of watches) one.close();
+  return {
+    renew,
+    stop: () => {
+      clearTimeout(pause);
+      for (const one of watches) one.close();
+    },
   };
 }
 

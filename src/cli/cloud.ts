@@ -97,6 +97,8 @@ async function serveRelay({ flags, words }: ReadFlags, terminal: Terminal): Prom
     startText: (error) =>
       listenText(error, { host: relay.host, port: relay.port, usual: 8081 }) ??
       (error instanceof Error ? error.message : String(error)),
+    // A terminal that is closed says the same.
+    ...(terminal.interactive ? {} : { onHangup: (running: Relay) => running.reload() }),
   });
 }
 

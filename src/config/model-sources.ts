@@ -3,7 +3,7 @@ import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import type { ModelSource } from "../core/model.ts";
 import { cleaned } from "./environment.ts";
-import { modelsFolder, type Owner } from "./folders.ts";
+import { modelsFolder, type Owner, withHome } from "./folders.ts";
 
 type Place = (owner: Required<Owner>) => ModelSource[];
 
@@ -40,11 +40,6 @@ function splitPaths(text: string, platform: NodeJS.Platform): string[] {
   // Before a backslash the colon is that of a drive, written for another system.
   const parts = text.split(platform === "win32" ? ";" : /:(?!\\)/);
   return parts.map((part) => part.trim()).filter((part) => part !== "");
-}
-
-/** `~/models`, as YAML files and PowerShell hand it on. */
-function withHome(path: string, home: string): string {
-  return /^~[/\\]/.test(path) ? join(home, path.slice(2)) : path;
 }
 
 // The rules of huggingface_hub (constants.py).

@@ -1,16 +1,19 @@
 import { z } from "zod";
 import { agentNamePattern } from "../core/agent-identity.ts";
 import { parseHosts } from "../core/host-url.ts";
+import { withHome } from "./folders.ts";
 import { count, duration, setting } from "./setting.ts";
 
-const path = z.string().min(1);
-const relayUrl = z.string().min(1).superRefine(checkRelay);
+const text = z.string().min(1);
+/** Relative to the current folder. */
+const path = text.transform((given) => withHome(given));
+const relayUrl = text.superRefine(checkRelay);
 
 /** `relay`: the public host that agents dial into. */
 export const relay = z
   .strictObject({
     host: setting(
-      path.default("127.0.0.1"),
+      text.default("127.0.0.1"),
       "Address that the relay listens on, for callers and agents; `0.0.0.0` or `::` for every network.",
       { flag: "host", commands: ["cloud"] },
     ),
@@ -58,16 +61,16 @@ export const agent = z
       { flag: "cloud", commands: ["agent"] },
     ),
     openai: setting(
-      z.string().min(1).prefault("http://127.0.0.1:18080").superRefine(checkRuntime).transform(toRuntime),
+      text.prefault("http://127.0.0.1:18080").superRefine(checkRuntime).transform(toRuntime),
       "The OpenAI-compatible server that answers the calls; nothing else is ever reached.",
       { flag: "openai", commands: ["agent"] },
     ),
-    openaiKey: setting(path.exactOptional(), "Key sent to that server as `Authorization: Bearer …`.", {
+    openaiKey: setting(text.exactOptional(), "Key sent to that server as `Authorization: Bearer …`.", {
       secret: true,
       flag: "openai-key",
       commands: ["agent"],
     }),
-    key: setting(path.exactOptional(), "The agent's key, which `lair cloud agents add NAME` has printed.", {
+    key: setting(text.exactOptional(), "The agent's key, which `lair cloud agents add NAME` has printed.", {
       secret: true,
       flag: "key",
       commands: ["agent"],

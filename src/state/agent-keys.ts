@@ -144,6 +144,11 @@ export class AgentKeys {
     this.#read(readAgain.times);
   }
 
+  /** Reads the file now; what has changed is told. */
+  reload(): void {
+    this.#read(0);
+  }
+
   close(): void {
     this.#watch?.close();
     clearTimeout(this.#expiry);

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -72,6 +72,16 @@ describe("lair cloud", () => {
     const { code, stdout } = await program.ended;
     expect(code).toBe(0);
     expect(stdout).toMatch(/"keyless":true[\s\S]*stopping: answers under way have 30s to finish[\s\S]*"stopped"/);
+  });
+
+  asking("reads its files anew on SIGHUP, and goes on", async () => {
+    const program = cloud();
+    const url = await urlOf(program);
+    mkdirSync(path.dirname(file()));
+    writeFileSync(file(), "{");
+    program.child.kill("SIGHUP");
+    await program.until(/the file of agents .* cannot be used/);
+    expect((await fetch(`${url}/health`)).status).toBe(200);
   });
 
   it("tells a person the address, who needs a key, and the next step", async () => {

@@ -1,5 +1,5 @@
 import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { homedir, tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { flagLines, settingFlags } from "../../src/cli/setting-flags.ts";
@@ -16,11 +16,11 @@ describe("a flag", () => {
   it("means the command's own setting", async () => {
     const serve = await load({ port: "1", host: "a" });
     expect([serve.config.listen, serve.config.relay.port]).toEqual([{ host: "a", port: 1 }, 8081]);
-    const cloud = await load({ port: "2", host: "b", "tls-cert": "c.pem" }, "cloud");
+    const cloud = await load({ port: "2", host: "b", "tls-cert": "c.pem", "tls-key": "k.pem" }, "cloud");
     expect(cloud.config.relay).toMatchObject({ host: "b", port: 2, tls: { cert: "c.pem" } });
     expect([cloud.config.listen.port, cloud.config.agent.tls]).toEqual([18080, {}]);
     expect(cloud.sources.get("relay.port")).toBe("--port");
-    const agent = await load({ "tls-cert": "d.pem", key: "k", "log-level": "debug" }, "agent");
+    const agent = await load({ "tls-cert": "d.pem", "tls-key": "e.pem", key: "k", "log-level": "debug" }, "agent");
     expect(agent.config.agent).toMatchObject({ key: "k", tls: { cert: "d.pem" } });
     expect([agent.config.relay.tls, agent.config.log.level]).toEqual([{}, "debug"]);
   });
@@ -58,6 +58,14 @@ describe("the tunnel's settings", () => {
       publish: "https://r:8081",
     });
     expect(warnings).toEqual([]);
+  });
+
+  it("take ~ in a path for the folder of the user", async () => {
+    const { config } = await load({ agents: "~/agents.json", "tls-cert": "~/c.pem", "tls-key": "k.pem" }, "cloud");
+    expect(config.relay).toMatchObject({
+      agents: path.join(homedir(), "agents.json"),
+      tls: { cert: path.join(homedir(), "c.pem"), key: "k.pem" },
+    });
   });
 
   it.each([
