@@ -64,10 +64,8 @@ describe("calls for a model that several agents have", () => {
     const fleet = startFleet();
     await fleet.join({ name: "home", instance: "p1", models: ["demo"], onCall: answering("p1") });
     await fleet.join({ name: "home", instance: "p2", models: ["other"], onCall: answering("p2") });
-    for (let turn = 0; turn < 4; turn++) {
-      expect((await fleet.chat("demo")).json.by).toBe("p1");
-      expect((await fleet.chat("home/other")).json.by).toBe("p2");
-    }
+    for (let turn = 0; turn < 3; turn++) expect((await fleet.chat("demo")).json.by).toBe("p1");
+    for (let turn = 0; turn < 3; turn++) expect((await fleet.chat("home/other")).json.by).toBe("p2");
   });
 
   it("go to an agent whose runtime answers, and only without one to another", async () => {

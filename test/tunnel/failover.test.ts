@@ -40,10 +40,28 @@ describe("before the first byte, a call finds another agent", () => {
   });
 
   it.each([502, 503, 504])("when the runtime behind one answers %i", async (status) => {
-    const { chat, asked } = await two(failWith(status));
+    const { chat, asked, fleet } = await two(failWith(status));
     expect((await chat("demo")).json).toMatchObject({ by: "other" });
     expect(asked.calls).toHaveLength(1);
-    expect(asked.session.openStreams).toBeLessThanOrEqual(1);
+    expect(fleet.agents().map(({ inFlight }) => inFlight)).toEqual([0, 0]);
+  });
+
+  it("or first another connection of the same one, which has the session's cache, when one takes no more", async () => {
+    const { join, chat } = startFleet();
+    const refusing = await join({ name: "home", onCall: refuse });
+    await join({ name: "home", onCall: answering("home") });
+    await join({ name: "work", onCall: answering("work") });
+    expect((await chat("demo")).json).toMatchObject({ by: "home" });
+    expect(refusing.calls).toHaveLength(1);
+  });
+
+  it("rather than another connection of one that was lost, which may be gone as a whole", async () => {
+    const { join, chat } = startFleet();
+    const first: ScriptedAgent = await join({ name: "home", onCall: () => first.link.destroy() });
+    await join({ name: "home", onCall: answering("home") });
+    await join({ name: "work", onCall: answering("work") });
+    expect((await chat("demo")).json).toMatchObject({ by: "work" });
+    expect(first.calls).toHaveLength(1);
   });
 
   it("but not when it answers anything else", async () => {

@@ -30,11 +30,13 @@ export function sessionOf(headers: Headers): string | undefined {
   return undefined;
 }
 
-/** An instance as a candidate, with its usable connections. */
+/** An instance with a connection that may be taken. */
 interface Candidate {
   readonly instance: Instance;
-  readonly connections: readonly AgentConnection[];
+  readonly ready: boolean;
   readonly inFlight: number;
+  /** The last time that one of its connections was chosen. */
+  readonly chosen: number;
 }
 
 let choices = 0;
@@ -45,21 +47,50 @@ let choices = 0;
  * that the process answers well, and of equals to the one that was chosen longest ago. Undefined: none is usable.
  */
 export function choose({ agents, session, usable }: Choosing): AgentConnection | undefined {
-  const all = agents.flatMap(({ instances }) => instances.flatMap((instance) => toCandidates(instance, usable)));
-  const answering = all.filter(({ connections }) => connections.some(({ ready }) => ready));
-  const candidates = answering.length > 0 ? answering : all;
-  const [first] = candidates;
-  if (first === undefined) return undefined;
-  const candidate = candidates.length === 1 ? first : (sticky(candidates, session) ?? leastBusy(candidates));
-  const chosen = candidate.connections.reduce((best, one) => (isBefore(one, best, 1, 1) ? one : best));
-  chosen.chosen = ++choices;
+  const instances = instancesOf(agents);
+  const chosen = leastUsed(instances.length === 1 ? instances[0] : chooseInstance(instances, session, usable), usable);
+  if (chosen !== undefined) chosen.chosen = ++choices;
   return chosen;
 }
 
-function toCandidates(instance: Instance, usable: (connection: AgentConnection) => boolean): Candidate[] {
+function instancesOf(agents: readonly RemoteAgent[]): readonly Instance[] {
+  return agents.length === 1 && agents[0] !== undefined ? agents[0].instances : agents.flatMap((one) => one.instances);
+}
+
+type Usable = Choosing["usable"];
+
+function leastUsed(instance: Instance | undefined, usable: Usable): AgentConnection | undefined {
+  let best: AgentConnection | undefined;
+  for (const one of instance?.connections ?? []) {
+    if (!one.open || !usable(one)) continue;
+    if (best === undefined || isBefore(one, best, 1, 1)) best = one;
+  }
+  return best;
+}
+
+function chooseInstance(
+  instances: readonly Instance[],
+  session: string | undefined,
+  usable: Usable,
+): Instance | undefined {
+  const all = instances.flatMap((instance) => toCandidates(instance, usable));
+  const answering = all.filter(({ ready }) => ready);
+  const candidates = answering.length > 0 ? answering : all;
+  if (candidates.length === 0) return undefined;
+  return (sticky(candidates, session) ?? leastBusy(candidates)).instance;
+}
+
+function toCandidates(instance: Instance, usable: Usable): Candidate[] {
   const connections = instance.connections.filter((connection) => connection.open && usable(connection));
   if (connections.length === 0) return [];
-  return [{ instance, connections, inFlight: instance.connections.reduce((sum, { inFlight }) => sum + inFlight, 0) }];
+  return [
+    {
+      instance,
+      ready: connections.some(({ ready }) => ready),
+      inFlight: instance.connections.reduce((sum, { inFlight }) => sum + inFlight, 0),
+      chosen: Math.max(...connections.map(({ chosen }) => chosen)),
+    },
+  ];
 }
 
 /** The session's own candidate; undefined when it has more to do than it does well, and another has not. */
@@ -97,15 +128,9 @@ function highest<Item>(items: readonly Item[], score: (item: Item) => number): I
 }
 
 function leastBusy(candidates: readonly Candidate[]): Candidate {
-  return candidates.reduce((best, one) => {
-    const there = { inFlight: one.inFlight, chosen: lastChosen(one) };
-    const here = { inFlight: best.inFlight, chosen: lastChosen(best) };
-    return isBefore(there, here, one.instance.capacity, best.instance.capacity) ? one : best;
-  });
-}
-
-function lastChosen({ connections }: Candidate): number {
-  return Math.max(...connections.map(({ chosen }) => chosen));
+  return candidates.reduce((best, one) =>
+    isBefore(one, best, one.instance.capacity, best.instance.capacity) ? one : best,
+  );
 }
 
 interface Burden {
