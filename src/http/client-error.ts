@@ -1,6 +1,9 @@
 import type { Socket } from "node:net";
 import { ApiError } from "../core/errors.ts";
 
+/** Milliseconds that whoever was refused gets to close the connection, which nobody else watches any more. */
+const longestGoodbye = 2000;
+
 /** Answers a request that is no HTTP, or too slow, or too big in its head: node has no reply object for it. */
 export function refuse(error: NodeJS.ErrnoException, socket: Socket): void {
   // A connection whose TLS has failed carries no answer.
@@ -13,6 +16,8 @@ export function refuse(error: NodeJS.ErrnoException, socket: Socket): void {
   socket.end(
     `HTTP/1.1 ${known.status} ${known.code}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
   );
+  const timer = setTimeout(() => socket.destroy(), longestGoodbye);
+  socket.on("close", () => clearTimeout(timer));
 }
 
 function toClientError(code: string | undefined): ApiError {
