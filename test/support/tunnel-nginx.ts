@@ -18,17 +18,20 @@ export interface NginxOptions {
   readonly targets: readonly string[];
   /** Certificate and key files: it speaks TLS, as the front of a plain relay does. */
   readonly tls?: { readonly cert: string; readonly key: string };
+  /** Another `location` than the documented one. `$only_websocket` is the Upgrade of WebSockets, else empty. */
+  readonly location?: string;
 }
 
 /**
  * A real nginx before one or more relays, with the very `location` that docs/relay.md tells people to write.
  */
-export async function startNginx({ targets, tls }: NginxOptions): Promise<Line> {
+export async function startNginx(options: NginxOptions): Promise<Line> {
+  const { tls } = options;
   const folder = mkdtempSync(path.join(tmpdir(), "lair-nginx-"));
   const port = await freePort();
   for (const name of ["body", "proxy", "fastcgi", "uwsgi", "scgi"]) mkdirSync(path.join(folder, name));
   const file = path.join(folder, "nginx.conf");
-  writeFileSync(file, configuration(folder, port, { targets, ...(tls === undefined ? {} : { tls }) }));
+  writeFileSync(file, configuration(folder, port, options));
   const child = spawn("nginx", ["-p", folder, "-c", file, "-e", path.join(folder, "error.log")], {
     stdio: ["ignore", "ignore", "pipe"],
   });
@@ -67,7 +70,7 @@ function documented(): string {
   return block.replace(/proxy_pass [^;]+;/, "proxy_pass http://relays;");
 }
 
-function configuration(folder: string, port: number, { targets, tls }: NginxOptions): string {
+function configuration(folder: string, port: number, { targets, tls, location }: NginxOptions): string {
   const servers = targets.map((target) => `server ${new URL(target).host} max_fails=1 fail_timeout=1s;`).join("\n    ");
   const certificate = tls === undefined ? "" : `ssl_certificate "${tls.cert}";\n    ssl_certificate_key "${tls.key}";`;
   return `daemon off;
@@ -84,13 +87,14 @@ http {
   uwsgi_temp_path "${folder}/uwsgi";
   scgi_temp_path "${folder}/scgi";
   map $http_upgrade $connection_upgrade { default upgrade; "" ""; }
+  map $http_upgrade $only_websocket { default ""; ~*^websocket$ $http_upgrade; }
   upstream relays {
     ${servers}
   }
   server {
     listen 127.0.0.1:${port}${tls === undefined ? "" : " ssl"};
     ${certificate}
-    ${documented()}
+    ${location ?? documented()}
   }
 }
 `;

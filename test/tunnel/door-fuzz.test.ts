@@ -119,8 +119,8 @@ test(`a flood of spoiled requests (seed ${seed}) leaves a relay that answers and
   door.echo();
   const random = randomOf(seed);
   const answers: string[] = [];
-  for (let round = 0; round < rounds; round += 40)
-    answers.push(...(await Promise.all(Array.from({ length: 40 }, () => send(door, wildRequest(random), random)))));
+  for (let round = 0; round < rounds; round += 200)
+    answers.push(...(await Promise.all(Array.from({ length: 200 }, () => send(door, wildRequest(random), random)))));
   const kinds = new Set(answers.map((answer) => answer.slice(0, 12)));
   expect(kinds).toContain("HTTP/1.1 401");
   for (const kind of kinds) expect(kind).toMatch(/^(|HTTP\/1\.1 (4\d\d|100))$/);
