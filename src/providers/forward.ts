@@ -138,11 +138,8 @@ function toReply(reply: HttpReply, origin: string): Reply {
     body.cancel();
     throw problem;
   }
-  const onward: Headers = {};
-  for (const name in headers) {
-    if (name !== "connection" && name !== "keep-alive" && name !== "transfer-encoding")
-      onward[name] = headers[name] as string;
-  }
+  // `connection` stays, for it may name others that go no further: who sends them on judges by it.
+  const { "keep-alive": _keepAlive, "transfer-encoding": _coding, ...onward } = headers;
   return { status, headers: onward, body: status === 204 ? null : body };
 }
 

@@ -29,7 +29,13 @@ export type AgentMessage =
 
 /** What a relay says. */
 export type RelayMessage =
-  | { readonly type: "welcome"; readonly agent: string; readonly version: string }
+  | {
+      readonly type: "welcome";
+      readonly agent: string;
+      readonly version: string;
+      /** Random, one per relay: tells an agent whether its connections lead to one relay or, through a front, to several. */
+      readonly relay?: string;
+    }
   /** It wants to leave: connect anew, then let this connection go. */
   | { readonly type: "drain" }
   /** The agent's `drain` is heard, and every call sent before this message was the last. */
@@ -114,7 +120,12 @@ export function agentMessages(): MessageDecoder<AgentMessage> {
 /** What an agent reads. */
 export function relayMessages(): MessageDecoder<RelayMessage> {
   return new MessageDecoder<RelayMessage>({
-    welcome: (json) => ({ type: "welcome", agent: text(json, "agent", 64), version: text(json, "version", 64) }),
+    welcome: (json) => ({
+      type: "welcome",
+      agent: text(json, "agent", 64),
+      version: text(json, "version", 64),
+      ...(json.relay === undefined ? {} : { relay: text(json, "relay", 64) }),
+    }),
     drain: () => ({ type: "drain" }),
     drained: () => ({ type: "drained" }),
     revoke: (json) => ({ type: "revoke", reason: text(json, "reason", 500) }),

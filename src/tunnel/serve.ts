@@ -15,6 +15,8 @@ import { RequestBody, wrongLength } from "./request-body.ts";
 /** Calls under way, over all connections that share it. */
 export interface Load {
   underWay: number;
+  /** Bytes of replies since the start. */
+  bytes: number;
   /** Beyond it, calls are refused untouched, so that the relay asks another agent. */
   readonly most: number;
 }
@@ -143,6 +145,7 @@ class ServedCall implements StreamHandler, ByteSink {
     if (this.#over) return true;
     const bytes = typeof chunk === "string" ? Buffer.from(chunk) : chunk;
     this.#bytes += bytes.length;
+    this.#settings.load.bytes += bytes.length;
     if (this.#promised !== undefined && this.#bytes > this.#promised) {
       this.#reply?.cancel();
       this.fail(new Error(`the reply is longer than the ${this.#promised} bytes that its head promised`));

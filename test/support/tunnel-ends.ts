@@ -99,7 +99,7 @@ export function serving(handler: Handler, more: Partial<ServeSettings> = {}): Se
   const onStream = serveCalls(handler, {
     log: silent,
     bodyLimit: 64 * 1024 * 1024,
-    load: { underWay: 0, most: 1000 },
+    load: { underWay: 0, bytes: 0, most: 1000 },
     onOutcome: (call, outcome) => {
       outcomes.push({ ...outcome, path: call.path });
       for (const { count, resolve } of waiting) if (outcomes.length >= count) resolve();

@@ -82,7 +82,7 @@ export class RelayEnd {
   closed = false;
   readonly #link: Link;
 
-  constructor(link: Link, welcomes: boolean) {
+  constructor(link: Link, welcomes: boolean, relay: string | undefined) {
     this.#link = link;
     this.session = new Http2Session(link, { role: "client", onClose: () => (this.closed = true) });
     const reader = agentMessages();
@@ -90,7 +90,9 @@ export class RelayEnd {
     control.onData = (chunk) => {
       for (const message of reader.push(chunk)) {
         this.messages.push(message);
-        if (message.type === "hello" && welcomes) this.say({ type: "welcome", agent: "home", version: "1.2.3" });
+        const told = relay === undefined ? {} : { relay };
+        if (message.type === "hello" && welcomes)
+          this.say({ type: "welcome", agent: "home", version: "1.2.3", ...told });
       }
     };
     control.onEnd = () => control.stream.end();
@@ -131,7 +133,8 @@ export class RelayEnd {
 export interface Attempt {
   readonly at: number;
   readonly aborted: () => boolean;
-  accept(welcomes?: boolean): RelayEnd;
+  /** `relay`: its id, said in the welcome. */
+  accept(welcomes?: boolean, relay?: string): RelayEnd;
   refuse(error: Error): void;
 }
 
@@ -150,10 +153,10 @@ export class ScriptedRelay {
       this.attempts.push({
         at: this.#clock.now(),
         aborted: () => signal.aborted,
-        accept: (welcomes = true) => {
+        accept: (welcomes = true, relay) => {
           const [near, far] = linkPair();
           resolve({ link: far, transport: "upgrade" });
-          return new RelayEnd(near, welcomes);
+          return new RelayEnd(near, welcomes, relay);
         },
         refuse: reject,
       });

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from "vitest";
+import type { ByteSink, ByteStream } from "../../src/core/bytes.ts";
 import { type Handler, jsonReply } from "../../src/core/call.ts";
 import type { JsonObject } from "../../src/core/json.ts";
 import { Agent, type AgentSettings } from "../../src/tunnel/agent/agent.ts";
@@ -17,6 +18,12 @@ class Runtime {
   /** Calls wait here. */
   gate = gate();
   left = 0;
+  /** Of the last call that streams. */
+  stream: ByteSink | undefined;
+
+  #body(): ByteStream {
+    return { start: (sink) => (this.stream = sink), resume: () => undefined, cancel: () => undefined };
+  }
 
   readonly handler: Handler = async (call) => {
     if (call.path === "/v1/models" && call.method === "GET") {
@@ -28,6 +35,7 @@ class Runtime {
     this.calls++;
     call.leaving.addEventListener("abort", () => this.left++);
     if (call.headers["x-session-id"] === "waits") await this.gate.opened;
+    if (call.headers["x-session-id"] === "streams") return { status: 200, headers: {}, body: this.#body() };
     return this.away ? jsonReply(502, { error: {} }) : jsonReply(200, { choices: [], usage: { completion_tokens: 7 } });
   };
 }
@@ -99,7 +107,7 @@ describe("an agent introduces itself", () => {
     await clock.advance(3000);
     expect(end.hello).toMatchObject({ ready: false, models: [] });
     runtime.silent = false;
-    await clock.advance(7000);
+    await clock.advance(2000);
     expect(end.of("load")).toEqual([]);
     await clock.advance(2000);
     expect(end.of("load")).toEqual([{ type: "load", ready: true, models: runtime.models }]);
@@ -108,12 +116,12 @@ describe("an agent introduces itself", () => {
   test("again only when something has changed", async () => {
     const { end, clock, runtime, agent } = await connected();
     const before = runtime.asked;
-    await clock.advance(15_000);
-    await clock.advance(15_000);
+    await clock.advance(10_000);
+    await clock.advance(10_000);
     expect(runtime.asked).toBe(before + 2);
     expect(end.of("load")).toEqual([]);
     runtime.models = [{ id: "new" }];
-    await clock.advance(15_000);
+    await clock.advance(10_000);
     expect(end.of("load")).toEqual([{ type: "load", ready: true, models: [{ id: "new" }] }]);
     expect(agent.state().models).toBe(1);
   });
@@ -132,13 +140,19 @@ describe("an agent introduces itself", () => {
     expect(end.of("load")[1]).toMatchObject({ ready: true });
   });
 
-  test("as ready while its runtime is too busy with calls to list its models", async () => {
+  test("as ready while its runtime is too busy with calls to list its models, and no longer", async () => {
     const { end, clock, runtime } = await connected();
-    end.ask(waits);
-    await until(() => runtime.calls === 1);
+    const asked = end.ask({ "x-session-id": "streams" });
+    await until(() => runtime.stream !== undefined);
     runtime.silent = true;
-    await clock.advance(30_000);
-    expect(end.of("load")).toEqual([]);
+    await clock.advance(12_000);
+    // The question of 10 s is out; something comes of a call meanwhile.
+    runtime.stream?.write("data: 1\n\n");
+    await clock.advance(10_000);
+    expect([asked.text, end.of("load")]).toEqual(["data: 1\n\n", []]);
+    // The next question is met by silence alone.
+    await clock.advance(8000);
+    expect(end.of("load")).toEqual([{ type: "load", ready: false }]);
   });
 
   test("on each of its connections, and starts the second only when the first stands", async () => {
@@ -370,6 +384,80 @@ describe("a relay that is about to leave", () => {
     expect(relay.attempts.length).toBe(1);
     await clock.advance(1);
     expect(relay.attempts.length).toBe(2);
+  });
+});
+
+describe("an agent behind whose relay's address there may be several", () => {
+  const both = async (begun: ReturnType<typeof begin>, ids: readonly [string, string]): Promise<RelayEnd[]> => {
+    const first = (await begun.relay.attempt(0)).accept(true, ids[0]);
+    const second = (await begun.relay.attempt(1)).accept(true, ids[1]);
+    await until(() => begun.agent.state().connections.filter(({ state }) => state === "connected").length === 2);
+    return [first, second];
+  };
+
+  test("moves one of its connections when all lead to the same relay, and loses no call by it", async () => {
+    const begun = begin({ connections: 2 });
+    const { relay, clock, runtime, agent } = begun;
+    const [, second] = await both(begun, ["a", "a"]);
+    const asked = second?.ask(waits);
+    await until(() => runtime.calls === 1);
+    await clock.advance(6000);
+    const third = (await relay.attempt(2)).accept(true, "a");
+    await until(() => third.of("drain").length === 1);
+    third.say({ type: "drained" });
+    await until(() => third.closed);
+    expect(second?.session.accepting).toBe(true);
+    await clock.advance(10_000);
+    const fourth = (await relay.attempt(3)).accept(true, "b");
+    await until(() => second?.session.accepting === false);
+    expect((await fourth.ask().over()).head[":status"]).toBe("200");
+    runtime.gate.open();
+    expect((await asked?.over())?.head[":status"]).toBe("200");
+    await until(() => second?.closed === true);
+    await clock.advance(3_600_000);
+    expect([relay.attempts.length, agent.state().connections.length]).toEqual([4, 2]);
+  });
+
+  test("asks ever more rarely where there is only one, and nothing comes of an attempt that fails", async () => {
+    const begun = begin({ connections: 2 });
+    const { relay, clock, agent } = begun;
+    const ends = await both(begun, ["a", "a"]);
+    for (let passed = 0; passed < 3600; passed += 5) {
+      await clock.advance(5000);
+      for (const attempt of relay.attempts.slice(2)) attempt.refuse(new Error("no"));
+    }
+    expect(relay.attempts.length).toBeGreaterThan(8);
+    expect(relay.attempts.length).toBeLessThan(18);
+    expect(agent.state().connections.map(({ state }) => state)).toEqual(["connected", "connected"]);
+    expect(ends.map(({ closed }) => closed)).toEqual([false, false]);
+  });
+
+  test("keeps what it finds when its connection is lost or asked to leave meanwhile", async () => {
+    for (const manner of ["lost", "drain"]) {
+      const begun = begin({ connections: 2 });
+      const { relay, clock, agent } = begun;
+      const [, second] = await both(begun, ["a", "a"]);
+      await clock.advance(6000);
+      const attempt = await relay.attempt(2);
+      if (manner === "lost") second?.session.destroy();
+      else second?.say({ type: "drain" });
+      await settle();
+      attempt.accept(true, "a");
+      await until(() => manner === "lost" || second?.closed === true);
+      await settle();
+      expect([manner, agent.state().connections.map(({ state }) => state)]).toEqual([
+        manner,
+        ["connected", "connected"],
+      ]);
+      expect(relay.attempts.length).toBe(3);
+    }
+  });
+
+  test("leaves them where they are when they lead to different ones", async () => {
+    const begun = begin({ connections: 2 });
+    await both(begun, ["a", "b"]);
+    await begun.clock.advance(60_000);
+    expect(begun.relay.attempts.length).toBe(2);
   });
 });
 

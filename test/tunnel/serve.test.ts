@@ -142,7 +142,7 @@ describe("a call over the tunnel", () => {
         await first.opened;
         return jsonReply(200, {});
       },
-      { load: { underWay: 0, most: 1 } },
+      { load: { underWay: 0, bytes: 0, most: 1 } },
     );
     const one = ask(relay, chat, "{}");
     const two = await ask(relay, chat, "{}").over();
@@ -345,7 +345,7 @@ describe("a caller that leaves", () => {
         call.leaving.addEventListener("abort", () => --here === 0 && none.open());
         return never(call);
       },
-      { load: { underWay: 0, most: 4000 } },
+      { load: { underWay: 0, bytes: 0, most: 4000 } },
     );
     // The agent's limit of streams is known with its first words.
     await relay.ping();

@@ -9,6 +9,7 @@ import { Connection, sleptFor } from "./connection.ts";
 import { Line } from "./line.ts";
 import { type Offer, OfferWatch } from "./offer.ts";
 import type { AgentReport } from "./report.ts";
+import { Spread } from "./spread.ts";
 
 export interface AgentSettings {
   /** Opens one connection to the relay. Throws `DialRefused` where the relay itself says no. */
@@ -46,8 +47,9 @@ export class Agent {
   readonly #clock: Clock;
   readonly #watch: OfferWatch;
   readonly #lines: Line[];
-  readonly #load: Load = { underWay: 0, most: mostCalls };
-  readonly #totals = { calls: 0, tokens: 0, bytes: 0 };
+  readonly #load: Load = { underWay: 0, bytes: 0, most: mostCalls };
+  readonly #totals = { calls: 0, tokens: 0 };
+  readonly #spread: Spread;
   #phase: "running" | "draining" | "closed" = "running";
   #stopBeat: () => void = () => undefined;
   #offerKnown: (() => void)[] = [];
@@ -58,10 +60,11 @@ export class Agent {
     this.#watch = new OfferWatch({
       handler: settings.handler,
       clock: this.#clock,
-      busy: () => this.#load.underWay > 0,
+      progress: () => this.#load.bytes,
       onChange: (offer, before) => this.#offers(offer, before),
     });
     this.#lines = Array.from({ length: settings.connections }, (_one, index) => this.#line(index));
+    this.#spread = new Spread(this.#lines, this.#clock);
   }
 
   start(): void {
@@ -80,6 +83,7 @@ export class Agent {
       ...(problem === undefined ? {} : { problem }),
       underWay: this.#load.underWay,
       ...this.#totals,
+      bytes: this.#load.bytes,
       connections: this.#lines.flatMap((line) => line.report()),
     };
   }
@@ -148,7 +152,6 @@ export class Agent {
   #count(call: Call, outcome: ServedOutcome): void {
     this.#totals.calls++;
     this.#totals.tokens += outcome.tokens;
-    this.#totals.bytes += outcome.bytes;
     // A runtime that is gone is not waited for until it is asked the next time.
     if (outcome.status === 502 && this.#watch.offer?.ready === true) this.#watch.ask();
     this.#settings.onOutcome?.(call, outcome);
@@ -193,6 +196,7 @@ export class Agent {
         if (slept) line.wake();
         else line.beat();
       }
+      this.#spread.look();
       this.#beatAt(this.#clock.now() + beatInterval);
     });
   }

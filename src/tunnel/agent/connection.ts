@@ -46,6 +46,8 @@ export class Connection {
   /** Said by the relay's welcome. */
   agent: string | undefined;
   relayVersion: string | undefined;
+  /** Which relay it leads to. */
+  relay: string | undefined;
   readonly #session: Http2Session;
   readonly #settings: ConnectionSettings;
   readonly #events: ConnectionEvents;
@@ -169,6 +171,7 @@ export class Connection {
       case "welcome":
         this.agent = message.agent;
         this.relayVersion = message.version;
+        this.relay = message.relay;
         this.#stopWelcome();
         return this.#events.welcomed();
       case "drain":

@@ -18,7 +18,14 @@ export interface LineSettings {
 type State =
   | { readonly name: "idle" }
   | { readonly name: "waiting"; readonly until: number; readonly stop: () => void }
-  | { readonly name: "dialling"; readonly abort: AbortController };
+  | Dialling;
+
+interface Dialling {
+  readonly name: "dialling";
+  readonly abort: AbortController;
+  /** Only a connection to another relay than this one is wanted, and none is missed. */
+  elsewhere: string | undefined;
+}
 
 /** A connection that has lasted so long, in milliseconds, was a good one: the next failure is the first again. */
 const healthyAfter = 30_000;
@@ -45,8 +52,9 @@ export class Line {
     return [...(this.#current === undefined ? [] : [this.#current]), ...this.#leaving];
   }
 
-  get stands(): boolean {
-    return this.#current !== undefined;
+  /** The relay that it leads to now; undefined while it does not stand, or where the relay does not tell. */
+  get relay(): string | undefined {
+    return this.#current?.relay;
   }
 
   report(): ConnectionReport[] {
@@ -54,7 +62,7 @@ export class Line {
     const next: ConnectionReport[] =
       this.#state.name === "waiting"
         ? [{ state: "waiting", until: this.#state.until, ...failure }]
-        : this.#state.name === "dialling"
+        : this.#state.name === "dialling" && this.#state.elsewhere === undefined
           ? [{ state: "dialling", ...failure }]
           : [];
     return [...next, ...this.connections.map((connection) => connection.report)];
@@ -64,6 +72,11 @@ export class Line {
     if (!this.#stopped && this.#state.name === "idle" && this.#current === undefined) this.#dial();
   }
 
+  /** Dials once more, and moves if that leads to another relay. */
+  seek(): void {
+    if (!this.#stopped && this.#state.name === "idle" && this.relay !== undefined) this.#dial(this.relay);
+  }
+
   beat(): void {
     for (const connection of this.connections) connection.beat();
   }
@@ -71,9 +84,10 @@ export class Line {
   /** The machine has slept: what is there is doubted, and nothing is waited for. */
   wake(): void {
     for (const connection of this.connections) connection.wake();
-    if (this.#state.name === "idle") return;
+    const { name } = this.#state;
+    const seeking = this.#state.name === "dialling" && this.#state.elsewhere !== undefined;
     this.#rest();
-    this.#dial();
+    if (name !== "idle" && !seeking) this.#dial();
   }
 
   /** Connects anew at once, for the credentials have changed; what stands serves until the new connection does. */
@@ -100,30 +114,32 @@ export class Line {
     else if (before.name === "dialling") before.abort.abort();
   }
 
-  #dial(): void {
-    const attempt: State = { name: "dialling", abort: new AbortController() };
+  #dial(elsewhere?: string): void {
+    const attempt: Dialling = { name: "dialling", abort: new AbortController(), elsewhere };
     this.#state = attempt;
     this.#settings.onChange();
     this.#settings.dial(attempt.abort.signal).then(
       (dialled) => (this.#state === attempt ? this.#meet(dialled, attempt) : dialled.link.destroy()),
       (error: unknown) => {
-        if (this.#state === attempt) this.#failed(error);
+        if (this.#state === attempt) this.#failed(error, attempt);
       },
     );
   }
 
   /** Over the link that was dialled: waits to be welcomed. */
-  #meet(dialled: Dialled, attempt: State & { readonly name: "dialling" }): void {
+  #meet(dialled: Dialled, attempt: Dialling): void {
     let welcomed = false;
     const connection = this.#settings.connect(dialled, {
       welcomed: () => {
         if (welcomed || this.#state !== attempt) return;
         welcomed = true;
-        this.#stand(connection);
+        if (attempt.elsewhere !== undefined && connection.relay === attempt.elsewhere) this.#discard(connection);
+        else this.#stand(connection);
       },
       drain: () => this.#replace(connection),
       revoked: (reason) => this.#revoked(connection, reason),
-      closed: (error) => (welcomed ? this.#lost(connection, error) : this.#state === attempt && this.#failed(error)),
+      closed: (error) =>
+        welcomed ? this.#lost(connection, error) : this.#state === attempt && this.#failed(error, attempt),
     });
     attempt.abort.signal.addEventListener("abort", () => welcomed || connection.destroy());
   }
@@ -143,12 +159,20 @@ export class Line {
     this.#settings.onChange();
   }
 
+  /** It leads where we were: calls that it has got meanwhile end on it. */
+  #discard(connection: Connection): void {
+    this.#state = { name: "idle" };
+    this.#leaving.add(connection);
+    void connection.drain().then(() => connection.finish());
+  }
+
   /** The relay asks for another connection; the old one serves until that stands. */
   #replace(connection: Connection): void {
-    if (connection !== this.#current || this.#stopped || this.#state.name !== "idle") return;
+    if (connection !== this.#current || this.#stopped) return;
     this.#settings.log.info({}, "the relay is about to leave: connecting anew");
     this.#failures = 0;
-    this.#dial();
+    if (this.#state.name === "dialling") this.#state.elsewhere = undefined;
+    else if (this.#state.name === "idle") this.#dial();
   }
 
   #lost(connection: Connection, error: Error | undefined): void {
@@ -161,11 +185,16 @@ export class Line {
     if (this.#stopped) return this.#settings.onChange();
     this.#settings.log.warn({ problem }, "the connection to the relay is lost");
     // Another attempt may be under way already, for the relay had said that it would leave.
+    if (this.#state.name === "dialling") this.#state.elsewhere = undefined;
     if (this.#state.name === "idle") this.#wait(pauseAfter(error, ++this.#failures, this.#settings.clock));
     else this.#settings.onChange();
   }
 
-  #failed(error: unknown): void {
+  #failed(error: unknown, attempt: Dialling): void {
+    if (attempt.elsewhere !== undefined) {
+      this.#state = { name: "idle" };
+      return;
+    }
     const problem = error instanceof Error ? error.message : "the relay closed the connection at once";
     this.#failure = problem;
     const pause = pauseAfter(error, ++this.#failures, this.#settings.clock);

@@ -19,14 +19,15 @@ export interface OfferSettings {
   /** Asked for `GET /v1/models`. */
   readonly handler: Handler;
   readonly clock: Clock;
-  /** Whether calls are under way: a runtime that is busy with them may let wait. */
-  readonly busy: () => boolean;
+  /** Grows while the runtime answers calls: one that is busy with them may let a question wait. */
+  readonly progress: () => number;
   /** Told of the first offer, and of every one that differs from that before. */
   readonly onChange: (offer: Offer, before: Offer | undefined) => void;
 }
 
-const patience = 10_000;
-const interval = 15_000;
+/** Longer than the runtime itself waits for the lists of its providers (`timeouts.probe`). */
+const patience = 5000;
+const interval = 10_000;
 /** A runtime that is being started is there soon. */
 const intervalWhileAway = 2000;
 /** What a control message may hold, with room to spare. */
@@ -91,10 +92,11 @@ export class OfferWatch {
     });
     this.#leave = () => departure.leave();
     const before = this.#offer ?? { ready: false, models: [] };
+    const progress = this.#settings.progress();
     try {
       return { ready: true, models: await listModels(this.#settings.handler, departure) };
     } catch (error) {
-      if (late && before.ready && this.#settings.busy()) return before;
+      if (late && before.ready && this.#settings.progress() !== progress) return before;
       const problem = late ? `the runtime has not answered within ${patience / 1000} s` : (error as Error).message;
       return { ready: false, models: before.models, problem };
     } finally {

@@ -46,7 +46,7 @@ export class AgentConnection {
   readonly #session: Http2Session;
   readonly #control: Http2Stream;
   readonly #events: ConnectionEvents;
-  readonly #version: string;
+  readonly #told: { readonly version: string; readonly relay: string };
   readonly #reader = agentMessages();
   readonly #deadline: NodeJS.Timeout;
   #pulse: NodeJS.Timeout | undefined;
@@ -58,10 +58,10 @@ export class AgentConnection {
   #messages = 0;
   #bytes = 0;
 
-  /** `version`: of this program, told to the agent. */
-  constructor(arrival: Arrival, version: string, events: ConnectionEvents) {
+  /** `told`: to the agent, the version of this program and the relay's id. */
+  constructor(arrival: Arrival, told: { readonly version: string; readonly relay: string }, events: ConnectionEvents) {
     this.arrival = arrival;
-    this.#version = version;
+    this.#told = told;
     this.#events = events;
     this.#session = new Http2Session(arrival.link, {
       role: "client",
@@ -202,13 +202,19 @@ export class AgentConnection {
     this.ready = hello.ready;
     this.models = new ModelCards(hello.models as readonly JsonObject[]);
     const agent = this.arrival.identity.name;
-    this.#control.write(encodeMessage({ type: "welcome", agent, version: this.#version }));
+    this.#control.write(encodeMessage({ type: "welcome", agent, ...this.#told }));
     this.#pulse = setInterval(() => this.#beat(), pingInterval);
-    this.#beat();
     this.#events.onReady(this);
+    this.#beat();
   }
 
   #beat(): void {
+    // A key may expire while nobody calls.
+    const refusal = this.arrival.identity.refusal();
+    if (refusal !== undefined) {
+      this.revoke(refusal);
+      return;
+    }
     const asked = performance.now();
     this.#session.ping().then(
       (roundTrip) => (this.roundTrip = roundTrip),

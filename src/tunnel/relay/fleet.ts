@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import type { AgentState } from "../../core/agent-state.ts";
 import type { Call, Handler, Reply } from "../../core/call.ts";
 import { ApiError } from "../../core/errors.ts";
@@ -29,6 +30,8 @@ const mostAbsent = 1000;
 /** The agents that are connected to this relay, and the calls that they answer. */
 export class Fleet {
   readonly #settings: FleetSettings;
+  /** Tells agents this relay from others behind the same address. */
+  readonly #id = randomUUID();
   readonly #agents = new Map<string, RemoteAgent>();
   readonly #connections = new Set<AgentConnection>();
   readonly #roll: Roll;
@@ -58,7 +61,8 @@ export class Fleet {
       link.destroy();
       return;
     }
-    const connection = new AgentConnection(arrival, this.#settings.version, {
+    const told = { version: this.#settings.version, relay: this.#id };
+    const connection = new AgentConnection(arrival, told, {
       onReady: (one) => this.#welcome(one),
       onIdle: () => this.#tellIdle(),
       onClose: (one, error) => this.#forget(one, error),
@@ -109,6 +113,7 @@ export class Fleet {
 
   /** Tells every agent to connect elsewhere, and resolves when no call is under way. Calls are still answered. */
   drain(): Promise<void> {
+    this.#closing = true;
     for (const connection of this.#connections) connection.drain();
     const idle = new Promise<void>((resolve) => this.#onIdle.push(resolve));
     this.#tellIdle();
@@ -147,6 +152,7 @@ export class Fleet {
       this.#inOrder = [...this.#agents.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
     }
     agent.add(connection);
+    if (this.#closing) connection.drain();
     this.#settings.log.info(
       { ...describe(connection.arrival), models: connection.models.list.length, ready: connection.ready },
       "an agent is connected",
