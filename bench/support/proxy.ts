@@ -76,7 +76,7 @@ export function directTo(upstream: Upstream): Proxy {
 }
 
 /** Whether it answers, whatever it answers. */
-export async function answers(proxy: Pick<Proxy, "port" | "headers">): Promise<boolean> {
+async function answers(proxy: Pick<Proxy, "port" | "headers">): Promise<boolean> {
   return (await models(proxy)) !== undefined;
 }
 
