@@ -33,7 +33,7 @@ export interface AgentState {
   readonly inFlight: number;
   /** Counted since this relay runs. */
   readonly calls: number;
-  /** Calls that the agent lost, or refused at the last try. */
+  /** Calls that it lost or refused, whether another agent could take them or not. */
   readonly failures: number;
   /** Bytes of bodies towards the agent, and back. */
   readonly bytesIn: number;

@@ -158,7 +158,7 @@ export class ScriptedAgent {
 }
 
 /** A model as a runtime's list shows it. */
-export function toCard(model: string | JsonObject): JsonObject {
+function toCard(model: string | JsonObject): JsonObject {
   return typeof model === "string" ? { id: model, object: "model", owned_by: "test", provider: "llama_cpp" } : model;
 }
 

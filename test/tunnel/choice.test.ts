@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { answerJson, type Arrived, ScriptedAgent } from "../support/tunnel-agent.ts";
+import { answerJson, type Arrived, type ScriptedAgent } from "../support/tunnel-agent.ts";
 import { readReply, settled } from "../support/tunnel-calls.ts";
 import { answering, startFleet, type TestFleet } from "../support/tunnel-fleet.ts";
 

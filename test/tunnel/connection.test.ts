@@ -85,6 +85,17 @@ describe("a connection of an agent", () => {
     vi.restoreAllMocks();
   });
 
+  it("is cut within seconds when its key expires, also when nobody calls", async () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] });
+    let refusal: string | undefined;
+    const { join } = startFleet();
+    const agent = await join({ refusal: () => refusal });
+    refusal = "the key has expired";
+    vi.advanceTimersByTime(4000);
+    expect(await agent.hears("revoke")).toMatchObject({ reason: "the key has expired" });
+    await agent.closed;
+  });
+
   it("stays while its agent answers pings, and knows the round trip", async () => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] });
     const { join, fleet } = startFleet();

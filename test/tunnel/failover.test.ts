@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { JsonObject } from "../../src/core/json.ts";
-import { answerJson, type Arrived, beginEvents, ScriptedAgent } from "../support/tunnel-agent.ts";
+import { answerJson, type Arrived, beginEvents, type ScriptedAgent } from "../support/tunnel-agent.ts";
 import { FedBody, readReply, settled, toCall } from "../support/tunnel-calls.ts";
 import { answering, startFleet, type TestFleet } from "../support/tunnel-fleet.ts";
 
@@ -108,14 +108,15 @@ describe("a call to an agent by name", () => {
     await join({ name: "home", instance: "p1", onCall: failWith(502) });
     await join({ name: "home", instance: "p2", onCall: answering("home") });
     const answers = [await chat("home/demo"), await chat("home/demo")];
-    expect(answers.map(({ status }) => status).sort()).toEqual([200, 502]);
+    expect(answers.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([200, 502]);
   });
 
   it("is not begun a second time when the agent is lost in the middle of it", async () => {
     const { join, chat, fleet } = startFleet();
     const first: ScriptedAgent = await join({ name: "home", onCall: () => first.link.destroy() });
     const second = await join({ name: "home", onCall: answering("home") });
-    expect(await codeOf(chat("home/demo"))).toBe("agent_lost");
+    const error = await chat("home/demo").catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ code: "agent_lost", status: 502, retryAfter: 1, provider: "home" });
     expect(second.calls).toEqual([]);
     expect(fleet.agents()[0]?.failures).toBe(1);
   });
@@ -226,6 +227,21 @@ describe("a stream whose agent is lost after its head", () => {
     expect(messages.text).toMatch(
       /\r\n\r\nevent: error\ndata: \{"type":"error","error":\{"type":"api_error","message":"the agent/,
     );
+  });
+
+  it("tells it also when the last event came in crumbs", async () => {
+    const { ask, join } = startFleet();
+    const agent = await join();
+    const reply = ask({ json: { model: "demo", stream: true } });
+    const call = await agent.call();
+    beginEvents(call);
+    const read = readReply(await reply);
+    for (const crumb of ["data: {}", "\r\n", "\r", "\n"]) {
+      call.stream.write(crumb);
+      await settled(6);
+    }
+    agent.link.destroy();
+    expect((await read).text).toContain("agent_lost");
   });
 
   it("tells it also when not one event has come", async () => {

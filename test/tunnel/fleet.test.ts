@@ -295,6 +295,18 @@ describe("a fleet that closes", () => {
     await home.closed;
   });
 
+  it("asks also those to go that introduce themselves only then, and lets nobody else in", async () => {
+    const { fleet } = startFleet();
+    const early = new ScriptedAgent({ name: "early" });
+    fleet.admit(early.arrival);
+    await fleet.drain();
+    await early.hears("drain");
+    const late = new ScriptedAgent({ name: "late" });
+    fleet.admit(late.arrival);
+    await late.closed;
+    expect(fleet.agents().map(({ name }) => name)).toEqual(["early"]);
+  });
+
   it("is done at once when it has nothing to do", async () => {
     const { join, fleet } = startFleet();
     await join();
