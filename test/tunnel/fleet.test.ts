@@ -61,7 +61,11 @@ describe("the models of a fleet", () => {
     const show = async (name: string): Promise<unknown> =>
       JSON.parse((await readReply(await ask({ method: "GET", path: `/v1/models/${name}` }))).text);
     for (const name of ["org/model", "home/org/model", "llama_cpp:org/model"])
-      expect(await show(name)).toMatchObject({ id: name, agents: ["home"], owned_by: "test" });
+      for (const written of [name, encodeURIComponent(name)])
+        expect(await show(written)).toMatchObject({ id: name, agents: ["home"], owned_by: "test" });
+    expect(await errorOf(show("%zz"))).toMatchObject({ code: "invalid_value" });
+    const posted = ask({ method: "POST", path: "/v1/models/org/model", json: {} });
+    expect(await errorOf(posted)).toMatchObject({ code: "method_not_allowed" });
     expect(await errorOf(show("org/modle"))).toMatchObject({
       code: "model_not_found",
       message: expect.stringContaining("'org/model'") as string,

@@ -20,9 +20,7 @@ export function listModels(roll: Roll): Reply {
 
 /** `GET /v1/models/{name}`: the card of a model under any name by which calls reach it. Throws `model_not_found`. */
 export function showModel(roll: Roll, call: Call): Reply {
-  const name = decodeURIComponent(call.path.slice("/v1/models/".length));
-  if (name === "")
-    throw new ApiError("unknown_url", "there is no model without a name; GET /v1/models lists all there are");
+  const name = decodeName(call.path.slice("/v1/models/".length));
   const { model, agents } = resolve(roll, name);
   const holding = agents.flatMap((agent) => {
     const card = agent
@@ -33,4 +31,14 @@ export function showModel(roll: Roll, call: Call): Reply {
   const [first] = holding;
   if (first === undefined) throw notFound(roll, name);
   return jsonReply(200, { ...first.card, id: name, agents: holding.map(({ agent }) => agent.name) });
+}
+
+function decodeName(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new ApiError("invalid_value", "the model's name in the path is not validly percent-encoded", {
+      param: "model",
+    });
+  }
 }
