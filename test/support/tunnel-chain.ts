@@ -27,7 +27,9 @@ export interface Chain {
   readonly relayLog: KeptLog;
   readonly agentLog: KeptLog;
   readonly keys: AgentKeys;
-  /** Starts a further agent, and waits until the relay has it. */
+  /** Starts a further agent. */
+  beginAgent(name: string, env?: Readonly<Record<string, string>>): Promise<RunningAgent>;
+  /** The same, and waits until the relay has it. */
   addAgent(name: string, env?: Readonly<Record<string, string>>): Promise<RunningAgent>;
   /** Waits until the relay has the agent and its runtime answers. */
   untilReady(name: string): Promise<void>;
@@ -63,7 +65,7 @@ export async function startChain(options: ChainOptions): Promise<Chain> {
   const dialled = options.front === undefined ? relay.url : await options.front(relay.url);
   const untilReady = (name: string): Promise<void> =>
     waitUntil(() => relay.fleet.agents().some((one) => one.name === name && one.ready), `the agent ${name} is ready`);
-  const addAgent = async (name: string, env: Readonly<Record<string, string>> = {}): Promise<RunningAgent> => {
+  const beginAgent = async (name: string, env: Readonly<Record<string, string>> = {}): Promise<RunningAgent> => {
     const { key } = await keys.add(name);
     const more = { ...options.agentEnv, ...env };
     const config = await configure(folder, {
@@ -74,6 +76,10 @@ export async function startChain(options: ChainOptions): Promise<Chain> {
     });
     const agent = startAgent(config, agentLog, { version: "0.0.0-test", env: more });
     agents.set(name, agent);
+    return agent;
+  };
+  const addAgent = async (name: string, env: Readonly<Record<string, string>> = {}): Promise<RunningAgent> => {
+    const agent = await beginAgent(name, env);
     await untilReady(name);
     return agent;
   };
@@ -83,7 +89,7 @@ export async function startChain(options: ChainOptions): Promise<Chain> {
     await close();
     throw error;
   }
-  return { url: relay.url, relay, agents, relayLog, agentLog, keys, addAgent, untilReady, close };
+  return { url: relay.url, relay, agents, relayLog, agentLog, keys, beginAgent, addAgent, untilReady, close };
 }
 
 async function configure(

@@ -145,10 +145,11 @@ export async function startWebSocketFront(target: string, refusal?: number): Pro
   const server = createHttpServer((request, reply) => {
     const { upgrade: _upgrade, connection: _connection, ...headers } = request.headers;
     const inner = httpRequest({ hostname, port, method: request.method, path: request.url, headers }, (answer) => {
-      reply.writeHead(answer.statusCode ?? 502, answer.headers);
+      reply.writeHead(answer.statusCode ?? 502, answer.headers).flushHeaders();
       answer.pipe(reply);
     });
     inner.on("error", () => reply.destroy());
+    reply.on("close", () => inner.destroy());
     request.pipe(inner);
   });
   let connections = 0;

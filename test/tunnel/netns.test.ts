@@ -3,6 +3,7 @@ import { once } from "node:events";
 import path from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { type Certificate, makeCertificate } from "../support/tunnel-certificate.ts";
 import { callerKey } from "../support/tunnel-chain.ts";
 import { buildNamespaces, type Namespaces, namespacesMissing } from "../support/tunnel-namespaces.ts";
 import { lairProgram, Programs } from "../support/tunnel-processes.ts";
@@ -13,6 +14,7 @@ const run = promisify(execFile);
 const port = 8081;
 let missing: string | undefined;
 let spaces: Namespaces | undefined;
+let certificate: Certificate | undefined;
 let programs: Programs;
 
 beforeAll(async () => {
@@ -20,28 +22,33 @@ beforeAll(async () => {
   if (missing !== undefined) return console.warn(`The test in network namespaces is skipped: ${missing}.`);
   programs = new Programs();
   spaces = await buildNamespaces(port);
+  certificate = makeCertificate(spaces.relayAddress, spaces.gateway);
 }, 120_000);
 afterAll(async () => {
   await spaces?.close();
   await programs?.close();
+  certificate?.remove();
 });
 
-/** Waits for a line of a program's output. */
-async function until(child: ChildProcess, pattern: RegExp): Promise<string> {
+/** Waits for a line of a program's output; rejects when the program ends without. */
+function until(child: ChildProcess, pattern: RegExp): Promise<string> {
   let text = "";
-  for await (const chunk of child.stdout as AsyncIterable<Buffer>) {
-    text += chunk.toString();
-    const match = pattern.exec(text);
-    if (match === null) continue;
-    child.stdout?.on("data", () => undefined).resume();
-    return match[1] ?? match[0];
-  }
-  throw new Error(`ended without ${String(pattern)}: ${text}`);
+  return new Promise((resolve, reject) => {
+    const look = (chunk: Buffer): void => {
+      text += chunk.toString();
+      const match = pattern.exec(text);
+      if (match !== null) resolve(match[1] ?? match[0]);
+    };
+    child.stdout?.on("data", look);
+    child.stderr?.on("data", look);
+    child.on("exit", () => reject(new Error(`ended without ${String(pattern)}: ${text}`)));
+  });
 }
 
-/** Runs a few lines in a namespace and gives what they print. */
+/** Runs a few lines in a namespace, where the relay's certificate is trusted, and gives what they print. */
 async function inside(namespace: string, script: string): Promise<string> {
-  const { stdout } = await run("ip", ["netns", "exec", namespace, process.execPath, "-e", script]);
+  const env = { PATH: process.env["PATH"], NODE_EXTRA_CA_CERTS: certificate?.cert };
+  const { stdout } = await run("ip", ["netns", "exec", namespace, process.execPath, "-e", script], { env });
   return stdout.trim();
 }
 
@@ -60,15 +67,27 @@ test(
   { timeout: 60_000 },
   async ({ skip }) => {
     if (spaces === undefined) return skip(missing);
+    if (certificate === undefined) return skip("openssl, which makes the certificate, is not installed");
     const { internet, home, relayAddress, gateway, homeAddress, routerAddress } = spaces;
     const key = await programs.keyOf("home");
     const parent = path.join(import.meta.dirname, "../support/tunnel-runtime-parent.ts");
     const runtime = spaces.node(home, ["--import", import.meta.resolve("tsx"), parent, "0", "0.0.0.0"]);
     const runtimePort = new URL(await until(runtime, /(http:\S+)/)).port;
-    const env = { HOME: programs.folder, LLM_V1_PROXY_TOKEN: callerKey, LAIR_HOSTS: relayAddress };
+    const env = { HOME: programs.folder, LLM_V1_PROXY_TOKEN: callerKey, LAIR_HOSTS: `${relayAddress},${gateway}` };
     const relay = spaces.node(
       internet,
-      [...lairProgram(), "cloud", "--host", "0.0.0.0", "--agents", programs.agentsFile],
+      [
+        ...lairProgram(),
+        "cloud",
+        "--host",
+        "0.0.0.0",
+        "--agents",
+        programs.agentsFile,
+        "--tls-cert",
+        certificate.cert,
+        "--tls-key",
+        certificate.key,
+      ],
       env,
     );
     await until(relay, /"url":"([^"]+)"/);
@@ -79,16 +98,23 @@ test(
     expect(await reach(internet, routerAddress, runtimePort)).toBe("ECONNREFUSED");
     expect(await reach(internet, routerAddress, String(port))).toBe("ECONNREFUSED");
 
-    const flags = ["--cloud", `http://${gateway}:${port}`, `--openai=http://127.0.0.1:${runtimePort}`];
+    const flags = [
+      "--cloud",
+      `https://${gateway}:${port}`,
+      "--tls-ca",
+      certificate.cert,
+      `--openai=http://127.0.0.1:${runtimePort}`,
+    ];
     const agent = spaces.node(home, [...lairProgram(), "agent", ...flags], {
       HOME: programs.folder,
       LAIR_AGENT_KEY: key,
     });
-    agent.stdout?.resume();
+    const connected = until(agent, /home/);
     const call = (text: string): string => `
     const headers = { authorization: "Bearer ${callerKey}", "content-type": "application/json" };
-    const url = "http://${relayAddress}:${port}";
+    const url = "https://${relayAddress}:${port}";
     (async () => { ${text} })().catch((error) => { console.error(error); process.exit(1); });`;
+    await connected;
     const models = await inside(
       internet,
       call(`for (;;) {
