@@ -1,5 +1,5 @@
 import type { ChildProcess } from "node:child_process";
-import { mkdirSync, statSync, truncateSync } from "node:fs";
+import { mkdirSync, readFileSync, statSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { familyOf, stop, temporaryFolder, until } from "./processes.ts";
 import type { Upstream } from "./upstream.ts";
@@ -35,19 +35,23 @@ export function proxyFolder(): string {
   return folder;
 }
 
-/** Wraps started programs as a proxy, once it answers. Throws with their logs' places when it does not. */
+/** Wraps started programs as a proxy, once it answers. Throws with the ends of their logs when it does not. */
 export async function proxyOf(
   programs: readonly Program[],
   facts: Pick<Proxy, "name" | "port" | "headers" | "model">,
   ready: (proxy: Pick<Proxy, "port" | "headers">) => Promise<boolean> = answers,
 ): Promise<Proxy> {
-  const logs = programs.map(({ log }) => log).join(" ");
-  await until(`${facts.name} ready (its log: ${logs})`, 20, () => {
-    for (const { child, log } of programs)
-      if (child.exitCode !== null)
-        throw new Error(`${facts.name} ended with status ${child.exitCode}; its log: ${log}`);
-    return ready(facts);
-  });
+  try {
+    await until(`${facts.name} ready`, 20, () => {
+      const ended = programs.find(({ child }) => child.exitCode !== null);
+      if (ended !== undefined) throw new Error(`${facts.name} ended with status ${ended.child.exitCode}`);
+      return ready(facts);
+    });
+  } catch (error) {
+    // The logs go with the bench.
+    const logs = programs.map(({ log }) => `${log}:\n${readFileSync(log, "utf8").slice(-2000)}`);
+    throw new Error([(error as Error).message, ...logs].join("\n"), { cause: error });
+  }
   return {
     ...facts,
     programs,
