@@ -237,6 +237,19 @@ test("finish waits for open streams, then both ends close, once", async () => {
   await server.finish();
 });
 
+test("a request that was on its way when an idle server finished is served", async () => {
+  const { client, server } = await pair({
+    onStream: (stream) => {
+      stream.respond(response, true);
+      return new Told();
+    },
+  });
+  const told = new Told();
+  client.open(request, told, true);
+  await server.finish();
+  expect(told.words).toEqual(["head without a body", "end"]);
+});
+
 test("a client that finishes lets its calls come to their end", async () => {
   const { client, server, streams } = await pair();
   const told = new Told();
