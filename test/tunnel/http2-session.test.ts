@@ -250,6 +250,26 @@ test("a request that was on its way when an idle server finished is served", asy
   expect(told.words).toEqual(["head without a body", "end"]);
 });
 
+test("the link is ended only when the last answer has left, however full the link was", async () => {
+  const { link, session, requests } = bareServer();
+  link.feed(headersFrame(1, request, true));
+  void session.finish();
+  await turn();
+  const pinged = link.take().findLast(({ type, flags }) => type === 6 && flags === 0)!;
+  link.room = false;
+  link.feed(frame(6, 1, 0, pinged.payload));
+  await turn();
+  link.take();
+  requests[0]!.stream!.respond(response, true);
+  await turn();
+  expect([session.openStreams, link.ended, link.written.length]).toEqual([0, false, 0]);
+  link.drain();
+  await turn();
+  const sent = link.take().filter(({ id }) => id === 1);
+  expect(sent.map(({ type, flags }) => [type, flags])).toEqual([[1, 5]]);
+  expect(link.ended).toBe(true);
+});
+
 test("a client that finishes lets its calls come to their end", async () => {
   const { client, server, streams } = await pair();
   const told = new Told();

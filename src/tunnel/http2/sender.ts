@@ -176,7 +176,9 @@ export class Sender {
   }
 
   #mayWriteNow(half: SendHalf, size: number): boolean {
-    if (this.#full || size > largestPayload || size > half.window || size > this.window) return false;
+    // Those in the round come first.
+    if (this.#full || this.#first !== undefined) return false;
+    if (size > largestPayload || size > half.window || size > this.window) return false;
     return (half.waiting === undefined || half.waiting.size === 0) && this.frames.waiting < fullWrite;
   }
 

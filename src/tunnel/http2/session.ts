@@ -1,3 +1,4 @@
+import { afterPoll } from "../../core/after-poll.ts";
 import type { Headers } from "../../core/call.ts";
 import type { Link } from "../link.ts";
 import { errorCodes, nameOfCode, SessionError } from "./errors.ts";
@@ -32,8 +33,8 @@ const streamsBeforeSettings = 100;
 const mostUnread = 256 * 1024 * 1024;
 /** Bytes of heads and small frames that may wait for a peer that does not read. */
 const mostHeld = 16 * 1024 * 1024;
-/** Milliseconds that the peer has to close after we have said all. */
-const closingTime = 2000;
+/** Milliseconds that the last bytes have to leave, and the peer to close. */
+const closingTime = 10_000;
 
 /**
  * HTTP/2 (RFC 9113) over a link. Header names are lower case, with `:method`, `:path`, `:scheme`, `:authority` and
@@ -186,6 +187,7 @@ export class Http2Session {
   #drained(): void {
     try {
       this.#sender.drained();
+      this.#endIfFinished();
     } catch (error) {
       this.#fail(error);
     }
@@ -215,8 +217,13 @@ export class Http2Session {
   #endIfFinished(): void {
     if (this.#finishing === undefined || this.#streams.size > 0 || this.#closed || this.#ending) return;
     if (this.#options.role === "server" && this.#lastServed === undefined) return;
-    this.#ending = true;
     this.#sender.flush();
+    if (this.#sender.frames.waiting > 0) {
+      // What the link has not taken yet would be lost. While it is full, its drain comes back here.
+      if (!this.#sender.full) afterPoll(() => this.#endIfFinished());
+      return;
+    }
+    this.#ending = true;
     this.link.end();
     setTimeout(() => this.destroy(), closingTime).unref();
   }
