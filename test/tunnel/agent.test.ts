@@ -401,21 +401,30 @@ describe("an agent behind whose relay's address there may be several", () => {
     const [, second] = await both(begun, ["a", "a"]);
     const asked = second?.ask(waits);
     await until(() => runtime.calls === 1);
-    await clock.advance(6000);
+    await clock.advance(4000);
     const third = (await relay.attempt(2)).accept(true, "a");
     await until(() => third.of("drain").length === 1);
     third.say({ type: "drained" });
     await until(() => third.closed);
     expect(second?.session.accepting).toBe(true);
-    await clock.advance(10_000);
+    await clock.advance(6000);
     const fourth = (await relay.attempt(3)).accept(true, "b");
     await until(() => second?.session.accepting === false);
     expect((await fourth.ask().over()).head[":status"]).toBe("200");
     runtime.gate.open();
     expect((await asked?.over())?.head[":status"]).toBe("200");
     await until(() => second?.closed === true);
-    await clock.advance(3_600_000);
+    await clock.advance(60_000);
     expect([relay.attempts.length, agent.state().connections.length]).toEqual([4, 2]);
+    // It knows now that there are several, and is eager to be at both again.
+    fourth.session.destroy();
+    await clock.advance(500);
+    (await relay.attempt(4)).accept(true, "a");
+    for (let number = 5; number < 9; number++) {
+      await clock.advance(4000);
+      expect(relay.attempts.length).toBe(number + 1);
+      relay.attempts[number]?.refuse(new Error("no"));
+    }
   });
 
   test("asks ever more rarely where there is only one, and nothing comes of an attempt that fails", async () => {
@@ -437,7 +446,7 @@ describe("an agent behind whose relay's address there may be several", () => {
       const begun = begin({ connections: 2 });
       const { relay, clock, agent } = begun;
       const [, second] = await both(begun, ["a", "a"]);
-      await clock.advance(6000);
+      await clock.advance(4000);
       const attempt = await relay.attempt(2);
       if (manner === "lost") second?.session.destroy();
       else second?.say({ type: "drain" });

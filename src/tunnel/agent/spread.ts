@@ -1,8 +1,10 @@
 import type { Clock } from "./clock.ts";
 import type { Line } from "./line.ts";
 
-const firstPause = 5000;
+/** Milliseconds between two attempts; each is twice the one before, but for the first of an agent that knows of several relays. */
+const firstPause = 3000;
 const longestPause = 600_000;
+const eagerAttempts = 10;
 
 /**
  * Behind one address there may be several relays. While all connections lead to the same one, which happens when the
@@ -12,7 +14,9 @@ const longestPause = 600_000;
 export class Spread {
   readonly #lines: readonly Line[];
   readonly #clock: Clock;
-  #pause = firstPause;
+  /** Whether its connections have ever led to different relays at the same time. */
+  #several = false;
+  #attempts = 0;
   #due: number | undefined;
 
   constructor(lines: readonly Line[], clock: Clock) {
@@ -22,21 +26,28 @@ export class Spread {
 
   /** Called every second or so. */
   look(): void {
-    if (!this.#crowded()) {
-      this.#pause = firstPause;
-      this.#due = undefined;
-      return;
+    const relays = this.#lines.map(({ relay }) => relay);
+    const here = new Set(relays);
+    if (relays.length < 2 || here.has(undefined)) return this.#rest();
+    if (here.size > 1) {
+      this.#several = true;
+      return this.#rest();
     }
     const now = this.#clock.now();
     this.#due ??= now + this.#pause;
     if (now < this.#due) return;
-    this.#pause = Math.min(2 * this.#pause, longestPause);
+    this.#attempts++;
     this.#due = now + this.#pause;
     this.#lines.at(-1)?.seek();
   }
 
-  #crowded(): boolean {
-    const [first, ...others] = this.#lines.map(({ relay }) => relay);
-    return first !== undefined && others.length > 0 && others.every((relay) => relay === first);
+  get #pause(): number {
+    const doublings = Math.max(0, this.#attempts - (this.#several ? eagerAttempts : 0));
+    return Math.min(firstPause * 2 ** doublings, longestPause);
+  }
+
+  #rest(): void {
+    this.#attempts = 0;
+    this.#due = undefined;
   }
 }
