@@ -56,7 +56,7 @@ export function headersFrame(id: number, headers: Headers, ended: boolean): Buff
 }
 
 /** Bytes → the frames that are whole. */
-export function readFrames(bytes: Buffer): Frame[] {
+function readFrames(bytes: Buffer): Frame[] {
   const frames: Frame[] = [];
   for (let at = 0; at + 9 <= bytes.length;) {
     const end = at + 9 + bytes.readUIntBE(at, 3);

@@ -93,7 +93,7 @@ export class Http2Session {
   /** Whether `open` may be called: neither closed nor said goodbye to, and below the peer's limit of streams. */
   get accepting(): boolean {
     if (this.#closed || this.#saidGoaway || this.#heardGoaway || this.#options.role === "server") return false;
-    return this.#streams.size < this.#peerStreams && this.#nextId < largestNumber;
+    return this.#streams.size < this.#peerStreams;
   }
 
   /** Client: sends a request. Throws `Error` when not `accepting`, or for headers that cannot be sent. */
@@ -105,6 +105,8 @@ export class Http2Session {
     this.#sender.head(stream.sending, headers, ended);
     this.#nextId += 2;
     this.#streams.add(stream);
+    // Ids are not used twice: a session that has none left makes room for another.
+    if (this.#nextId >= largestNumber) void this.finish();
     return stream;
   }
 
