@@ -37,8 +37,11 @@ const patterns: readonly (readonly [RegExp, readonly string[]])[] = [
   [/^\/v1\/responses\/[^/]+\/cancel$/, post],
 ];
 
-/** What RFC 3986 lets stand in a path as it is, and percent signs before two hexadecimal digits. */
-const plainPath = /^\/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9a-fA-F]{2})*$/;
+/**
+ * What RFC 3986 lets stand in a path as it is, and percent signs before two hexadecimal digits. Not `;`: servers in Java
+ * take `..;` for `..`.
+ */
+const plainPath = /^\/(?:[A-Za-z0-9\-._~!$&'()*+,=:@/]|%[0-9a-fA-F]{2})*$/;
 /** Visible ASCII, but for `\` (a slash to some) and `#`. */
 const plainSearch = /^(?:\?[!"$-[\]-~]*)?$/;
 /** What means something else to whoever decodes it first: `.`, `/`, `\`, `%`, control characters. */

@@ -97,6 +97,7 @@ describe("what may pass the tunnel", () => {
       "/v1/models/x?y",
       "/v1/models/x%",
       "/v1/models/{x}",
+      "/v1/models/..;/slots",
       "/v1/models/x%zz",
       "/v1/models/x%e",
       `/v1/models/${"x".repeat(2000)}`,
