@@ -97,7 +97,7 @@ function create(options: ServerOptions): Server | TlsServer {
     requestTimeout: options.requestTimeout,
     keepAliveTimeout: options.keepAliveTimeout,
     // Node looks every 30 s by itself, which would make of any shorter limit one of 30 s.
-    connectionsCheckingInterval: Math.min(2000, options.headersTimeout),
+    connectionsCheckingInterval: Math.min(2000, options.headersTimeout || 2000),
     ...(options.onUpgrade === undefined ? {} : { IncomingMessage: UpgradableRequest }),
   };
   if (options.tls === undefined) return createServer(settings);

@@ -22,11 +22,6 @@ const settings = {
   closeTimeout: 10_000,
 };
 
-/** A WebSocket whose binary messages are a link's bytes. `remoteAddress` is the peer's, of the socket below. */
-export function websocketLink(webSocket: WebSocket, remoteAddress: string): Link {
-  return new WebSocketLink(webSocket, remoteAddress);
-}
-
 /**
  * Answers a well formed request for a WebSocket with a link; `headers` go into the answer. What the request must have is
  * the caller's to check: ws would answer in its own words.
@@ -40,7 +35,7 @@ export function webSocketAcceptor(headers: Headers): (upgrade: Upgrade, onOpen: 
     const request = { method, url: path, headers: asked };
     prepareSocket(socket);
     server.handleUpgrade(request as Parameters<typeof server.handleUpgrade>[0], socket, head, (webSocket) =>
-      onOpen(websocketLink(webSocket, socket.remoteAddress ?? "")),
+      onOpen(new WebSocketLink(webSocket, socket.remoteAddress ?? "")),
     );
   };
 }
@@ -79,7 +74,7 @@ export function openWebSocket(
     webSocket.on("open", () => {
       over();
       prepareSocket(socket);
-      resolve(websocketLink(webSocket, socket.remoteAddress ?? ""));
+      resolve(new WebSocketLink(webSocket, socket.remoteAddress ?? ""));
     });
     webSocket.on("unexpected-response", (_request, response) => {
       let body = "";
@@ -98,6 +93,7 @@ export function openWebSocket(
   });
 }
 
+/** A WebSocket whose binary messages are a link's bytes. `remoteAddress` is the peer's, of the socket below. */
 class WebSocketLink implements Link {
   readonly remoteAddress: string;
   readonly #webSocket: WebSocket;

@@ -1,6 +1,9 @@
-import { readFileSync } from "node:fs";
+import { execFile } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
 import { type Dialled, DialRefused } from "../../src/tunnel/dial.ts";
 import { Heard } from "../support/open-links.ts";
@@ -137,6 +140,16 @@ describe.skipIf(certificate === undefined)("over TLS", () => {
     toClose.push(() => proxy.close());
     await expectEcho(await dialAs(url, { transport, tls: { ca: tls!.cert }, proxy: proxy.url }));
     expect(proxy.asked).toHaveLength(1);
+  });
+
+  test("a relay is reached through a proxy that speaks TLS itself, which is closed with it", async () => {
+    const script = fileURLToPath(new URL("../support/https-proxy-parent.ts", import.meta.url));
+    const { cert, key } = certificate!;
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, ["--import", "tsx", script, cert, key], {
+      env: { ...process.env, NODE_EXTRA_CA_CERTS: cert },
+    });
+    expect(stderr).toBe("");
+    expect(stdout.trim().split("\n")).toEqual(["upgrade to http", "ws to http", "upgrade to https", "ws to https"]);
   });
 
   test("a certificate that nobody vouches for is refused, and --tls-ca named", async () => {
