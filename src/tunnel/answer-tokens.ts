@@ -1,30 +1,26 @@
-/** Fields that tell how many tokens were generated: of OpenAI's chat and completions, its Responses and Anthropic, Ollama. */
-const names = ['"completion_tokens":', '"output_tokens":', '"eval_count":'].map((name) => Buffer.from(name));
 const longestTail = 8192;
 
-/** Finds the number of tokens that an answer tells in its last pieces: usage stands at the end of every format. */
+/** How the end of an answer tells what it cost, in the formats of Ollama's own paths and of all others. */
+const ollama = { mark: Buffer.from('"eval_count":'), count: /"eval_count":\s*(\d{1,9})/g };
+const usage = { mark: Buffer.from('_tokens":'), count: /"(?:completion|output)_tokens":\s*(\d{1,9})/g };
+
+/** Reads in passing how many tokens an answer tells to have generated; where one piece ends within that, it is missed. */
 export class AnswerTokens {
-  #last: Uint8Array | undefined;
-  #before: Uint8Array | undefined;
+  /** What was told last; 0 so far, or where nothing is told. */
+  count = 0;
+  readonly #format: typeof ollama;
 
-  take(piece: Uint8Array): void {
-    this.#before = this.#last;
-    this.#last = piece;
+  /** `path`: of the call. */
+  constructor(path: string) {
+    this.#format = path.startsWith("/api/") ? ollama : usage;
   }
 
-  /** 0 where the answer does not tell. */
-  count(): number {
-    return (this.#last && countIn(this.#last)) || (this.#before && countIn(this.#before)) || 0;
+  take(piece: Buffer): void {
+    const tail = piece.length > longestTail ? piece.subarray(-longestTail) : piece;
+    const { mark, count } = this.#format;
+    // Most pieces hold a token and nothing else: only one search is spent on those.
+    if (tail.indexOf(mark) === -1) return;
+    const found = [...tail.toString("latin1").matchAll(count)].at(-1)?.[1];
+    if (found !== undefined) this.count = Number(found);
   }
-}
-
-function countIn(piece: Uint8Array): number {
-  const tail = Buffer.from(piece.buffer, piece.byteOffset, piece.length).subarray(-longestTail);
-  for (const name of names) {
-    const at = tail.lastIndexOf(name);
-    if (at === -1) continue;
-    const digits = /^\s*(\d{1,9})/.exec(tail.toString("latin1", at + name.length, at + name.length + 16))?.[1];
-    if (digits !== undefined) return Number(digits);
-  }
-  return 0;
 }

@@ -67,7 +67,7 @@ class ServedCall implements StreamHandler, ByteSink {
   readonly #call: Call;
   readonly #request: RequestBody | undefined;
   readonly #problem: ApiError | undefined;
-  readonly #tokens = new AnswerTokens();
+  readonly #tokens: AnswerTokens;
   #reply: ByteStream | undefined;
   #status = 0;
   #firstByte = 0;
@@ -101,6 +101,7 @@ class ServedCall implements StreamHandler, ByteSink {
       body: this.#request ?? null,
       bodyLimit: settings.bodyLimit,
     });
+    this.#tokens = new AnswerTokens(this.#call.path);
     this.#problem =
       allowedCall(this.#call.method, this.#call.path, this.#call.search) ??
       headProblem(headers, onward) ??
@@ -143,7 +144,7 @@ class ServedCall implements StreamHandler, ByteSink {
 
   write(chunk: Uint8Array | string): boolean {
     if (this.#over) return true;
-    const bytes = typeof chunk === "string" ? Buffer.from(chunk) : chunk;
+    const bytes = typeof chunk === "string" ? Buffer.from(chunk) : toBuffer(chunk);
     this.#bytes += bytes.length;
     this.#settings.load.bytes += bytes.length;
     if (this.#promised !== undefined && this.#bytes > this.#promised) {
@@ -235,7 +236,7 @@ class ServedCall implements StreamHandler, ByteSink {
       firstByte: this.#firstByte,
       duration: performance.now() - this.#began,
       bytes: this.#bytes,
-      tokens: this.#tokens.count(),
+      tokens: this.#tokens.count,
     });
   }
 }
@@ -266,6 +267,10 @@ function requestId(given: string | undefined): string {
 
 function toBytes(body: Buffer | string, encoding: "latin1" | undefined): Buffer {
   return typeof body === "string" ? Buffer.from(body, encoding ?? "utf8") : body;
+}
+
+function toBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
 function toErrorReply(error: ApiError): Reply {

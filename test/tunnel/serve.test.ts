@@ -232,6 +232,8 @@ describe("a streamed reply", () => {
 
   test("tells how many tokens it held, in the words of each format", async () => {
     const pieces = {
+      // What the model says of tokens is no usage.
+      quoted: ['data: {"choices":[{"delta":{"content":"\\"completion_tokens\\": 7"}}]}\n\n'],
       openai: ['data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens": 41}}\n\n', "data: [DONE]\n\n"],
       anthropic: [
         'event: message_delta\ndata: {"usage":{"output_tokens":42}}\n\n',
@@ -241,17 +243,17 @@ describe("a streamed reply", () => {
       none: ['{"data":[]}'],
     };
     const counts: number[] = [];
-    for (const said of Object.values(pieces)) {
+    for (const [format, said] of Object.entries(pieces)) {
       const body = new Pushed();
       const { relay, outcome, outcomes } = serving(stream(body));
-      ask(relay, chat, "{}");
+      ask(relay, { ...chat, ":path": format === "ollama" ? "/api/chat" : "/v1/messages" }, "{}");
       await body.started.opened;
       for (const piece of said) body.sink.write(piece);
       body.sink.end();
       await outcome();
       counts.push(outcomes[0]?.tokens ?? -1);
     }
-    expect(counts).toEqual([41, 42, 43, 0]);
+    expect(counts).toEqual([0, 41, 42, 43, 0]);
   });
 });
 
