@@ -3,7 +3,7 @@ import type { Headers } from "../../core/call.ts";
 import type { Link } from "../link.ts";
 import { ByteQueue } from "./byte-queue.ts";
 import { FrameWriter } from "./frame-writer.ts";
-import { largestNumber, largestPayload, standardWindow } from "./frames.ts";
+import { flags, frameTypes, kindOf, largestNumber, largestPayload, standardWindow } from "./frames.ts";
 
 /** Bytes that leave at once, without waiting for the turn's end. */
 const fullWrite = 64 * 1024;
@@ -119,6 +119,28 @@ export class Sender {
     this.frames.end(half.id);
     this.soon();
     this.#finish(half);
+  }
+
+  /** RST_STREAM. */
+  reset(id: number, code: number): void {
+    this.frames.numbers(kindOf(frameTypes.reset), id, [code]);
+    this.soon();
+  }
+
+  /** Lets the peer send more: on a stream, or over all (0). */
+  windowUpdate(id: number, bytes: number): void {
+    this.frames.numbers(kindOf(frameTypes.windowUpdate), id, [bytes]);
+    this.soon();
+  }
+
+  goaway(lastStream: number, code: number): void {
+    this.frames.numbers(kindOf(frameTypes.goaway), 0, [lastStream, code]);
+    this.soon();
+  }
+
+  settingsAck(): void {
+    this.frames.numbers(kindOf(frameTypes.settings, flags.ack), 0, []);
+    this.soon();
   }
 
   /** Nothing more is sent of it. */

@@ -3,11 +3,10 @@ import type { Headers } from "../../core/call.ts";
 import type { Link } from "../link.ts";
 import { errorCodes, nameOfCode, SessionError } from "./errors.ts";
 import { FrameReader } from "./frame-reader.ts";
-import { flags, frameTypes, kindOf, largestNumber, preface, settings, standardWindow } from "./frames.ts";
-import { largestHeaderList } from "./header-rules.ts";
+import { largestNumber } from "./frames.ts";
+import { writeGreeting } from "./greeting.ts";
 import { readSettings } from "./peer-settings.ts";
 import { Pings } from "./pings.ts";
-import { firstWindow, sessionWindow } from "./receive-window.ts";
 import { Receiver, type ReceiverHost } from "./receiver.ts";
 import { Sender } from "./sender.ts";
 import { StreamTable } from "./stream-table.ts";
@@ -73,7 +72,8 @@ export class Http2Session {
     this.#host = this.#streamHost();
     this.#receiver = new Receiver(this.#receiverHost());
     this.#reader = new FrameReader(this.#receiver, options.role);
-    this.#greet();
+    writeGreeting(this.#sender, this.#options.role, this.#mostStreams);
+    this.#pings.send(() => {});
     link.start({
       onBytes: (bytes) => this.#read(bytes),
       onDrain: () => this.#drained(),
@@ -123,12 +123,12 @@ export class Http2Session {
   goaway(): void {
     if (this.#closed || this.#saidGoaway) return;
     this.#saidGoaway = true;
-    if (this.#options.role === "client") return this.#writeGoaway(0, errorCodes.noError);
+    if (this.#options.role === "client") return this.#sender.goaway(0, errorCodes.noError);
     // First a word, and the last stream only when the peer has heard it: no request on its way is lost (RFC 9113, 6.8).
-    this.#writeGoaway(largestNumber, errorCodes.noError);
+    this.#sender.goaway(largestNumber, errorCodes.noError);
     this.#pings.send(() => {
       this.#lastServed = this.#receiver.lastPeerId;
-      this.#writeGoaway(this.#lastServed, errorCodes.noError);
+      this.#sender.goaway(this.#lastServed, errorCodes.noError);
       this.#endIfFinished();
     });
   }
@@ -148,7 +148,7 @@ export class Http2Session {
   destroy(error?: Error): void {
     if (this.#closed) return;
     const code = error instanceof SessionError ? error.code : errorCodes.noError;
-    this.#writeGoaway(this.#lastServed ?? this.#receiver.lastPeerId, code);
+    this.#sender.goaway(this.#lastServed ?? this.#receiver.lastPeerId, code);
     try {
       this.#sender.flush();
     } catch {
@@ -156,22 +156,6 @@ export class Http2Session {
     }
     this.#close(error);
     this.link.destroy();
-  }
-
-  #greet(): void {
-    const { frames } = this.#sender;
-    const client = this.#options.role === "client";
-    if (client) frames.raw(preface);
-    frames.settings([
-      [settings.headerTableSize, 0],
-      ...(client ? ([[settings.enablePush, 0]] as const) : []),
-      [settings.maxConcurrentStreams, this.#mostStreams],
-      [settings.initialWindowSize, firstWindow],
-      [settings.maxHeaderListSize, largestHeaderList],
-    ]);
-    this.#writeCredit(0, sessionWindow - standardWindow);
-    this.#pings.send(() => {});
-    this.#sender.soon();
   }
 
   #read(bytes: Buffer): void {
@@ -230,21 +214,6 @@ export class Http2Session {
     setTimeout(() => this.destroy(), closingTime).unref();
   }
 
-  #writeGoaway(lastStream: number, code: number): void {
-    this.#sender.frames.numbers(kindOf(frameTypes.goaway), 0, [lastStream, code]);
-    this.#sender.soon();
-  }
-
-  #writeReset(id: number, code: number): void {
-    this.#sender.frames.numbers(kindOf(frameTypes.reset), id, [code]);
-    this.#sender.soon();
-  }
-
-  #writeCredit(id: number, bytes: number): void {
-    this.#sender.frames.numbers(kindOf(frameTypes.windowUpdate), id, [bytes]);
-    this.#sender.soon();
-  }
-
   #streamHost(): StreamHost {
     const pings = this.#pings;
     return {
@@ -256,8 +225,6 @@ export class Http2Session {
         this.#streams.remove(stream);
         if (this.#finishing !== undefined) this.#endIfFinished();
       },
-      writeReset: (stream, code) => this.#writeReset(stream.id, code),
-      writeCredit: (stream, bytes) => this.#writeCredit(stream.id, bytes),
       countUnread: (bytes) => this.#countUnread(bytes),
       onFault: (stream, error) => failByFault(stream, error),
     };
@@ -274,7 +241,7 @@ export class Http2Session {
       onSettings: (payload) => this.#onSettings(payload),
       onGoaway: (lastStream, code) => this.#onGoaway(lastStream, code),
       onCredit: (stream, bytes) => this.#onCredit(stream, bytes),
-      writeSessionCredit: (bytes) => this.#writeCredit(0, bytes),
+      writeSessionCredit: (bytes) => this.#sender.windowUpdate(0, bytes),
       onPing: (payload) => {
         this.#pings.reply(payload);
         this.#sender.soon();
@@ -286,7 +253,7 @@ export class Http2Session {
   #openByPeer(id: number): Http2Stream | undefined {
     if (this.#lastServed !== undefined && id > this.#lastServed) return undefined;
     if (this.#streams.size >= this.#mostStreams) {
-      this.#writeReset(id, errorCodes.refusedStream);
+      this.#sender.reset(id, errorCodes.refusedStream);
       return undefined;
     }
     const stream = new Http2Stream(id, this.#host);
@@ -308,8 +275,7 @@ export class Http2Session {
     if (streams !== undefined || !this.#heardSettings) this.#peerStreams = streams ?? largestNumber;
     this.#heardSettings = true;
     if (window !== undefined) this.#onStreamWindow(window);
-    this.#sender.frames.numbers(kindOf(frameTypes.settings, flags.ack), 0, []);
-    this.#sender.soon();
+    this.#sender.settingsAck();
   }
 
   #onStreamWindow(size: number): void {

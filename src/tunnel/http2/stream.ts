@@ -37,8 +37,6 @@ export interface StreamHost {
   readonly roundTrip: number;
   /** Both halves are over. */
   leave(stream: Http2Stream): void;
-  writeReset(stream: Http2Stream, code: number): void;
-  writeCredit(stream: Http2Stream, bytes: number): void;
   /** So much more (or less) waits to be read. */
   countUnread(bytes: number): void;
   /** The stream's handler has thrown. */
@@ -145,7 +143,7 @@ export class Http2Stream implements SendOwner {
   /** Resets it for a fault, and tells. */
   fail(code: number, message: string): void {
     if (this.over) return;
-    this.#host.writeReset(this, code);
+    this.#host.sender.reset(this.id, code);
     this.break({ code, lost: false, refused: false, message });
   }
 
@@ -188,7 +186,7 @@ export class Http2Stream implements SendOwner {
   reset(code: number): void {
     if (this.over) return;
     const complete = this.peerEnded && this.sending.over;
-    if (!complete) this.#host.writeReset(this, code);
+    if (!complete) this.#host.sender.reset(this.id, code);
     this.#close();
   }
 
@@ -241,7 +239,7 @@ export class Http2Stream implements SendOwner {
   #credit(size: number): void {
     if (this.peerEnded) return;
     const credit = this.#window.consume(size, this.#host.roundTrip);
-    if (credit > 0) this.#host.writeCredit(this, credit);
+    if (credit > 0) this.#host.sender.windowUpdate(this.id, credit);
   }
 
   #failLength(): void {
