@@ -29,16 +29,40 @@ export const traps: readonly Trap[] = [
 
 const chat = { body: { model: "demo", messages: [], stream: true }, headers: asCaller };
 
-/** A chain over a line that can be broken, and its end. */
-async function withChain(
-  work: (parts: { chain: Chain; runtime: SteeredRuntime; line: CutLine; where: string }) => Promise<void>,
+interface Parts {
+  readonly chain: Chain;
+  readonly runtime: SteeredRuntime;
+  readonly line: CutLine;
+  readonly where: string;
+  /** Which repetition this is, from 0. */
+  readonly round: number;
+}
+
+/** Tries it so many times, each with a chain of its own: agents come back the later the more often they were cut. */
+async function repeat(
+  times: number,
+  work: (parts: Parts) => Promise<string[]>,
   env: Record<string, string> = {},
+): Promise<string[]> {
+  const wrong: string[] = [];
+  for (let round = 0; round < times; round++) {
+    const problems = await withChain(async (parts) => work({ ...parts, round }), env);
+    wrong.push(...problems.map((problem) => `round ${round}: ${problem}`));
+  }
+  return wrong;
+}
+
+/** A chain over a line that can be broken, and its end. Gives what the work found, and what nobody caught. */
+async function withChain(
+  work: (parts: Omit<Parts, "round">) => Promise<string[]>,
+  env: Record<string, string>,
 ): Promise<string[]> {
   const runtime = await SteeredRuntime.start();
   const uncaught: string[] = [];
   const keep = (error: unknown): void => void uncaught.push(`uncaught: ${String(error)}`);
   process.on("uncaughtException", keep).on("unhandledRejection", keep);
   let line: CutLine | undefined;
+  let wrong: string[] = [];
   try {
     const chain = await startChain({
       runtime: runtime.url,
@@ -46,7 +70,7 @@ async function withChain(
       front: async (url) => (line = await startCutLine(url)).url,
     });
     try {
-      await work({ chain, runtime, line: line as CutLine, where: `${chain.url}/v1/chat/completions` });
+      wrong = await work({ chain, runtime, line: line as CutLine, where: `${chain.url}/v1/chat/completions` });
     } finally {
       await chain.close();
     }
@@ -57,8 +81,11 @@ async function withChain(
     for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
     process.off("uncaughtException", keep).off("unhandledRejection", keep);
   }
-  return uncaught;
+  return [...wrong, ...uncaught];
 }
+
+const cleanEnds = (answers: readonly Answer[]): string[] =>
+  answers.filter(({ clean }) => clean).map(() => "a clean end of a broken answer");
 
 /** Streams that have begun, with what the runtime holds of each. */
 async function begin(runtime: SteeredRuntime, where: string, count: number): Promise<[Exchange, Asked][]> {
@@ -76,46 +103,32 @@ async function begin(runtime: SteeredRuntime, where: string, count: number): Pro
 }
 
 /** Trap 1: the peer's FIN arrives and its socket stays open for writing. Its heartbeat would tell after 9 s. */
-async function halfOpen(repetitions: number): Promise<string[]> {
-  const wrong: string[] = [];
-  const uncaught = await withChain(async ({ chain, runtime, line, where }) => {
-    for (let round = 0; round < repetitions; round++) {
-      await chain.untilReady("home");
-      const streams = await begin(runtime, where, 5);
-      const before = performance.now();
-      line.finish();
-      const answers = await Promise.all(streams.map(([{ answer }]) => answer));
-      const took = performance.now() - before;
-      if (took > 4000) wrong.push(`round ${round}: callers were told after ${took.toFixed(0)} ms`);
-      wrong.push(...answers.filter(({ clean }) => clean).map(() => `round ${round}: a clean end`));
-      await runtime.idle();
-    }
+function halfOpen(repetitions: number): Promise<string[]> {
+  return repeat(repetitions, async ({ runtime, line, where }) => {
+    const streams = await begin(runtime, where, 5);
+    const before = performance.now();
+    line.finish();
+    const answers = await Promise.all(streams.map(([{ answer }]) => answer));
+    const took = performance.now() - before;
+    await runtime.idle();
+    return took > 4000 ? [`callers were told after ${took.toFixed(0)} ms`] : cleanEnds(answers);
   });
-  return [...wrong, ...uncaught];
 }
 
 /** Trap 2: the session dies in the middle of answers, in each of the ways in which it can. */
-async function truncation(repetitions: number): Promise<string[]> {
-  const wrong: string[] = [];
-  const uncaught = await withChain(async ({ chain, runtime, line, where }) => {
-    for (let round = 0; round < repetitions; round++) {
-      await chain.untilReady("home");
-      const streams = await begin(runtime, where, 10);
-      // Some have said their last word when it happens, but not that it was.
-      for (const [index, [, { reply }]] of streams.entries()) {
-        if (index % 2 === 0) reply.write("data: [DONE]\n\n");
-        else reply.write(chatEvent("x".repeat(round * 1000)));
-      }
-      const half = streams[0]?.[0];
-      if (round % 3 === 0) line.cut();
-      else if (round % 3 === 1) line.finish();
-      else void half?.until(/DONE/).then(() => line.cut());
-      const answers: Answer[] = await Promise.all(streams.map(([{ answer }]) => answer));
-      wrong.push(...answers.filter(({ clean }) => clean).map(() => `round ${round}: a clean end`));
-      await runtime.idle();
-    }
+function truncation(repetitions: number): Promise<string[]> {
+  return repeat(repetitions, async ({ runtime, line, where, round }) => {
+    const streams = await begin(runtime, where, 10);
+    // Some have said their last word when it happens, but not that it was.
+    for (const [index, [, { reply }]] of streams.entries())
+      reply.write(index % 2 === 0 ? "data: [DONE]\n\n" : chatEvent("x".repeat(round * 1000)));
+    if (round % 3 === 0) line.cut();
+    else if (round % 3 === 1) line.finish();
+    else void streams[0]?.[0].until(/DONE/).then(() => line.cut());
+    const answers = await Promise.all(streams.map(([{ answer }]) => answer));
+    await runtime.idle();
+    return cleanEnds(answers);
   });
-  return [...wrong, ...uncaught];
 }
 
 /** Trap 3: the session begins while the answer to the upgrade is on its way into a TLS socket. */
@@ -147,57 +160,45 @@ async function attaching(repetitions: number): Promise<string[]> {
 }
 
 /** Trap 4: a WebSocket's socket dies while streams pour through it in both directions. */
-async function innerDeath(repetitions: number): Promise<string[]> {
-  const wrong: string[] = [];
-  const pouring = async ({
-    chain,
-    runtime,
-    line,
-    where,
-  }: Parameters<Parameters<typeof withChain>[0]>[0]): Promise<void> => {
-    for (let round = 0; round < repetitions; round++) {
-      await chain.untilReady("home");
-      const streams = await begin(runtime, where, 20);
-      for (const [, { reply }] of streams) reply.write(Buffer.alloc(1024 * 1024, "x"));
-      const text = JSON.stringify({ model: "demo", image: "x".repeat(4 * 1024 * 1024) });
-      const upload = ask(where, { body: text, headers: { ...asCaller, "content-type": "application/json" } });
-      await runtime.next();
-      line.cut();
-      const answers = await Promise.all(streams.map(([{ answer }]) => answer));
-      wrong.push(...answers.filter(({ clean }) => clean).map(() => `round ${round}: a clean end`));
-      const uploaded = await upload.catch((error: Error) => error);
-      if (!(uploaded instanceof Error) && uploaded.status < 500)
-        wrong.push(`round ${round}: upload ${uploaded.status}`);
-      await runtime.idle();
-    }
+function innerDeath(repetitions: number): Promise<string[]> {
+  const pouring = async ({ runtime, line, where }: Parts): Promise<string[]> => {
+    const streams = await begin(runtime, where, 20);
+    for (const [, { reply }] of streams) reply.write(Buffer.alloc(1024 * 1024, "x"));
+    const text = JSON.stringify({ model: "demo", image: "x".repeat(4 * 1024 * 1024) });
+    const upload = ask(where, { body: text, headers: { ...asCaller, "content-type": "application/json" } });
+    const uploading = await runtime.next();
+    uploading.body().catch(() => undefined);
+    line.cut();
+    const answers = await Promise.all(streams.map(([{ answer }]) => answer));
+    const uploaded = await upload.catch((error: Error) => error);
+    await runtime.idle();
+    const answered = uploaded instanceof Error || uploaded.status >= 500 ? [] : [`an upload got ${uploaded.status}`];
+    return [...cleanEnds(answers), ...answered];
   };
-  const uncaught = await withChain(pouring, { LAIR_AGENT_TRANSPORT: "ws" });
-  return [...wrong, ...uncaught];
+  return repeat(repetitions, pouring, { LAIR_AGENT_TRANSPORT: "ws" });
 }
 
 /** Trap 5: many callers of one connection leave in one moment; another goes on. */
-async function departure(repetitions: number, callers: number): Promise<string[]> {
-  const wrong: string[] = [];
-  const uncaught = await withChain(async ({ chain, runtime, line, where }) => {
-    for (let round = 0; round < repetitions; round++) {
-      const [[bystander, held]] = (await begin(runtime, where, 1)) as [[Exchange, Asked]];
-      runtime.answering = (asked) => beginStream(asked);
-      const sockets: Socket[] = [];
-      while (sockets.length < callers) {
-        for (let one = 0; one < 100; one++)
-          sockets.push(openStalled(chain.url, "/v1/chat/completions", chat.body, asCaller));
-        await waitUntil(() => runtime.open === sockets.length + 1, `${sockets.length} streams are open`);
-      }
-      const connections = line.connections();
-      for (const socket of sockets) socket.destroy();
-      await waitUntil(() => runtime.open === 1, "the runtime has nothing to do but the bystander's stream");
-      held.reply.write(chatEvent("still here"));
-      await bystander.until(/still here/);
-      held.reply.end("data: [DONE]\n\n");
-      if (!(await bystander.answer).clean) wrong.push(`round ${round}: the bystander was cut`);
-      if (line.connections() !== connections) wrong.push(`round ${round}: the tunnel was lost`);
-      runtime.answering = undefined;
+function departure(repetitions: number, callers: number): Promise<string[]> {
+  return repeat(repetitions, async ({ chain, runtime, line, where }) => {
+    const [[bystander, held]] = (await begin(runtime, where, 1)) as [[Exchange, Asked]];
+    runtime.answering = (asked) => beginStream(asked);
+    const sockets: Socket[] = [];
+    while (sockets.length < callers) {
+      for (let one = 0; one < 100; one++)
+        sockets.push(openStalled(chain.url, "/v1/chat/completions", chat.body, asCaller));
+      await waitUntil(() => runtime.open === sockets.length + 1, `${sockets.length} streams are open`);
     }
+    const connections = line.connections();
+    for (const socket of sockets) socket.destroy();
+    await waitUntil(() => runtime.open === 1, "the runtime has nothing to do but the bystander's stream");
+    held.reply.write(chatEvent("still here"));
+    await bystander.until(/still here/);
+    held.reply.end("data: [DONE]\n\n");
+    const { clean } = await bystander.answer;
+    return [
+      ...(clean ? [] : ["the bystander was cut"]),
+      ...(line.connections() === connections ? [] : ["the tunnel was lost"]),
+    ];
   });
-  return [...wrong, ...uncaught];
 }

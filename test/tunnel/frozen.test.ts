@@ -35,6 +35,7 @@ describe.skipIf(process.platform === "win32")("a program that freezes", { concur
     await programs.agent("awake", relay.url, runtime.url);
     await untilAgents(relay.url, "awake");
     const load = await putLoad(relay.url);
+    await waitUntil(() => runtime.open === 60, "60 calls at the runtime");
     relay.child.kill("SIGSTOP");
     await runtime.idle();
     expect(runtime.aborted).toBe(60);

@@ -34,7 +34,7 @@ afterAll(async () => {
 const never = new AbortController().signal;
 
 function intrude(): Promise<Dialled> {
-  const options = { relay: chain.url, key, instance: "evil", version: "0", connectTimeout: 5000 };
+  const options = { relay: chain.url, key, instance: "evil-instance", version: "0", connectTimeout: 5000 };
   return dial({ ...options, transport: "upgrade" }, never);
 }
 
@@ -42,7 +42,7 @@ function intrude(): Promise<Dialled> {
 async function expectUnharmed(): Promise<void> {
   const body = { model: "home/demo", messages: [] };
   const answer = await ask(`${chain.url}/v1/chat/completions`, { body, headers: asCaller });
-  expect([answer.status, answer.text]).toEqual([200, JSON.stringify(wholeChat("done"))]);
+  expect([answer.status, JSON.parse(answer.text)]).toEqual([200, { ...wholeChat("done"), model: "home/demo" }]);
 }
 
 /** Gives what the work adds to the memory that is in use. */
@@ -107,7 +107,7 @@ describe("a relay lives through an agent", () => {
               onStream(stream) {
                 stream.respond({ ":status": "200" }, false);
                 stream.write(
-                  `${JSON.stringify({ type: "hello", protocol: 1, version: "0", instance: "evil", capacity: 1, ready: true, models: [] })}\n`,
+                  `${JSON.stringify({ type: "hello", protocol: 1, version: "0", instance: "evil-instance", capacity: 1, ready: true, models: [] })}\n`,
                 );
                 pour(stream);
                 return { onData() {}, onEnd() {}, onReset() {}, onDrain: () => pour(stream) };
@@ -164,7 +164,7 @@ describe("a relay lives through an agent", () => {
           type: "hello",
           protocol: 1,
           version: "0",
-          instance: "evil",
+          instance: "evil-instance",
           capacity: 100_000,
           ready: true,
           models,
