@@ -6,7 +6,6 @@ import { buildRuntime } from "./support/lair.ts";
 import { describePinned } from "./support/machine.ts";
 import { nginxVersion, requireNginx, startNginx } from "./support/nginx.ts";
 import { requireTools } from "./support/processes.ts";
-import type { Proxy } from "./support/proxy.ts";
 import { figureTable, publish } from "./support/report.ts";
 import { Results, type Seen } from "./support/results.ts";
 import { measureFresh, measureRounds, type Starter } from "./support/rounds.ts";
@@ -20,9 +19,6 @@ import { measureDelayed, measureMemory, measureRound } from "./tunnel/measures.t
 import { type MeasureName, type Options, readOptions, usage } from "./tunnel/options.ts";
 import { restartAgents, restartRelays } from "./tunnel/restart.ts";
 import { requireSsh, sshVersion, startSsh } from "./tunnel/ssh.ts";
-
-/** A tunnel's starter with what lies between its ends. */
-type TunnelStarter = (upstreamPort: number, line: Line) => Promise<Proxy>;
 
 const inRounds: readonly MeasureName[] = ["latency", "requests", "paced", "burst", "upload"];
 /** Milliseconds. */
@@ -74,11 +70,7 @@ async function measureSideBySide(
 ): Promise<void> {
   const nginx: Starter = (port) =>
     startNginx(cores.proxy, [port], ["client_max_body_size 0", "proxy_request_buffering off"]);
-  const tunnels = tunnelStarters(only, cores.proxy, build).map(
-    (start): Starter =>
-      (port) =>
-        start(port, plainLine),
-  );
+  const tunnels = tunnelStarters({ only, cores }, build, plainLine);
   await measureRounds(bench, [...(only.includes("nginx") ? [nginx] : []), ...tunnels], {
     rounds,
     sizes: ["0.6 KB"],
@@ -100,21 +92,13 @@ async function measureBehindDelay(
     return delayed.port;
   };
   const direct = await line(bench.upstream.port);
-  await measureRounds(
-    bench,
-    tunnelStarters(only, cores.proxy, build).map(
-      (start): Starter =>
-        (port) =>
-          start(port, line),
-    ),
-    {
-      rounds,
-      sizes: ["0.6 KB"],
-      results,
-      // Without a tunnel it is the line itself, which shall not be what limits the tunnels.
-      measure: (proxy) => measureDelayed(bench, proxy.name === "direct" ? { ...proxy, port: direct } : proxy),
-    },
-  );
+  await measureRounds(bench, tunnelStarters({ only, cores }, build, line), {
+    rounds,
+    sizes: ["0.6 KB"],
+    results,
+    // Without a tunnel it is the line itself, which shall not be what limits the tunnels.
+    measure: (proxy) => measureDelayed(bench, proxy.name === "direct" ? { ...proxy, port: direct } : proxy),
+  });
   for (const one of lines) await one.stop();
 }
 
@@ -133,11 +117,7 @@ async function measureEvents(
     }
   };
   if (measures.includes("memory")) {
-    const tunnels = tunnelStarters(only, cores.proxy, build).map(
-      (start): Starter =>
-        (port) =>
-          start(port, plainLine),
-    );
+    const tunnels = tunnelStarters({ only, cores }, build, plainLine);
     for (let time = 1; time <= times; time++)
       await measureFresh(bench, tunnels, results, (proxy) => measureMemory(bench, proxy));
   }
@@ -149,9 +129,14 @@ async function measureEvents(
   if (measures.includes("death")) await add("an agent killed, and one frozen", () => measureDeath(bench, build));
 }
 
-function tunnelStarters(only: Options["only"], core: string, build: Build | undefined): TunnelStarter[] {
+/** Those of `ssh -R` and lair, with a line between the ends of each. */
+function tunnelStarters(
+  { only, cores }: Pick<Options, "only" | "cores">,
+  build: Build | undefined,
+  line: Line,
+): Starter[] {
   return [
-    ...(only.includes("ssh") ? [(port: number, line: Line) => startSsh(core, port, line)] : []),
-    ...(build === undefined ? [] : [(port: number, line: Line) => startTunnel(build, port, line)]),
+    ...(only.includes("ssh") ? [(port: number) => startSsh(cores.proxy, port, line)] : []),
+    ...(build === undefined ? [] : [(port: number) => startTunnel(build, port, line)]),
   ];
 }
