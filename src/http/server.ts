@@ -53,7 +53,7 @@ export interface RunningServer {
 
 /** Starts to listen. Throws node's error (`EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL` …) when it cannot, `Error` for a bad certificate. */
 export async function listen(options: ServerOptions): Promise<RunningServer> {
-  const exchanges = new Roster<Exchange>();
+  const exchanges: Exchanges = { roster: new Roster<Exchange>(), closing: false };
   const upgraded = new Set<Socket>();
   const server = create(options);
   const serve = (request: IncomingMessage, response: ServerResponse): void =>
@@ -66,7 +66,7 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
   if (onUpgrade !== undefined)
     server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
       // An answer under way and the tunnel's would share the connection.
-      if (exchanges.list().some((exchange) => exchange.answersOn(socket))) return socket.destroy();
+      if (exchanges.roster.list().some((exchange) => exchange.answersOn(socket))) return socket.destroy();
       upgraded.add(socket);
       socket.on("close", () => upgraded.delete(socket));
       return onUpgrade(toUpgrade(request, socket, head));
@@ -135,26 +135,34 @@ function pathOf(url: string): string {
   return mark === -1 ? url : url.slice(0, mark);
 }
 
+/** What is under way. */
+interface Exchanges {
+  readonly roster: Roster<Exchange>;
+  /** Whether each answer is its connection's last, or clients that always have another request would hold us. */
+  closing: boolean;
+}
+
 interface Open {
   readonly server: Server;
-  readonly exchanges: Roster<Exchange>;
+  readonly exchanges: Exchanges;
   readonly upgraded: ReadonlySet<Socket>;
 }
 
 async function close({ server, exchanges, upgraded }: Open, grace: number): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   let sweep: NodeJS.Timeout | undefined;
+  exchanges.closing = true;
   await new Promise<void>((resolve) => {
     server.close(() => resolve());
     timer = setTimeout(() => {
-      for (const exchange of exchanges.list()) exchange.abort();
+      for (const exchange of exchanges.roster.list()) exchange.abort();
       server.closeAllConnections();
     }, grace);
     const look = (): void => {
       // A client that keeps its connection open after its last answer must not hold us.
       server.closeIdleConnections();
       server.getConnections((_error, open) => {
-        if (open <= upgraded.size && exchanges.size === 0) resolve();
+        if (open <= upgraded.size && exchanges.roster.size === 0) resolve();
       });
     };
     sweep = setInterval(look, 100);
@@ -173,7 +181,7 @@ class Exchange implements ByteSink, Enrolled {
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
   readonly #options: ServerOptions;
-  readonly #exchanges: Roster<Exchange>;
+  readonly #exchanges: Exchanges;
   readonly #departure = new Departure();
   readonly #began = performance.now();
   readonly #call: Call;
@@ -184,7 +192,7 @@ class Exchange implements ByteSink, Enrolled {
   #problem: Error | undefined;
   #stall: NodeJS.Timeout | undefined;
 
-  constructor(request: IncomingMessage, response: ServerResponse, options: ServerOptions, exchanges: Roster<Exchange>) {
+  constructor(request: IncomingMessage, response: ServerResponse, options: ServerOptions, exchanges: Exchanges) {
     this.#request = request;
     this.#response = response;
     this.#options = options;
@@ -193,7 +201,7 @@ class Exchange implements ByteSink, Enrolled {
   }
 
   run(): void {
-    this.#exchanges.enter(this);
+    this.#exchanges.roster.enter(this);
     this.#response.on("close", () => this.#closed());
     const problem = framingProblem(this.#request.rawHeaders, this.#call, this.#options.bodyLimit);
     const reply = problem === undefined ? this.#options.handler(this.#call) : Promise.resolve(toReply(problem));
@@ -267,6 +275,7 @@ class Exchange implements ByteSink, Enrolled {
     }
     this.#firstByte = performance.now() - this.#began;
     const headers: Headers = { ...reply.headers, "x-request-id": this.#call.id };
+    if (this.#exchanges.closing) headers["connection"] = "close";
     if (!isStream(body)) {
       const { encoding } = reply;
       this.#bytes = body === null ? 0 : encoding === undefined ? Buffer.byteLength(body) : body.length;
@@ -308,7 +317,7 @@ class Exchange implements ByteSink, Enrolled {
 
   #closed(): void {
     clearTimeout(this.#stall);
-    this.#exchanges.leave(this);
+    this.#exchanges.roster.leave(this);
     const left = !this.#response.writableFinished;
     // What breaks from here on breaks because the client is gone.
     const problem = this.#problem;

@@ -2,6 +2,8 @@
 export interface Link {
   /** The peer's address as the socket knows it, e.g. `203.0.113.7`. */
   readonly remoteAddress: string;
+  /** Whether all that was written is in other hands than this process's: its memory may be written anew. */
+  readonly idle: boolean;
   /** Begins to deliver; called once, and nothing is delivered before. */
   start(handler: LinkHandler): void;
   /** Sends a piece. False: what is under way is enough, wait for `onDrain`; the piece is taken all the same. */

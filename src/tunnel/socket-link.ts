@@ -48,6 +48,11 @@ class SocketLink implements Link {
     if (socket.closed) this.#close();
   }
 
+  /** What TLS keeps of a piece is its own affair, and not asked for. */
+  get idle(): boolean {
+    return this.#socket.writableLength === 0 && !("encrypted" in this.#socket);
+  }
+
   start(handler: LinkHandler): void {
     if (this.#handler !== undefined) throw new Error("a link is started once");
     this.#handler = handler;

@@ -96,6 +96,8 @@ export function openWebSocket(
 /** A WebSocket whose binary messages are a link's bytes. `remoteAddress` is the peer's, of the socket below. */
 class WebSocketLink implements Link {
   readonly remoteAddress: string;
+  /** A piece may wait in the WebSocket as it is. */
+  readonly idle = false;
   readonly #webSocket: WebSocket;
   #handler: LinkHandler | undefined;
   /** What has come while nobody wanted it: the rest of a read that held several messages. */

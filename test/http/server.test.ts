@@ -288,6 +288,26 @@ describe("listen", () => {
     expect(await reply.text()).not.toContain("secret");
   });
 
+  test("lets a client that always has another request go when it closes", async () => {
+    let turn: () => void = () => undefined;
+    const server = await serve(() => {
+      turn();
+      return Promise.resolve(jsonReply(200, {}));
+    });
+    const socket = connect(server.port, "127.0.0.1");
+    const ask = (): void => void socket.write("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    const answers: string[] = [];
+    socket.on("data", (bytes) => {
+      answers.push(String(bytes));
+      ask();
+    });
+    const asked = new Promise<void>((resolve) => (turn = resolve));
+    ask();
+    await asked;
+    await Promise.all([server.close(60_000), once(socket, "close")]);
+    expect(answers.at(-1)).toMatch(/^HTTP\/1.1 200[^]*connection: close/i);
+  });
+
   test("finishes streams under way when it closes, accepts nothing new, and cuts what outlasts the grace", async () => {
     const taps = [new Tap(), new Tap()];
     let count = 0;

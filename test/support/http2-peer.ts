@@ -71,6 +71,8 @@ function readFrames(bytes: Buffer): Frame[] {
 /** A link whose other end is the test itself. */
 export class BareLink implements Link {
   readonly remoteAddress = "127.0.0.1";
+  /** Each piece is copied. */
+  readonly idle = true;
   /** What the session has written, each write a piece. */
   readonly written: Buffer[] = [];
   /** What `write` gives. */

@@ -14,6 +14,8 @@ export function linkPair(): [Link, Link] {
 
 class MemoryLink implements Link {
   readonly remoteAddress = "127.0.0.1";
+  /** Each piece is copied. */
+  readonly idle = true;
   peer!: MemoryLink;
   #handler: LinkHandler | undefined;
   /** What the peer has written and this end was not told yet. */

@@ -82,6 +82,7 @@ test("an agent lives through a relay that asks for what may not pass, by words a
   await besiege(30, (socket) => {
     const link = {
       remoteAddress: "127.0.0.1",
+      idle: false,
       start(handler: Parameters<Dialled["link"]["start"]>[0]) {
         socket.on("data", (bytes: Buffer) => handler.onBytes(bytes)).on("drain", () => handler.onDrain());
         socket.on("close", () => handler.onClose(undefined));

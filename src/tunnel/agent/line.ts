@@ -184,7 +184,11 @@ export class Line {
     this.#failure = problem;
     if (this.#stopped) return this.#settings.onChange();
     this.#settings.log.warn({ problem }, "the connection to the relay is lost");
-    // Another attempt may be under way already, for the relay had said that it would leave.
+    // The relay had said that it would leave, and has left: whoever takes its place may be there any moment.
+    if (this.#state.name === "waiting") {
+      this.#rest();
+      this.#failures = 0;
+    }
     if (this.#state.name === "dialling") this.#state.elsewhere = undefined;
     if (this.#state.name === "idle") this.#wait(pauseAfter(error, ++this.#failures, this.#settings.clock));
     else this.#settings.onChange();

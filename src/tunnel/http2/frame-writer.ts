@@ -31,6 +31,17 @@ export class FrameWriter {
     return bytes;
   }
 
+  /**
+   * What was taken is needed no more: its memory is written anew. Fresh memory for each 64 KB of an upload made garbage
+   * collection a quarter of a relay's work.
+   */
+  rewind(): void {
+    if (this.waiting > 0) return;
+    this.#start = 0;
+    this.#at = 0;
+    this.#last = -1;
+  }
+
   /** Bytes that are no frame: the preface. */
   raw(bytes: Uint8Array): void {
     this.#reserve(bytes.length);

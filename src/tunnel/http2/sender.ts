@@ -191,6 +191,7 @@ export class Sender {
         if (this.frames.waiting === 0 || this.#closed) return;
         this.sentStream = this.#openedStream;
         if (!this.#link.write(this.frames.take())) this.#full = true;
+        else if (this.#link.idle) this.frames.rewind();
       }
     } finally {
       this.#flushing = false;
