@@ -31,6 +31,9 @@ export interface RelayOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
+/** Milliseconds that calls wait for an agent that has just left: longer than one takes to start again. */
+const agentPatience = 5000;
+
 export interface Relay {
   /** Where it listens, e.g. `https://127.0.0.1:8081`. */
   readonly url: string;
@@ -64,6 +67,7 @@ export async function startRelay(config: Config, log: Log, options: RelayOptions
     version: options.version,
     errorEvents: encodeBrokenStream,
     knows: (name) => keys.has(name),
+    patience: agentPatience,
   });
   const metrics = new RelayMetrics(() => fleet.agents(), options.version);
   const logged = accessLog(log);

@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { readReply, settled, toCall } from "../support/tunnel-calls.ts";
 import { ScriptedAgent } from "../support/tunnel-agent.ts";
 import { answering, startFleet, unknowing } from "../support/tunnel-fleet.ts";
@@ -233,6 +233,64 @@ describe("a call", () => {
       { address: "192.0.2.1", keyId: "k1", transport: "upgrade", version: "0.0.0-test" },
     ]);
     expect(state?.roundTrip).toBeGreaterThanOrEqual(0);
+  });
+});
+
+describe("a call for an agent that is expected", () => {
+  it("waits for the one that has just left, whoever else comes meanwhile", async () => {
+    const { join, chat, ask } = startFleet({ patience: 60_000 });
+    const home = await join({ name: "home" });
+    home.link.destroy();
+    await settled();
+    const waiting = [chat("home/demo"), chat("demo")];
+    // Who asks for lists wants to know what is there now.
+    expect(await errorOf(ask({ method: "GET", path: "/v1/models" }))).toMatchObject({ code: "agent_offline" });
+    await join({ name: "work", models: ["other"], onCall: answering("work") });
+    await settled();
+    await join({ name: "home", instance: "home-2", onCall: answering("home") });
+    for (const answer of await Promise.all(waiting)) expect(answer.json).toMatchObject({ by: "home" });
+  });
+
+  it("waits also for one that says itself that it leaves", async () => {
+    let now = performance.now();
+    const clock = vi.spyOn(performance, "now").mockImplementation(() => now);
+    const { join, chat } = startFleet({ patience: 10_000 });
+    const home = await join({ name: "home" });
+    now += 60_000;
+    home.say({ type: "drain" });
+    await home.hears("drained");
+    const waiting = chat("demo");
+    await join({ name: "home", instance: "home-2", onCall: answering("home") });
+    expect((await waiting).json).toMatchObject({ by: "home" });
+    clock.mockRestore();
+  });
+
+  it("is told when it did not come in time, or the relay leaves", async () => {
+    for (const patience of [20, 60_000]) {
+      const { chat, fleet, join } = startFleet({ patience });
+      const home = await join();
+      home.link.destroy();
+      await settled();
+      const waiting = errorOf(chat("demo"));
+      await settled();
+      if (patience === 60_000) await fleet.drain();
+      expect(await waiting).toMatchObject({ code: "agent_offline" });
+    }
+  });
+
+  it("does not wait where none has been, so that a front can ask another relay at once", async () => {
+    const { chat } = startFleet({ patience: 60_000 });
+    expect(await errorOf(chat("demo"))).toMatchObject({ code: "agent_offline" });
+  });
+
+  it("does not wait for what nobody has", async () => {
+    const { join, chat } = startFleet({ patience: 60_000 });
+    await join({ name: "a", onCall: unknowing() });
+    await join({ name: "b", onCall: unknowing() });
+    const gone = await join({ name: "c" });
+    gone.link.destroy();
+    await settled();
+    expect(await errorOf(chat("missing"))).toMatchObject({ code: "model_not_found" });
   });
 });
 

@@ -12,6 +12,8 @@ import { ModelCards } from "./model-cards.ts";
 export interface ConnectionEvents {
   /** Its agent has introduced itself: calls may be sent. */
   readonly onReady: (connection: AgentConnection) => void;
+  /** It takes no further calls, for its agent is about to leave. */
+  readonly onLeaving: (connection: AgentConnection) => void;
   /** The last of its calls is over. */
   readonly onIdle: () => void;
   /** It is gone; comes once. `error`: why, unless it was meant. */
@@ -65,7 +67,7 @@ export class AgentConnection {
     this.#events = events;
     this.#session = new Http2Session(arrival.link, {
       role: "client",
-      onGoaway: () => (this.#draining = true),
+      onGoaway: () => this.#leave(),
       onClose: (error) => this.#onClose(error),
     });
     this.#control = this.#session.open(
@@ -185,7 +187,7 @@ export class AgentConnection {
       if (message.models !== undefined) this.models = new ModelCards(message.models);
     } else {
       // Every call that was sent stands before these words on the wire, and none follows them.
-      this.#draining = true;
+      this.#leave();
       this.#control.write(encodeMessage({ type: "drained" }));
     }
   }
@@ -226,6 +228,12 @@ export class AgentConnection {
     };
     // What has come while this process was busy is read before it is judged.
     setTimeout(() => setImmediate(late), pingDeadline).unref();
+  }
+
+  #leave(): void {
+    if (this.#draining) return;
+    this.#draining = true;
+    this.#events.onLeaving(this);
   }
 
   /** An agent that leaves ends its half when its calls are over. */

@@ -11,7 +11,7 @@ import { dispatch, type ErrorEvents } from "./dispatch.ts";
 import { listModels, showModel } from "./model-list.ts";
 import { missingModel, type NamedBody, readNamedBody } from "./named-body.ts";
 import { RemoteAgent } from "./remote-agent.ts";
-import { nobody, notFound, resolve, resolveUnnamed, type Roll, type Route } from "./resolution.ts";
+import { notFound, resolve, resolveUnnamed, type Roll, type Route } from "./resolution.ts";
 
 export interface FleetSettings {
   readonly log: Log;
@@ -20,6 +20,8 @@ export interface FleetSettings {
   readonly errorEvents: ErrorEvents;
   /** Whether an agent may connect under this name, so that one that is away is not taken for one that does not exist. */
   readonly knows?: (name: string) => boolean;
+  /** Milliseconds for which calls wait for an agent that has just left, as it comes back by itself; default 0. */
+  readonly patience?: number;
 }
 
 /** Connections of one agent, those that have not introduced themselves counted. */
@@ -38,6 +40,10 @@ export class Fleet {
   #inOrder: readonly RemoteAgent[] = [];
   #closing = false;
   #onIdle: (() => void)[] = [];
+  /** `performance.now()` of the last time that an agent has left. */
+  #missedSince = Number.NEGATIVE_INFINITY;
+  /** Resolves when an agent comes (true), or has not come in time; shared by all calls that wait. */
+  #coming: { readonly promise: Promise<boolean>; readonly resolve: (came: boolean) => void } | undefined;
 
   constructor(settings: FleetSettings) {
     this.#settings = settings;
@@ -64,6 +70,7 @@ export class Fleet {
     const told = { version: this.#settings.version, relay: this.#id };
     const connection = new AgentConnection(arrival, told, {
       onReady: (one) => this.#welcome(one),
+      onLeaving: (one) => this.#miss(one),
       onIdle: () => this.#tellIdle(),
       onClose: (one, error) => this.#forget(one, error),
     });
@@ -80,10 +87,10 @@ export class Fleet {
     }
     const problem = allowedCall(method, path, search);
     if (problem !== undefined) throw problem;
-    if (!this.#inOrder.some(({ open }) => open) && call.body === null) throw nobody();
     const body = call.body === null ? undefined : await readNamedBody(call);
     try {
-      return await this.#send(call, this.#route(call, body), body);
+      const route = await this.#patiently(() => this.#route(call, body));
+      return await this.#send(call, route, body);
     } finally {
       // Nobody has come to read it: what still arrives must not keep the connection waiting.
       if (body?.rest?.started === false) body.rest.cancel();
@@ -117,6 +124,7 @@ export class Fleet {
   /** Tells every agent to connect elsewhere, and resolves when no call is under way. Calls are still answered. */
   drain(): Promise<void> {
     this.#closing = true;
+    this.#coming?.resolve(false);
     for (const connection of this.#connections) connection.drain();
     const idle = new Promise<void>((resolve) => this.#onIdle.push(resolve));
     this.#tellIdle();
@@ -126,6 +134,7 @@ export class Fleet {
   /** Cuts every connection. */
   close(): Promise<void> {
     this.#closing = true;
+    this.#coming?.resolve(false);
     for (const connection of this.#connections) connection.cut();
     return Promise.resolve();
   }
@@ -135,6 +144,33 @@ export class Fleet {
     return resolveUnnamed(this.#roll, () =>
       body === undefined || call.method !== "POST" ? severalAgents(call) : missingModel(body),
     );
+  }
+
+  /** What that gives; where it throws that no agent is there, but one is expected, what it gives when one has come. */
+  async #patiently<Result>(ask: () => Result): Promise<Result> {
+    for (;;) {
+      try {
+        return ask();
+      } catch (error) {
+        if (!(error instanceof ApiError) || error.code !== "agent_offline" || !(await this.#nextAgent())) throw error;
+      }
+    }
+  }
+
+  #nextAgent(): Promise<boolean> {
+    const left = this.#missedSince + (this.#settings.patience ?? 0) - performance.now();
+    if (left <= 0 || this.#closing) return Promise.resolve(false);
+    if (this.#coming !== undefined) return this.#coming.promise;
+    let tell: (came: boolean) => void = () => undefined;
+    const promise = new Promise<boolean>((resolve) => (tell = resolve));
+    const timer = setTimeout(() => this.#coming?.resolve(false), left);
+    const resolve = (came: boolean): void => {
+      clearTimeout(timer);
+      this.#coming = undefined;
+      tell(came);
+    };
+    this.#coming = { promise, resolve };
+    return promise;
   }
 
   async #send(call: Call, route: Route, body: NamedBody | undefined): Promise<Reply> {
@@ -156,6 +192,7 @@ export class Fleet {
     }
     agent.add(connection);
     if (this.#closing) connection.drain();
+    this.#coming?.resolve(true);
     this.#settings.log.info(
       { ...describe(connection.arrival), models: connection.models.list.length, ready: connection.ready },
       "an agent is connected",
@@ -165,9 +202,15 @@ export class Fleet {
   #forget(connection: AgentConnection, error: Error | undefined): void {
     this.#connections.delete(connection);
     this.#agents.get(connection.arrival.identity.name)?.remove(connection);
+    this.#miss(connection);
     const fields = { ...describe(connection.arrival), ...(error === undefined ? {} : { error: error.message }) };
     if (error === undefined) this.#settings.log.info(fields, "an agent has left");
     else this.#settings.log.warn(fields, "an agent is lost");
+  }
+
+  /** An agent that takes no calls any more is expected back. */
+  #miss({ arrival }: AgentConnection): void {
+    if (this.#agents.get(arrival.identity.name)?.open === false) this.#missedSince = performance.now();
   }
 
   #forgetOldest(): void {
