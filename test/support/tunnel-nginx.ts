@@ -23,7 +23,7 @@ export interface NginxOptions {
 }
 
 /**
- * A real nginx before one or more relays, with the very `location` that docs/relay.md tells people to write.
+ * A real nginx before one or more relays, with the very words that docs/relay.md tells people to write.
  */
 export async function startNginx(options: NginxOptions): Promise<Line> {
   const { tls } = options;
@@ -62,17 +62,7 @@ async function listening(port: number): Promise<void> {
   }
 }
 
-/** The `location` that docs/relay.md tells people to write, for these servers. */
-function documented(): string {
-  const page = readFileSync(fileURLToPath(new URL("../../docs/relay.md", import.meta.url)), "utf8");
-  const block = /^```nginx\n(location [\s\S]*?)^```/m.exec(page)?.[1];
-  if (block === undefined) throw new Error("docs/relay.md has no nginx block with a location any more");
-  return block.replace(/proxy_pass [^;]+;/, "proxy_pass http://relays;");
-}
-
-function configuration(folder: string, port: number, { targets, tls, location }: NginxOptions): string {
-  const servers = targets.map((target) => `server ${new URL(target).host} max_fails=1 fail_timeout=1s;`).join("\n    ");
-  const certificate = tls === undefined ? "" : `ssl_certificate "${tls.cert}";\n    ssl_certificate_key "${tls.key}";`;
+function configuration(folder: string, port: number, options: NginxOptions): string {
   return `daemon off;
 master_process off;
 worker_processes 1;
@@ -86,16 +76,32 @@ http {
   fastcgi_temp_path "${folder}/fastcgi";
   uwsgi_temp_path "${folder}/uwsgi";
   scgi_temp_path "${folder}/scgi";
-  map $http_upgrade $connection_upgrade { default upgrade; "" ""; }
-  map $http_upgrade $only_websocket { default ""; ~*^websocket$ $http_upgrade; }
-  upstream relays {
-    ${servers}
-  }
-  server {
-    listen 127.0.0.1:${port}${tls === undefined ? "" : " ssl"};
-    ${certificate}
-    ${location ?? documented()}
-  }
+  ${documented(port, options)}
 }
 `;
+}
+
+/** What docs/relay.md tells people to write, for these servers. */
+function documented(port: number, { targets, tls }: NginxOptions): string {
+  const page = readFileSync(fileURLToPath(new URL("../../docs/relay.md", import.meta.url)), "utf8");
+  const block = part(page, /^```nginx\n([\s\S]*?)^```/m);
+  const several = part(page, /`(proxy_next_upstream [^`]*;)`/);
+  const servers = targets.map((target) => `server ${new URL(target).host};`).join(" ");
+  const files = tls === undefined ? "" : `ssl_certificate "${tls.cert}"; ssl_certificate_key "${tls.key}";`;
+  const listen = `listen 127.0.0.1:${port}${tls === undefined ? "" : " ssl"}; ${files}`;
+  return replace(replace(block, /server 127\.0\.0\.1:8081;/, servers), /# listen.*/, listen).replace(
+    "proxy_http_version",
+    `${targets.length > 1 ? several : ""} proxy_http_version`,
+  );
+}
+
+function part(page: string, pattern: RegExp): string {
+  const found = pattern.exec(page)?.[1];
+  if (found === undefined) throw new Error(`docs/relay.md has nothing like ${String(pattern)} any more`);
+  return found;
+}
+
+function replace(text: string, pattern: RegExp, by: string): string {
+  if (!pattern.test(text)) throw new Error(`the nginx block of docs/relay.md has nothing like ${String(pattern)}`);
+  return text.replace(pattern, by);
 }
