@@ -55,7 +55,9 @@ function topLevelFields(text: string): Field[] {
     if (close === -1) return fields;
     const raw = text.slice(open + 1, close);
     const key = raw.includes("\\") ? (JSON.parse(`"${raw}"`) as string) : raw;
-    let start = text.indexOf(":", close) + 1;
+    const colon = text.indexOf(":", close);
+    if (colon === -1) return fields;
+    let start = colon + 1;
     while (text.charCodeAt(start) <= 0x20) start++;
     const end = endOfValue(text, start);
     fields.push({ key, start, end });

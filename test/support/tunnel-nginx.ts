@@ -85,14 +85,10 @@ http {
 function documented(port: number, { targets, tls }: NginxOptions): string {
   const page = readFileSync(fileURLToPath(new URL("../../docs/relay.md", import.meta.url)), "utf8");
   const block = part(page, /^```nginx\n([\s\S]*?)^```/m);
-  const several = part(page, /`(proxy_next_upstream [^`]*;)`/);
-  const servers = targets.map((target) => `server ${new URL(target).host};`).join(" ");
+  const servers = targets.map((target) => `server ${new URL(target).host} max_fails=0;`).join(" ");
   const files = tls === undefined ? "" : `ssl_certificate "${tls.cert}"; ssl_certificate_key "${tls.key}";`;
   const listen = `listen 127.0.0.1:${port}${tls === undefined ? "" : " ssl"}; ${files}`;
-  return replace(replace(block, /server 127\.0\.0\.1:8081;/, servers), /# listen.*/, listen).replace(
-    "proxy_http_version",
-    `${targets.length > 1 ? several : ""} proxy_http_version`,
-  );
+  return replace(replace(block, /server 127\.0\.0\.1:8081 max_fails=0;/, servers), /# listen.*/, listen);
 }
 
 function part(page: string, pattern: RegExp): string {

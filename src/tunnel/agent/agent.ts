@@ -144,7 +144,10 @@ export class Agent {
         ),
       clock: this.#clock,
       log: this.#settings.log,
-      onStand: () => this.#lines[index + 1]?.start(),
+      onStand: () => {
+        this.#lines[index + 1]?.start();
+        this.#spread.look();
+      },
       onChange: () => this.#settings.onChange?.(),
     });
   }

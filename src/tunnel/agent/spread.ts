@@ -24,7 +24,7 @@ export class Spread {
     this.#clock = clock;
   }
 
-  /** Called every second or so. */
+  /** Called when a connection stands, and every second or so. */
   look(): void {
     const relays = this.#lines.map(({ relay }) => relay);
     const here = new Set(relays);
