@@ -1,10 +1,12 @@
 import type { Clock } from "./clock.ts";
 import type { Line } from "./line.ts";
 
-/** Milliseconds between two attempts; each is twice the one before, but for the first of an agent that knows of several relays. */
+/** Milliseconds between two attempts; each is twice the one before. */
 const firstPause = 3000;
 const longestPause = 600_000;
-const eagerAttempts = 10;
+/** An agent that knows of several relays tries so often first, as it cannot choose where it is led. */
+const eagerAttempts = 20;
+const eagerPause = 1000;
 
 /**
  * Behind one address there may be several relays. While all connections lead to the same one, which happens when the
@@ -42,7 +44,8 @@ export class Spread {
   }
 
   get #pause(): number {
-    const doublings = Math.max(0, this.#attempts - (this.#several ? eagerAttempts : 0));
+    if (this.#several && this.#attempts < eagerAttempts) return eagerPause;
+    const doublings = this.#attempts - (this.#several ? eagerAttempts : 0);
     return Math.min(firstPause * 2 ** doublings, longestPause);
   }
 
