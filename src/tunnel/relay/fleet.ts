@@ -190,13 +190,14 @@ export class Fleet {
       this.#forgetOldest();
       this.#inOrder = [...this.#agents.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
     }
+    const here = agent.open;
     agent.add(connection);
     if (this.#closing) connection.drain();
     this.#coming?.resolve(true);
-    this.#settings.log.info(
-      { ...describe(connection.arrival), models: connection.models.list.length, ready: connection.ready },
-      "an agent is connected",
-    );
+    const { log } = this.#settings;
+    const fields = { ...describe(connection.arrival), models: connection.models.list.length, ready: connection.ready };
+    if (here) log.debug(fields, "an agent has another connection");
+    else log.info(fields, "an agent is connected");
   }
 
   #forget(connection: AgentConnection, error: Error | undefined): void {
@@ -204,8 +205,11 @@ export class Fleet {
     this.#agents.get(connection.arrival.identity.name)?.remove(connection);
     this.#miss(connection);
     const fields = { ...describe(connection.arrival), ...(error === undefined ? {} : { error: error.message }) };
-    if (error === undefined) this.#settings.log.info(fields, "an agent has left");
-    else this.#settings.log.warn(fields, "an agent is lost");
+    const { log } = this.#settings;
+    if (this.#agents.get(connection.arrival.identity.name)?.open === true)
+      log.debug(fields, "an agent has one connection less");
+    else if (error === undefined) log.info(fields, "an agent has left");
+    else log.warn(fields, "an agent is lost");
   }
 
   /** An agent that takes no calls any more is expected back. */
