@@ -212,8 +212,9 @@ export class Fleet {
     else log.warn(fields, "an agent is lost");
   }
 
-  /** An agent that takes no calls any more is expected back. */
+  /** An agent that takes no calls any more is expected back, unless it may not come. */
   #miss({ arrival }: AgentConnection): void {
+    if (arrival.identity.refusal() !== undefined) return;
     if (this.#agents.get(arrival.identity.name)?.open === false) this.#missedSince = performance.now();
   }
 
