@@ -25,7 +25,7 @@ function bytesOf(size: number): Buffer {
 
 /** Our client at a server of node's. */
 async function atNode(
-  onStream: (stream: http2.ServerHttp2Stream, headers: http2.IncomingHttpHeaders) => void,
+  onStream: (stream: http2.ServerHttp2Stream, headers: http2.IncomingHttpHeaders) => unknown,
   options: Partial<SessionOptions> & { server?: http2.ServerOptions } = {},
 ): Promise<{ client: Http2Session; server: http2.Http2Server; closed: Promise<Error | undefined> }> {
   const server = http2.createServer({ ...plenty, ...options.server });
