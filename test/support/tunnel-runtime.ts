@@ -21,7 +21,7 @@ export interface Asked {
 export type Answering = (asked: Asked) => void | Promise<void>;
 
 /** A model card as a runtime lists it. */
-export function modelCard(id: string, more: JsonObject = {}): JsonObject {
+function modelCard(id: string, more: JsonObject = {}): JsonObject {
   return { id, object: "model", created: 1, owned_by: "lair", ...more };
 }
 
