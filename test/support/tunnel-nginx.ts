@@ -18,7 +18,7 @@ export interface NginxOptions {
   readonly targets: readonly string[];
   /** Certificate and key files: it speaks TLS, as the front of a plain relay does. */
   readonly tls?: { readonly cert: string; readonly key: string };
-  /** Another `location` than the documented one. `$only_websocket` is the Upgrade of WebSockets, else empty. */
+  /** Another `location` than the documented one, for the upstream `relay`. `$only_websocket` is the Upgrade of WebSockets, else empty. */
   readonly location?: string;
 }
 
@@ -76,19 +76,21 @@ http {
   fastcgi_temp_path "${folder}/fastcgi";
   uwsgi_temp_path "${folder}/uwsgi";
   scgi_temp_path "${folder}/scgi";
+  map $http_upgrade $only_websocket { default ""; ~*^websocket$ $http_upgrade; }
   ${documented(port, options)}
 }
 `;
 }
 
 /** What docs/relay.md tells people to write, for these servers. */
-function documented(port: number, { targets, tls }: NginxOptions): string {
+function documented(port: number, { targets, tls, location }: NginxOptions): string {
   const page = readFileSync(fileURLToPath(new URL("../../docs/relay.md", import.meta.url)), "utf8");
   const block = part(page, /^```nginx\n([\s\S]*?)^```/m);
   const servers = targets.map((target) => `server ${new URL(target).host} max_fails=0;`).join(" ");
   const files = tls === undefined ? "" : `ssl_certificate "${tls.cert}"; ssl_certificate_key "${tls.key}";`;
   const listen = `listen 127.0.0.1:${port}${tls === undefined ? "" : " ssl"}; ${files}`;
-  return replace(replace(block, /server 127\.0\.0\.1:8081 max_fails=0;/, servers), /# listen.*/, listen);
+  const front = replace(replace(block, /server 127\.0\.0\.1:8081 max_fails=0;/, servers), /# listen.*/, listen);
+  return location === undefined ? front : replace(front, /location \/ \{[\s\S]*?\n {4}\}/, location);
 }
 
 function part(page: string, pattern: RegExp): string {
@@ -99,5 +101,5 @@ function part(page: string, pattern: RegExp): string {
 
 function replace(text: string, pattern: RegExp, by: string): string {
   if (!pattern.test(text)) throw new Error(`the nginx block of docs/relay.md has nothing like ${String(pattern)}`);
-  return text.replace(pattern, by);
+  return text.replace(pattern, () => by);
 }

@@ -28,12 +28,12 @@ async function chain(options: Omit<NginxOptions, "targets"> = {}): Promise<{ url
 
 const forwarded = "proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;";
 const passing = {
-  all: `location / { proxy_pass http://relays; proxy_http_version 1.1; ${forwarded}
+  all: `location / { proxy_pass http://relay; proxy_http_version 1.1; ${forwarded}
     proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade; }`,
-  webSockets: `location / { proxy_pass http://relays; proxy_http_version 1.1; ${forwarded}
+  webSockets: `location / { proxy_pass http://relay; proxy_http_version 1.1; ${forwarded}
     proxy_set_header Upgrade $only_websocket; proxy_set_header Connection $connection_upgrade; }`,
-  nothing: `location / { proxy_pass http://relays; ${forwarded} }`,
-  mounted: `location /ai/ { proxy_pass http://relays/; proxy_http_version 1.1; ${forwarded}
+  nothing: `location / { proxy_pass http://relay; ${forwarded} }`,
+  mounted: `location /ai/ { proxy_pass http://relay/; proxy_http_version 1.1; ${forwarded}
     proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade; }`,
 };
 

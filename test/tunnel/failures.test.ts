@@ -25,6 +25,7 @@ describe("an agent that is killed", () => {
     const agent = await programs.agent("home", relay.url, runtime.url);
     await untilAgents(relay.url, "home");
     const load = await putLoad(relay.url);
+    await waitUntil(() => runtime.open === 60, "60 calls at the runtime");
     await crash(agent);
     await expectFailures(load, "agent_lost");
     await runtime.idle();
