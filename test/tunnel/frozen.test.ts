@@ -19,6 +19,7 @@ describe.skipIf(process.platform === "win32")("a program that freezes", { concur
     const agent = await programs.agent("asleep", relay.url, runtime.url);
     await untilAgents(relay.url, "asleep");
     const load = await putLoad(relay.url);
+    await waitUntil(() => runtime.open === 60, "60 calls at the runtime");
     agent.child.kill("SIGSTOP");
     await expectFailures(load, "agent_lost");
     expect(await agentsAt(relay.url)).toEqual([]);
