@@ -11,7 +11,7 @@ const onlyOnce = [
   ...["chat-templates", "constraints", "families", "hostile-files", "jinja", "memory", "schema-grammars", "soak"].map(
     (topic) => `test/engines/${topic}.test.ts`,
   ),
-  ...["netns", "frozen", "restarts", "delay"].map((topic) => `test/tunnel/${topic}.test.ts`),
+  ...["delay", "failures", "frozen", "netns", "restarts"].map((topic) => `test/tunnel/${topic}.test.ts`),
 ];
 
 const place = mkdtempSync(path.join(tmpdir(), "lair-ci-"));
