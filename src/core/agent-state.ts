@@ -1,3 +1,6 @@
+/** The id of the request by which an agent asks its runtime, every few seconds, which models there are. */
+export const agentQuestion = "agent-models";
+
 /** One tunnel connection as the relay sees it. */
 export interface AgentConnectionState {
   /** Random, one per process of the agent. */

@@ -1,15 +1,20 @@
+import { agentQuestion } from "../core/agent-state.ts";
 import type { Call } from "../core/call.ts";
 import type { Log } from "../core/log.ts";
 import type { Outcome } from "../core/outcome.ts";
 
-/** One line for every exchange, when it is over. The query is left out, for people put keys there. */
+/**
+ * One line for every exchange, when it is over; on the level `debug` where it is a program that asks whether all is well.
+ * The query is left out, for people put keys there.
+ */
 export function accessLog(log: Log): (call: Call, outcome: Outcome) => void {
   const info: Log["info"] = (fields, message) => log.info(fields, message);
+  const debug: Log["debug"] = (fields, message) => log.debug(fields, message);
   const warn: Log["warn"] = (fields, message) => log.warn(fields, message);
   return (call, outcome) => {
     const { status, end, firstByte, duration, bytes, problem } = outcome;
     // A failure after the head has no status to show it.
-    const write = problem === undefined ? info : warn;
+    const write = problem !== undefined ? warn : isRoutine(call, status) ? debug : info;
     write(
       {
         id: call.id,
@@ -28,4 +33,9 @@ export function accessLog(log: Log): (call: Call, outcome: Outcome) => void {
       "request",
     );
   };
+}
+
+function isRoutine({ id, method, path }: Call, status: number): boolean {
+  if (method !== "GET" || status !== 200) return false;
+  return path === "/health" || path === "/ready" || (path === "/v1/models" && id === agentQuestion);
 }

@@ -1,3 +1,4 @@
+import { agentQuestion } from "../../core/agent-state.ts";
 import { collect, isStream } from "../../core/bytes.ts";
 import { Call, type Handler, type Reply } from "../../core/call.ts";
 import { Departure } from "../../core/departure.ts";
@@ -107,7 +108,7 @@ export class OfferWatch {
 
 async function listModels(handler: Handler, departure: Departure): Promise<JsonObject[]> {
   const call = new Call({
-    id: "agent-models",
+    id: agentQuestion,
     method: "GET",
     path: "/v1/models",
     headers: { accept: "application/json" },

@@ -190,7 +190,7 @@ export class Fleet {
       this.#forgetOldest();
       this.#inOrder = [...this.#agents.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
     }
-    const here = agent.open;
+    const here = agent.connections.length > 0;
     agent.add(connection);
     if (this.#closing) connection.drain();
     this.#coming?.resolve(true);
@@ -206,7 +206,7 @@ export class Fleet {
     this.#miss(connection);
     const fields = { ...describe(connection.arrival), ...(error === undefined ? {} : { error: error.message }) };
     const { log } = this.#settings;
-    if (this.#agents.get(connection.arrival.identity.name)?.open === true)
+    if ((this.#agents.get(connection.arrival.identity.name)?.connections.length ?? 0) > 0)
       log.debug(fields, "an agent has one connection less");
     else if (error === undefined) log.info(fields, "an agent has left");
     else log.warn(fields, "an agent is lost");
