@@ -39,12 +39,13 @@ export interface RunningAgent {
 export function startAgent(config: Config, log: Log, options: AgentOptions): RunningAgent {
   const { cloud, openai } = config.agent;
   if (cloud === undefined) throw new Error("there is no relay to connect to: agent.cloud");
-  const { connect, firstByte, idle } = config.timeouts;
+  const { connect, idle } = config.timeouts;
   const key = runtimeKey(config);
   const proxy = proxyFor(openai, options.env ?? {});
   const runtime = forwarder(
     { url: openai, ...(key === undefined ? {} : { key }), ...(proxy === undefined ? {} : { proxy }) },
-    { connectTimeout: connect, firstByteTimeout: firstByte, idleTimeout: idle },
+    // How long a prompt may take is the runtime's to say, and the caller's.
+    { connectTimeout: connect, firstByteTimeout: 0, idleTimeout: idle },
   );
   const agent = publish(runtime.handle, cloud, { ...options, config, log, onOutcome: accessLog(log) });
   return {
