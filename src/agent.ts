@@ -12,7 +12,7 @@ import { forwarder } from "./providers/forward.ts";
 import { watchFile } from "./state/file-watch.ts";
 import { Agent } from "./tunnel/agent/agent.ts";
 import type { AgentReport } from "./tunnel/agent/report.ts";
-import { dial, type DialOptions } from "./tunnel/dial.ts";
+import { dial, type DialOptions } from "./tunnel/handshake/dial.ts";
 
 export type { AgentReport, ConnectionReport } from "./tunnel/agent/report.ts";
 

@@ -22,7 +22,7 @@ import { limits } from "./pipeline/limits.ts";
 import { AgentKeys } from "./state/agent-keys.ts";
 import { watchFile } from "./state/file-watch.ts";
 import { keyState } from "./state/issue-key.ts";
-import { type DoorSettings, tunnelDoor } from "./tunnel/door.ts";
+import { type DoorSettings, tunnelDoor } from "./tunnel/handshake/door.ts";
 import { Fleet } from "./tunnel/relay/fleet.ts";
 
 export interface RelayOptions {

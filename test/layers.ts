@@ -33,7 +33,7 @@ export const doors: Readonly<Record<string, string>> = {
   "node:http": "http/server.ts",
   "node:tls": "net/connect.ts",
   "node:https": "http/server.ts",
-  ws: "tunnel/websocket-link.ts",
+  ws: "tunnel/links/websocket-link.ts",
   koffi: "engines/llama/native/binding.ts",
   pino: "cli/logger.ts",
   yaml: "config/load.ts",

@@ -3,7 +3,7 @@ import { preface } from "../../src/tunnel/http2/frames.ts";
 import { encodeHeaders, sizeOfHeaders } from "../../src/tunnel/http2/hpack-encoder.ts";
 import { Http2Session, type SessionOptions } from "../../src/tunnel/http2/session.ts";
 import type { Http2Stream, StreamHandler, StreamReset } from "../../src/tunnel/http2/stream.ts";
-import type { Link, LinkHandler } from "../../src/tunnel/link.ts";
+import type { Link, LinkHandler } from "../../src/tunnel/links/link.ts";
 
 /** One frame as it was read from, or goes onto, the wire. */
 export interface Frame {

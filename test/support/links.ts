@@ -1,4 +1,4 @@
-import type { Link, LinkHandler } from "../../src/tunnel/link.ts";
+import type { Link, LinkHandler } from "../../src/tunnel/links/link.ts";
 
 /** Bytes that may be under way in one direction before `write` answers false, as in a socket. */
 const room = 64 * 1024;

@@ -1,10 +1,10 @@
 import type { Headers } from "../../src/core/call.ts";
 import type { JsonObject } from "../../src/core/json.ts";
 import { type AgentMessage, encodeMessage, type RelayMessage, relayMessages } from "../../src/tunnel/control.ts";
-import type { Arrival } from "../../src/tunnel/door.ts";
+import type { Arrival } from "../../src/tunnel/handshake/door.ts";
 import { Http2Session } from "../../src/tunnel/http2/session.ts";
 import type { Http2Stream, StreamReset } from "../../src/tunnel/http2/stream.ts";
-import type { Link } from "../../src/tunnel/link.ts";
+import type { Link } from "../../src/tunnel/links/link.ts";
 import { linkPair } from "./links.ts";
 
 /** A call as it came to the agent's end. */

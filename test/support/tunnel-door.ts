@@ -4,8 +4,8 @@ import type { AgentIdentity } from "../../src/core/agent-identity.ts";
 import { ApiError } from "../../src/core/errors.ts";
 import type { Log } from "../../src/core/log.ts";
 import { listen, type RunningServer, type ServerOptions } from "../../src/http/server.ts";
-import { dial, type Dialled, type DialOptions } from "../../src/tunnel/dial.ts";
-import { type Arrival, type DoorSettings, tunnelDoor } from "../../src/tunnel/door.ts";
+import { dial, type Dialled, type DialOptions } from "../../src/tunnel/handshake/dial.ts";
+import { type Arrival, type DoorSettings, tunnelDoor } from "../../src/tunnel/handshake/door.ts";
 import { Heard, quiet } from "./open-links.ts";
 
 export const goodKey = "lla_home_0123456789abcdef";

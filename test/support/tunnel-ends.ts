@@ -2,7 +2,7 @@ import type { Handler, Headers } from "../../src/core/call.ts";
 import { silent } from "../../src/core/log.ts";
 import { Http2Session } from "../../src/tunnel/http2/session.ts";
 import type { Http2Stream, StreamHandler, StreamReset } from "../../src/tunnel/http2/stream.ts";
-import { type ServedOutcome, serveCalls, type ServeSettings } from "../../src/tunnel/serve.ts";
+import { type ServedOutcome, serveCalls, type ServeSettings } from "../../src/tunnel/calls/serve.ts";
 import { linkPair } from "./links.ts";
 
 /** One request from the relay's end, and what comes back on its stream. */

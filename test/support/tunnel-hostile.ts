@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import type { Link } from "../../src/tunnel/link.ts";
+import type { Link } from "../../src/tunnel/links/link.ts";
 
 /** A frame of HTTP/2 (RFC 9113, 4.1), as well or ill formed as its parts are. */
 export function frame(type: number, flags: number, stream: number, payload: Buffer, length = payload.length): Buffer {

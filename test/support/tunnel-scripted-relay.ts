@@ -8,9 +8,9 @@ import {
   encodeMessage,
   type RelayMessage,
 } from "../../src/tunnel/control.ts";
-import type { Dialled } from "../../src/tunnel/dial.ts";
+import type { Dialled } from "../../src/tunnel/handshake/dial.ts";
 import { Http2Session } from "../../src/tunnel/http2/session.ts";
-import type { Link } from "../../src/tunnel/link.ts";
+import type { Link } from "../../src/tunnel/links/link.ts";
 import { linkPair } from "./links.ts";
 import { Asked, ask } from "./tunnel-ends.ts";
 

@@ -4,7 +4,7 @@ import { type Handler, jsonReply } from "../../src/core/call.ts";
 import type { JsonObject } from "../../src/core/json.ts";
 import { Agent, type AgentSettings } from "../../src/tunnel/agent/agent.ts";
 import { backoff } from "../../src/tunnel/agent/backoff.ts";
-import { DialRefused } from "../../src/tunnel/dial.ts";
+import { DialRefused } from "../../src/tunnel/handshake/dial.ts";
 import { gate } from "../support/fake-server.ts";
 import { keptLog, ManualClock, type RelayEnd, ScriptedRelay, settle, until } from "../support/tunnel-scripted-relay.ts";
 

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { type ByteStream, isStream } from "../../src/core/bytes.ts";
 import type { Reply } from "../../src/core/call.ts";
 import { ApiError } from "../../src/core/errors.ts";
-import { carry, CarryFailure } from "../../src/tunnel/carry.ts";
+import { carry, CarryFailure } from "../../src/tunnel/calls/carry.ts";
 import { Http2Session } from "../../src/tunnel/http2/session.ts";
 import { answerJson, beginEvents, ScriptedAgent, type ScriptedOptions } from "../support/tunnel-agent.ts";
 import { type Asking, FedBody, readReply, settled, SlowReader, toCall } from "../support/tunnel-calls.ts";

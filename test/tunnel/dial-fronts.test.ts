@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
-import { type Dialled, DialRefused } from "../../src/tunnel/dial.ts";
+import { type Dialled, DialRefused } from "../../src/tunnel/handshake/dial.ts";
 import { Heard } from "../support/open-links.ts";
 import { makeCertificate } from "../support/tunnel-certificate.ts";
 import { dialAs, type DoorServer, startDoor } from "../support/tunnel-door.ts";

@@ -5,7 +5,7 @@ import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
-import { type Dialled, DialRefused } from "../../src/tunnel/dial.ts";
+import { type Dialled, DialRefused } from "../../src/tunnel/handshake/dial.ts";
 import { Heard } from "../support/open-links.ts";
 import { makeCertificate } from "../support/tunnel-certificate.ts";
 import { dialAs, type DoorServer, goodKey, startConnectProxy, startDoor } from "../support/tunnel-door.ts";

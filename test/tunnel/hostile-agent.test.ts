@@ -1,6 +1,6 @@
 import { connect } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Dialled, dial } from "../../src/tunnel/dial.ts";
+import { type Dialled, dial } from "../../src/tunnel/handshake/dial.ts";
 import { Http2Session } from "../../src/tunnel/http2/session.ts";
 import type { Http2Stream } from "../../src/tunnel/http2/stream.ts";
 import { seeded } from "../support/bytes.ts";

@@ -3,7 +3,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { expect, test } from "vitest";
 import { Agent } from "../../src/tunnel/agent/agent.ts";
-import { type Dialled, dial } from "../../src/tunnel/dial.ts";
+import { type Dialled, dial } from "../../src/tunnel/handshake/dial.ts";
 import { Http2Session } from "../../src/tunnel/http2/session.ts";
 import { seeded } from "../support/bytes.ts";
 import { emptySettings, preface, wildFrames, wildLine } from "../support/tunnel-hostile.ts";

@@ -5,7 +5,7 @@ import { afterEach, expect, test } from "vitest";
 import { errorCodes } from "../../src/tunnel/http2/errors.ts";
 import { Http2Session, type SessionOptions } from "../../src/tunnel/http2/session.ts";
 import type { Http2Stream } from "../../src/tunnel/http2/stream.ts";
-import { socketLink } from "../../src/tunnel/socket-link.ts";
+import { socketLink } from "../../src/tunnel/links/socket-link.ts";
 import { seeded } from "../support/bytes.ts";
 import { request, Told } from "../support/http2-peer.ts";
 

@@ -4,9 +4,9 @@ import { type AddressInfo, connect, createServer } from "node:net";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 import { listen } from "../../src/http/server.ts";
-import type { Link } from "../../src/tunnel/link.ts";
-import { socketLink } from "../../src/tunnel/socket-link.ts";
-import { webSocketAcceptor } from "../../src/tunnel/websocket-link.ts";
+import type { Link } from "../../src/tunnel/links/link.ts";
+import { socketLink } from "../../src/tunnel/links/socket-link.ts";
+import { webSocketAcceptor } from "../../src/tunnel/links/websocket-link.ts";
 import { Heard, type OpenLinks, openMemory, openTcp, openTls, openWebSockets, quiet } from "../support/open-links.ts";
 import { makeCertificate } from "../support/tunnel-certificate.ts";
 

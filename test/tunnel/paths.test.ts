@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { endpoints } from "../../src/core/provider.ts";
-import { allowedCall } from "../../src/tunnel/paths.ts";
+import { allowedCall } from "../../src/tunnel/calls/paths.ts";
 
 const codeOf = (method: string, path: string, search = ""): string | undefined =>
   allowedCall(method, path, search)?.code;

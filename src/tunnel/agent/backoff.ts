@@ -1,4 +1,4 @@
-import { DialRefused } from "../dial.ts";
+import { DialRefused } from "../handshake/dial.ts";
 import type { Clock } from "./clock.ts";
 
 const shortest = 250;

@@ -1,11 +1,11 @@
 import { afterPoll } from "../../core/after-poll.ts";
 import type { Handler, Headers } from "../../core/call.ts";
 import { type AgentMessage, controlPath, type RelayMessage } from "../control.ts";
-import type { Dialled } from "../dial.ts";
+import type { Dialled } from "../handshake/dial.ts";
 import { errorCodes } from "../http2/errors.ts";
 import { Http2Session } from "../http2/session.ts";
 import type { Http2Stream, StreamHandler } from "../http2/stream.ts";
-import { serveCalls, type ServeSettings } from "../serve.ts";
+import { serveCalls, type ServeSettings } from "../calls/serve.ts";
 import type { Clock } from "./clock.ts";
 import { ControlStream } from "./control-stream.ts";
 import type { ConnectionReport } from "./report.ts";

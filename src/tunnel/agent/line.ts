@@ -1,5 +1,5 @@
 import type { Log } from "../../core/log.ts";
-import { type Dialled, DialRefused } from "../dial.ts";
+import { type Dialled, DialRefused } from "../handshake/dial.ts";
 import { isRefusedKey, pauseAfter } from "./backoff.ts";
 import type { Clock } from "./clock.ts";
 import type { Connection, ConnectionEvents } from "./connection.ts";

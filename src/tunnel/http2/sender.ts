@@ -1,6 +1,6 @@
 import { afterPoll } from "../../core/after-poll.ts";
 import type { Headers } from "../../core/call.ts";
-import type { Link } from "../link.ts";
+import type { Link } from "../links/link.ts";
 import { ByteQueue } from "./byte-queue.ts";
 import { FrameWriter } from "./frame-writer.ts";
 import { flags, frameTypes, kindOf, largestNumber, largestPayload, standardWindow } from "./frames.ts";

@@ -1,6 +1,6 @@
 import { afterPoll } from "../../core/after-poll.ts";
 import type { Headers } from "../../core/call.ts";
-import type { Link } from "../link.ts";
+import type { Link } from "../links/link.ts";
 import { errorCodes, nameOfCode, SessionError } from "./errors.ts";
 import { FrameReader } from "./frame-reader.ts";
 import { largestNumber } from "./frames.ts";

@@ -2,7 +2,7 @@ import { type ByteSink, type ByteStream, isStream } from "../../core/bytes.ts";
 import type { Headers, Reply } from "../../core/call.ts";
 import { ApiError } from "../../core/errors.ts";
 import { ModelRenamer } from "../../wire/model-renamer.ts";
-import { CarryFailure } from "../carry.ts";
+import { CarryFailure } from "../calls/carry.ts";
 import type { AgentConnection } from "./connection.ts";
 import type { RemoteAgent } from "./remote-agent.ts";
 

@@ -1,9 +1,9 @@
 import type { AgentConnectionState } from "../../core/agent-state.ts";
 import type { Call, Reply } from "../../core/call.ts";
 import type { JsonObject } from "../../core/json.ts";
-import { carry, type CarriedRequest } from "../carry.ts";
+import { carry, type CarriedRequest } from "../calls/carry.ts";
 import { type AgentMessage, agentMessages, controlPath, encodeMessage, protocolVersion } from "../control.ts";
-import type { Arrival } from "../door.ts";
+import type { Arrival } from "../handshake/door.ts";
 import { Http2Session } from "../http2/session.ts";
 import type { Http2Stream } from "../http2/stream.ts";
 import { ModelCards } from "./model-cards.ts";

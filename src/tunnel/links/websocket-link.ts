@@ -1,8 +1,8 @@
 import type { Socket } from "node:net";
 import { WebSocket, WebSocketServer } from "ws";
-import type { Headers } from "../core/call.ts";
-import type { Upgrade } from "../core/upgrade.ts";
-import { type Answer, longestAnswer } from "./answer.ts";
+import type { Headers } from "../../core/call.ts";
+import type { Upgrade } from "../../core/upgrade.ts";
+import { type Answer, longestAnswer } from "../handshake/answer.ts";
 import type { Link, LinkHandler } from "./link.ts";
 import { prepareSocket } from "./socket-link.ts";
 

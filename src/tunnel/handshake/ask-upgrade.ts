@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
-import type { Headers } from "../core/call.ts";
-import { HttpResponse, readResponseHead } from "../wire/http-response.ts";
+import type { Headers } from "../../core/call.ts";
+import { HttpResponse, readResponseHead } from "../../wire/http-response.ts";
 import { type Answer, longestAnswer } from "./answer.ts";
 
 /** The tunnel's own name as a protocol of `Upgrade`. */

@@ -1,4 +1,4 @@
-import type { Headers } from "../core/call.ts";
+import type { Headers } from "../../core/call.ts";
 
 /**
  * Request headers that pass the tunnel; all others stay where they are, credentials, cookies, addresses and origins

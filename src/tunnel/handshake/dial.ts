@@ -1,13 +1,13 @@
 import type { Socket } from "node:net";
-import type { Headers } from "../core/call.ts";
-import { tunnelPath } from "../core/upgrade.ts";
-import { type ClientTls, connectSocket, toOrigin } from "../net/connect.ts";
+import type { Headers } from "../../core/call.ts";
+import { tunnelPath } from "../../core/upgrade.ts";
+import { type ClientTls, connectSocket, toOrigin } from "../../net/connect.ts";
 import type { Answer } from "./answer.ts";
 import { askUpgrade } from "./ask-upgrade.ts";
 import { type DialPlace, DialRefused, FrontRefused, isCut, toDialError, toRefusal } from "./dial-problems.ts";
-import type { Link } from "./link.ts";
-import { socketLink } from "./socket-link.ts";
-import { openWebSocket } from "./websocket-link.ts";
+import type { Link } from "../links/link.ts";
+import { socketLink } from "../links/socket-link.ts";
+import { openWebSocket } from "../links/websocket-link.ts";
 
 export { DialRefused };
 export type Transport = "upgrade" | "ws";

@@ -1,5 +1,5 @@
-import { isObject, type Json, type JsonObject } from "../core/json.ts";
-import type { ConnectError, Origin } from "../net/connect.ts";
+import { isObject, type Json, type JsonObject } from "../../core/json.ts";
+import type { ConnectError, Origin } from "../../net/connect.ts";
 import type { Answer } from "./answer.ts";
 import { NotHttp } from "./ask-upgrade.ts";
 

@@ -1,16 +1,16 @@
 import { isIP, type Socket } from "node:net";
-import type { AgentIdentity } from "../core/agent-identity.ts";
-import { ApiError } from "../core/errors.ts";
-import { isLoopback } from "../core/host-url.ts";
-import type { Log } from "../core/log.ts";
-import type { Upgrade } from "../core/upgrade.ts";
+import type { AgentIdentity } from "../../core/agent-identity.ts";
+import { ApiError } from "../../core/errors.ts";
+import { isLoopback } from "../../core/host-url.ts";
+import type { Log } from "../../core/log.ts";
+import type { Upgrade } from "../../core/upgrade.ts";
 import { upgradeProtocol } from "./ask-upgrade.ts";
 import { relayHeader } from "./dial-problems.ts";
 import { type DoorLimits, defaultLimits, MinuteCount, Presence, toLimitKey } from "./door-limits.ts";
 import { type Knock, readKnock, unknownKey } from "./knock.ts";
-import type { Link } from "./link.ts";
-import { socketLink } from "./socket-link.ts";
-import { webSocketAcceptor } from "./websocket-link.ts";
+import type { Link } from "../links/link.ts";
+import { socketLink } from "../links/socket-link.ts";
+import { webSocketAcceptor } from "../links/websocket-link.ts";
 
 /** An agent's connection that may be used. */
 export interface Arrival {

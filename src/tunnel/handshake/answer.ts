@@ -1,4 +1,4 @@
-import type { Headers } from "../core/call.ts";
+import type { Headers } from "../../core/call.ts";
 
 /** What came instead of the protocol that was asked for: an HTTP response, its body as far as `longestAnswer`. */
 export interface Answer {

@@ -1,14 +1,14 @@
 import { randomUUID } from "node:crypto";
-import { type ByteSink, type ByteStream, isStream } from "../core/bytes.ts";
-import { Call, type Handler, type Headers, type Reply, tooLarge } from "../core/call.ts";
-import { Departure } from "../core/departure.ts";
-import { ApiError, toApiError } from "../core/errors.ts";
-import type { Log } from "../core/log.ts";
-import type { Outcome } from "../core/outcome.ts";
+import { type ByteSink, type ByteStream, isStream } from "../../core/bytes.ts";
+import { Call, type Handler, type Headers, type Reply, tooLarge } from "../../core/call.ts";
+import { Departure } from "../../core/departure.ts";
+import { ApiError, toApiError } from "../../core/errors.ts";
+import type { Log } from "../../core/log.ts";
+import type { Outcome } from "../../core/outcome.ts";
 import { AnswerTokens } from "./answer-tokens.ts";
 import { contentLength, replyHeaders, requestHeaders } from "./headers.ts";
-import { errorCodes } from "./http2/errors.ts";
-import type { Http2Stream, StreamHandler, StreamReset } from "./http2/stream.ts";
+import { errorCodes } from "../http2/errors.ts";
+import type { Http2Stream, StreamHandler, StreamReset } from "../http2/stream.ts";
 import { allowedCall } from "./paths.ts";
 import { RequestBody, wrongLength } from "./request-body.ts";
 

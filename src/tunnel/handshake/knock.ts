@@ -1,9 +1,9 @@
-import { ApiError } from "../core/errors.ts";
-import type { Headers } from "../core/call.ts";
-import type { Upgrade } from "../core/upgrade.ts";
-import { agentNamePattern } from "../core/agent-identity.ts";
+import { ApiError } from "../../core/errors.ts";
+import type { Headers } from "../../core/call.ts";
+import type { Upgrade } from "../../core/upgrade.ts";
+import { agentNamePattern } from "../../core/agent-identity.ts";
 import { upgradeProtocol } from "./ask-upgrade.ts";
-import { webSocketProtocol } from "./websocket-link.ts";
+import { webSocketProtocol } from "../links/websocket-link.ts";
 
 /** What an agent says when it asks for a tunnel. */
 export interface Knock {

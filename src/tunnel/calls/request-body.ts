@@ -1,8 +1,8 @@
-import type { ByteSink, ByteStream } from "../core/bytes.ts";
-import { tooLarge } from "../core/call.ts";
-import { ApiError } from "../core/errors.ts";
-import { errorCodes } from "./http2/errors.ts";
-import type { Http2Stream } from "./http2/stream.ts";
+import type { ByteSink, ByteStream } from "../../core/bytes.ts";
+import { tooLarge } from "../../core/call.ts";
+import { ApiError } from "../../core/errors.ts";
+import { errorCodes } from "../http2/errors.ts";
+import type { Http2Stream } from "../http2/stream.ts";
 
 /** A body of another length than its head says. */
 export const wrongLength = new ApiError(

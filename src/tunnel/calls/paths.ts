@@ -1,5 +1,5 @@
-import { ApiError } from "../core/errors.ts";
-import { endpoints } from "../core/provider.ts";
+import { ApiError } from "../../core/errors.ts";
+import { endpoints } from "../../core/provider.ts";
 
 const get = ["GET"];
 const post = ["POST"];
