@@ -2,6 +2,10 @@ import { statSync } from "node:fs";
 import { isLoopback } from "../core/host-url.ts";
 import type { Config } from "../config/schema.ts";
 
+/** Said where no relay is named. */
+export const cloudText =
+  "--cloud is missing: the address of the relay, e.g. --cloud https://relay.example:8081 (lair cloud starts one on a host that others reach)";
+
 /** What is to be said before an agent dials a relay. */
 export interface Checked {
   /** Why it must not, with the ways out. */

@@ -1,6 +1,6 @@
 import type { RunningAgent } from "../agent.ts";
 import { type Loaded, loadConfig } from "../config/load.ts";
-import { checkAgent } from "./agent-checks.ts";
+import { checkAgent, cloudText } from "./agent-checks.ts";
 import { toStatus } from "./agent-status.ts";
 import { type Command, exitCodes, readFlags, rewritesLines, type Terminal, UsageError } from "./command.ts";
 import { LogFile } from "./log-file.ts";
@@ -65,10 +65,6 @@ exit codes: 0 stopped when asked · 1 it failed · 2 the flags or the configurat
     return runUntilStopped(file === undefined ? said : forPeople(said), terminal, program(loaded, terminal, file));
   },
 };
-
-/** Said where no relay is named. */
-export const cloudText =
-  "--cloud is missing: the address of the relay, e.g. --cloud https://relay.example:8081 (lair cloud starts one on a host that others reach)";
 
 function program(loaded: Loaded, terminal: Terminal, file: LogFile | undefined): Program<RunningAgent> {
   const { config } = loaded;

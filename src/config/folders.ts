@@ -43,8 +43,3 @@ export function modelsFolder(owner: Owner): string {
 export function agentsFile({ relay }: { readonly relay: { readonly agents?: string } }, owner: Owner): string {
   return relay.agents ?? join(dataFolder(owner), "agents.json");
 }
-
-/** `~/models`, as YAML files and PowerShell hand it on, with the folder of the user in its place. */
-export function withHome(path: string, home: string = homedir()): string {
-  return /^~[/\\]/.test(path) ? join(home, path.slice(2)) : path;
-}

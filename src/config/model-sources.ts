@@ -3,7 +3,8 @@ import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import type { ModelSource } from "../core/model.ts";
 import { cleaned } from "./environment.ts";
-import { modelsFolder, type Owner, withHome } from "./folders.ts";
+import { modelsFolder, type Owner } from "./folders.ts";
+import { withHome } from "./home.ts";
 
 type Place = (owner: Required<Owner>) => ModelSource[];
 

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { agentNamePattern } from "../core/agent-identity.ts";
 import { parseHosts } from "../core/host-url.ts";
-import { withHome } from "./folders.ts";
+import { withHome } from "./home.ts";
 import { count, duration, setting } from "./setting.ts";
 
 const text = z.string().min(1);
