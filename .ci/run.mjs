@@ -8,10 +8,12 @@ import { npmSync, root } from "../scripts/bootstrap.mjs";
 // What installs programs, builds packages, or computes for long, and does the same on every Node.
 const onlyOnce = [
   ...["package", "docs", "clients", "hub"].map((room) => `test/${room}/**`),
-  ...["chat-templates", "constraints", "families", "hostile-files", "jinja", "memory", "schema-grammars", "soak"].map(
+  ...["chat-templates", "constraints", "embedding-batches", "families", "hostile-files", "jinja", "llama-server"].map(
     (topic) => `test/engines/${topic}.test.ts`,
   ),
-  ...["delay", "failures", "frozen", "netns", "restarts"].map((topic) => `test/tunnel/${topic}.test.ts`),
+  ...["memory", "residency", "schema-grammars", "soak"].map((topic) => `test/engines/${topic}.test.ts`),
+  ...["delay", "failures", "fronts", "frozen", "netns", "restarts"].map((topic) => `test/tunnel/${topic}.test.ts`),
+  ...["engine", "service"].map((topic) => `test/cli/${topic}.test.ts`),
 ];
 
 const place = mkdtempSync(path.join(tmpdir(), "lair-ci-"));
