@@ -28,7 +28,7 @@ export interface ConnectionEvents {
   closed(error: Error | undefined): void;
 }
 
-/** Silence after which the relay is asked whether it is there, and how long it may take to answer: tunnel.md, 5 s + 5 s, less a second. */
+/** Silence after which the relay is asked whether it is there, and how long it may take to answer: together less than the 10 s in which a frozen one is to be found. */
 const heartbeat = 4000;
 const patience = 5000;
 /** After sleep the way to the relay is mostly gone: to know soon is worth a wrong guess. */

@@ -13,7 +13,7 @@ export interface DoorLimits {
 }
 
 /**
- * Source: 5 wrong keys a minute, 5 s until admitted: threat table of the design. A relay behind a front that tells no
+ * 5 wrong keys a minute are a typing error or two, and no guessing; 5 s are many round trips. A relay behind a front that tells no
  * addresses sees all agents under one, and they all come at once when it starts: hence 1200, or 300 agents with 4 connections.
  */
 export const defaultLimits: DoorLimits = {
