@@ -13,8 +13,9 @@ export interface DoorLimits {
 }
 
 /**
- * 5 wrong keys a minute are a typing error or two, and no guessing; 5 s are many round trips. A relay behind a front that tells no
- * addresses sees all agents under one, and they all come at once when it starts: hence 1200, or 300 agents with 4 connections.
+ * 5 wrong keys a minute are a typing error or two, and no guessing; 5 s are many round trips. A relay behind a front
+ * that tells no addresses sees all agents under one, and they all come at once when it starts: hence 1200, or 300
+ * agents with 4 connections.
  */
 export const defaultLimits: DoorLimits = {
   failures: 5,
