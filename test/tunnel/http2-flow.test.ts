@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { expect, test } from "vitest";
@@ -185,7 +186,7 @@ test("over all streams 256 MB may wait; then the stream with most of it is reset
   expect(waiting).toBeLessThanOrEqual(256 * megabyte);
 });
 
-test("bytes that wait do not keep alive the far larger pieces in which they arrived", () => {
+test("bytes that wait do not keep alive the far larger pieces in which they arrived", async () => {
   setFlagsFromString("--expose-gc");
   const collectGarbage = runInNewContext("gc") as () => void;
   const { link, requests } = bareServer();
@@ -197,8 +198,13 @@ test("bytes that wait do not keep alive the far larger pieces in which they arri
   collectGarbage();
   const before = process.memoryUsage().arrayBuffers;
   for (let n = 0; n < 500; n++) link.feed(Buffer.concat([frame(0, 0, 1, crumb(n)), ...others]));
-  collectGarbage();
-  expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(4 * megabyte);
+  const kept = (): number => process.memoryUsage().arrayBuffers - before;
+  // Node 24 frees some of what was collected a while later, on another thread.
+  for (let turn = 0; turn < 200 && kept() >= 4 * megabyte; turn++) {
+    collectGarbage();
+    await setTimeout(5);
+  }
+  expect(kept()).toBeLessThan(4 * megabyte);
   requests[0]!.stream!.resume();
   expect(Buffer.concat(requests[0]!.body)).toEqual(Buffer.concat(Array.from({ length: 500 }, (_, n) => crumb(n))));
 });
