@@ -17,7 +17,7 @@ import { listen, type RunningServer } from "./http/server.ts";
 import { accessLog } from "./pipeline/access-log.ts";
 import { compose } from "./pipeline/compose.ts";
 import { entrance } from "./pipeline/entrance.ts";
-import { hostCheck } from "./pipeline/guard.ts";
+import { hostCheck, withoutFront } from "./pipeline/guard.ts";
 import { limits } from "./pipeline/limits.ts";
 import { AgentKeys } from "./state/agent-keys.ts";
 import { watchFile } from "./state/file-watch.ts";
@@ -58,7 +58,7 @@ export function countAgents(config: Config, env: NonNullable<RelayOptions["env"]
  * `AgentFileError` for a broken file of agents, `Error` for a bad certificate.
  */
 export async function startRelay(config: Config, log: Log, options: RelayOptions): Promise<Relay> {
-  const { relay, limits: bounds } = config;
+  const { relay } = config;
   const tls = readTls(relay.tls);
   const keys = new AgentKeys(agentsFile(config, { env: options.env ?? {} }), log);
   const admission = new Admission(config, keys);
@@ -75,11 +75,7 @@ export async function startRelay(config: Config, log: Log, options: RelayOptions
     host: relay.host,
     port: relay.port,
     log,
-    handler: entrance(
-      config,
-      { listenHost: relay.host, log },
-      compose([limits(bounds.concurrent)], relayRoutes(fleet, metrics, options.version)),
-    ),
+    handler: toHandler(config, { fleet, metrics, log, version: options.version }),
     onOutcome: (call, outcome) => {
       metrics.observe(call, outcome);
       logged(call, outcome);
@@ -116,8 +112,18 @@ export async function startRelay(config: Config, log: Log, options: RelayOptions
   };
 }
 
-function relayRoutes(fleet: Fleet, metrics: RelayMetrics, number: string): Handler {
-  return ownRoutes(
+interface Parts {
+  readonly fleet: Fleet;
+  readonly metrics: RelayMetrics;
+  readonly log: Log;
+  readonly version: string;
+}
+
+/** What every call goes through, and what the relay answers itself. */
+function toHandler(config: Config, { fleet, metrics, log, version: number }: Parts): Handler {
+  const { host } = config.relay;
+  const open = isLoopback(host) && config.auth.keys.length === 0 && !config.insecure;
+  const routes = ownRoutes(
     {
       "/health": health,
       "/ready": relayReady(() => fleet.health()),
@@ -127,6 +133,8 @@ function relayRoutes(fleet: Fleet, metrics: RelayMetrics, number: string): Handl
     },
     fleet.handler,
   );
+  const inner = compose([...(open ? [withoutFront] : []), limits(config.limits.concurrent)], routes);
+  return entrance(config, { listenHost: host, log }, inner);
 }
 
 /** Agents come through the same port as web pages that were led to this machine by another name. */

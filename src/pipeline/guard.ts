@@ -1,5 +1,6 @@
 import type { Call, Handler, Headers, Middleware, Reply } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
+import { cameThroughFront } from "../core/fronts.ts";
 import { isLoopback } from "../core/host-url.ts";
 
 export interface GuardSettings {
@@ -67,6 +68,18 @@ export function hostCheck({ listenHost, hosts }: GuardSettings): (host: string) 
     );
   };
 }
+
+/**
+ * For a server of this machine that asks nobody for a key: through a front everybody looks like this machine, so what
+ * came through one is refused.
+ */
+export const withoutFront: Middleware = (call, next: Handler) => {
+  if (!cameThroughFront(call.headers)) return next(call);
+  throw new ApiError(
+    "forbidden_host",
+    "this server asks nobody for a key, and so is for its own machine only, but the call came through a proxy; set keys for callers: LLM_V1_PROXY_TOKEN",
+  );
+};
 
 function checkContentType(call: Call): void {
   if (call.method !== "POST" || call.headers["content-type"] === "application/json") return;

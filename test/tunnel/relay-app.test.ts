@@ -127,6 +127,19 @@ describe("a relay of this machine without any key", () => {
     expect((await knock(relay.url, { host: "relay.example" })).status, "no key, but not from this machine").toBe(401);
   });
 
+  it("answers nobody who comes through a front, for they may come from anywhere; with keys it does", async () => {
+    for (const [env, status] of [
+      [{}, 403],
+      [{ LLM_V1_PROXY_TOKEN: "secret" }, 200],
+    ] as const) {
+      const relay = await relayWith(env);
+      const asked = { authorization: "Bearer secret", "x-forwarded-for": "203.0.113.7" };
+      const answer = await get(`${relay.url}/version`, asked);
+      expect(answer.status).toBe(status);
+      if (status === 403) expect(answer.text).toContain("LLM_V1_PROXY_TOKEN");
+    }
+  });
+
   it("asks agents for a key as soon as one is registered, and goes on when the file goes away", async () => {
     const relay = await relayWith();
     await agentAt(relay);

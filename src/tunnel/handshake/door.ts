@@ -1,6 +1,7 @@
 import { isIP, type Socket } from "node:net";
 import type { AgentIdentity } from "../../core/agent-identity.ts";
 import { ApiError } from "../../core/errors.ts";
+import { cameThroughFront } from "../../core/fronts.ts";
 import { isLoopback } from "../../core/host-url.ts";
 import type { Log } from "../../core/log.ts";
 import type { Upgrade } from "../../core/upgrade.ts";
@@ -185,12 +186,8 @@ function addressOf({ socket, headers }: Upgrade): string {
   return isLoopback(address) && isIP(told) !== 0 ? told : address;
 }
 
-/** What fronts tell of whom they speak for. */
-const forwarding = /^(?:forwarded|via|x-forwarded-.*|x-real-ip|x-client-ip|true-client-ip|cf-.*|fly-.*)$/;
-
 /** Whether the peer is on this machine and means this machine, without anything between. */
 function isTrusted({ socket, headers }: Upgrade): boolean {
   const host = (headers.host ?? "").replace(/:\d+$/, "");
-  if (!isLoopback(socket.remoteAddress ?? "") || !isLoopback(host)) return false;
-  return !Object.keys(headers).some((name) => forwarding.test(name));
+  return isLoopback(socket.remoteAddress ?? "") && isLoopback(host) && !cameThroughFront(headers);
 }
