@@ -1,4 +1,5 @@
 import { isAscii } from "node:buffer";
+import { randomUUID } from "node:crypto";
 import { type ByteStream, collect, isStream, whenOver } from "./bytes.ts";
 import { type Abortable, Departure } from "./departure.ts";
 import { ApiError } from "./errors.ts";
@@ -135,6 +136,18 @@ export type Middleware = (call: Call, next: Handler) => Promise<Reply>;
 export function whenReplyIsOver(reply: Reply, over: () => void): Reply {
   if (isStream(reply.body)) return { ...reply, body: whenOver(reply.body, over) };
   over();
+  return reply;
+}
+
+/** The id of a call: the caller's own if it is a plain one, for it goes into logs and replies; else a new one. */
+export function toCallId(given: string | string[] | undefined): string {
+  return typeof given === "string" && /^[A-Za-z0-9._-]{1,64}$/.test(given) ? given : randomUUID();
+}
+
+/** A failure as a reply; the error's own headers win over `headers`. */
+export function errorReply(error: ApiError, headers: Headers = {}): Reply {
+  const reply = jsonReply(error.status, error.toJson(), { ...headers, ...error.headers });
+  if (error.retryAfter !== undefined) reply.headers["retry-after"] = String(error.retryAfter);
   return reply;
 }
 

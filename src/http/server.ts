@@ -1,10 +1,9 @@
-import { randomUUID } from "node:crypto";
 import { createServer, IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { afterPoll } from "../core/after-poll.ts";
 import { type ByteSink, type ByteStream, isStream } from "../core/bytes.ts";
-import { Call, type Handler, type Headers, type Reply } from "../core/call.ts";
+import { Call, errorReply, type Handler, type Headers, type Reply, toCallId } from "../core/call.ts";
 import { Departure } from "../core/departure.ts";
 import { type ApiError, toApiError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
@@ -204,12 +203,12 @@ class Exchange implements ByteSink, Enrolled {
     this.#exchanges.roster.enter(this);
     this.#response.on("close", () => this.#closed());
     const problem = framingProblem(this.#request.rawHeaders, this.#call, this.#options.bodyLimit);
-    const reply = problem === undefined ? this.#options.handler(this.#call) : Promise.resolve(toReply(problem));
+    const reply = problem === undefined ? this.#options.handler(this.#call) : Promise.resolve(lastReply(problem));
     reply.then(
       (ready) => afterPoll(() => this.#send(ready)),
       (error: unknown) => {
         this.#options.log.error({ id: this.#call.id, error: String(error) }, "a failure passed every handler");
-        this.#send(toReply(toApiError(error)));
+        this.#send(lastReply(toApiError(error)));
       },
     );
   }
@@ -340,12 +339,9 @@ function toBytes(piece: Uint8Array | string): Uint8Array {
   return typeof piece === "string" ? Buffer.from(piece) : piece;
 }
 
-function toReply(error: ApiError): Reply {
-  return {
-    status: error.status,
-    headers: { "content-type": "application/json", connection: "close", ...error.headers },
-    body: JSON.stringify(error.toJson()),
-  };
+/** A failure after which the connection cannot be trusted with another request. */
+function lastReply(error: ApiError): Reply {
+  return errorReply(error, { connection: "close" });
 }
 
 function toCall(request: IncomingMessage, signal: Departure, bodyLimit: number): Call {
@@ -353,7 +349,7 @@ function toCall(request: IncomingMessage, signal: Departure, bodyLimit: number):
   const path = pathOf(url);
   const hasBody = request.headers["content-length"] !== undefined || request.headers["transfer-encoding"] !== undefined;
   return new Call({
-    id: requestId(request.headers["x-request-id"]),
+    id: toCallId(request.headers["x-request-id"]),
     method: request.method ?? "GET",
     path,
     search: url.slice(path.length),
@@ -363,9 +359,4 @@ function toCall(request: IncomingMessage, signal: Departure, bodyLimit: number):
     body: hasBody ? new RequestBody(request, signal) : null,
     bodyLimit,
   });
-}
-
-/** The caller's own id if it is a plain one: it goes into logs and replies. */
-function requestId(given: string | string[] | undefined): string {
-  return typeof given === "string" && /^[A-Za-z0-9._-]{1,64}$/.test(given) ? given : randomUUID();
 }

@@ -1,4 +1,4 @@
-import type { Handler, Headers, Middleware, Reply } from "../core/call.ts";
+import { errorReply, type Handler, type Middleware, type Reply } from "../core/call.ts";
 import { type ApiError, toApiError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 
@@ -29,12 +29,11 @@ export function errors(log: Log): Middleware {
 }
 
 function toReply(error: ApiError): Reply {
-  const headers: Headers = { "content-type": "application/json", ...error.headers };
-  if (error.retryAfter !== undefined) headers["retry-after"] = String(error.retryAfter);
-  if (error.status === 401) headers["www-authenticate"] = "Bearer";
+  const reply = errorReply(error);
+  if (error.status === 401) reply.headers["www-authenticate"] = "Bearer";
   // The rest of a body that we will not read would be taken for the next request.
-  if (error.status === 413) headers.connection = "close";
-  return { status: error.status, headers, body: JSON.stringify(error.toJson()) };
+  if (error.status === 413) reply.headers.connection = "close";
+  return reply;
 }
 
 function describeCause(error: ApiError): string | undefined {

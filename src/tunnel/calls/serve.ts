@@ -1,6 +1,5 @@
-import { randomUUID } from "node:crypto";
 import { type ByteSink, type ByteStream, isStream } from "../../core/bytes.ts";
-import { Call, type Handler, type Headers, type Reply, tooLarge } from "../../core/call.ts";
+import { Call, errorReply, type Handler, type Headers, type Reply, toCallId, tooLarge } from "../../core/call.ts";
 import { Departure } from "../../core/departure.ts";
 import { ApiError, toApiError } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
@@ -92,7 +91,7 @@ class ServedCall implements StreamHandler, ByteSink {
     if (length !== undefined && !ended) onward["content-length"] = String(length);
     this.#request = ended ? undefined : new RequestBody(stream, settings.bodyLimit, length);
     this.#call = new Call({
-      id: requestId(onward["x-request-id"]),
+      id: toCallId(onward["x-request-id"]),
       method: headers[":method"] ?? "",
       path: mark === -1 ? target : target.slice(0, mark),
       search: mark === -1 ? "" : target.slice(mark),
@@ -109,7 +108,7 @@ class ServedCall implements StreamHandler, ByteSink {
   }
 
   run(handler: Handler): void {
-    if (this.#problem !== undefined) return this.#send(toErrorReply(this.#problem));
+    if (this.#problem !== undefined) return this.#send(errorReply(this.#problem));
     let pending: Promise<Reply>;
     try {
       pending = handler(this.#call);
@@ -179,7 +178,7 @@ class ServedCall implements StreamHandler, ByteSink {
       this.#settings.log.error({ id: this.#call.id, error: String(thrown) }, "a bug: unexpected failure");
     else if (error.status > 500)
       this.#settings.log.warn({ id: this.#call.id, path: this.#call.path, code: error.code }, error.message);
-    this.#send(toErrorReply(error));
+    this.#send(errorReply(error));
   }
 
   #send(reply: Reply): void {
@@ -260,21 +259,10 @@ function lengthProblem(length: number | undefined, ended: boolean, limit: number
   return length > limit ? tooLarge(limit) : undefined;
 }
 
-/** The caller's own id if it is a plain one: it goes into logs and replies. */
-function requestId(given: string | undefined): string {
-  return given !== undefined && /^[A-Za-z0-9._-]{1,64}$/.test(given) ? given : randomUUID();
-}
-
 function toBytes(body: Buffer | string, encoding: "latin1" | undefined): Buffer {
   return typeof body === "string" ? Buffer.from(body, encoding ?? "utf8") : body;
 }
 
 function toBuffer(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-}
-
-function toErrorReply(error: ApiError): Reply {
-  const headers: Headers = { "content-type": "application/json", ...error.headers };
-  if (error.retryAfter !== undefined) headers["retry-after"] = String(error.retryAfter);
-  return { status: error.status, headers, body: JSON.stringify(error.toJson()) };
 }
