@@ -30,8 +30,17 @@ export const benchFlags = {
   help: { type: "boolean", default: false },
 } as const satisfies ParseArgsConfig["options"];
 
-/** The flags of a bench that pins its processes. */
-export const pinnedFlags = {
+/** What a bench can be told that pins its processes and counts within windows. */
+export interface PinnedOptions<Measure extends string, Contender extends string> extends BenchOptions<Measure> {
+  /** Length of one counting window, in seconds. */
+  readonly seconds: number;
+  /** Requests to each contender before anything is counted. */
+  readonly warmup: number;
+  readonly only: readonly Contender[];
+  readonly cores: Cores;
+}
+
+const pinnedFlags = {
   ...benchFlags,
   only: { type: "string" },
   cores: { type: "string", default: "1,0" },
@@ -70,8 +79,25 @@ export function readBenchOptions<Measure extends string>(
   };
 }
 
+/** The command line of a bench that pins its processes; null where only the usage was asked for. Throws `CannotRun`. */
+export function readPinnedOptions<Measure extends string, Contender extends string>(
+  args: string[],
+  usage: string,
+  { measures, contenders }: { readonly measures: readonly Measure[]; readonly contenders: readonly Contender[] },
+): PinnedOptions<Measure, Contender> | null {
+  const values = readFlags(args, pinnedFlags, usage);
+  if (values.help) return null;
+  return {
+    ...readBenchOptions(values, measures),
+    seconds: values.quick ? 1 : 2,
+    warmup: values.quick ? 2000 : 6000,
+    only: choose("--only", values.only, contenders),
+    cores: readCores(values.cores),
+  };
+}
+
 /** `P,L`. Throws `CannotRun` for anything but two numbers. */
-export function readCores(text: string): Cores {
+function readCores(text: string): Cores {
   const [proxy, load] = text.split(",");
   if (!/^\d+$/.test(proxy ?? "") || !/^\d+$/.test(load ?? ""))
     throw new CannotRun(`--cores wants two numbers, not "${text}"`);
@@ -87,7 +113,7 @@ export function toNumber(flag: string, text: string, least: number): number {
 }
 
 /** The names of a list separated by commas; all that are allowed where there is none. Throws `CannotRun` for others. */
-export function choose<Name extends string>(
+function choose<Name extends string>(
   flag: string,
   value: string | undefined,
   allowed: readonly Name[],

@@ -1,12 +1,4 @@
-import {
-  type BenchOptions,
-  choose,
-  type Cores,
-  pinnedFlags,
-  readBenchOptions,
-  readCores,
-  readFlags,
-} from "../support/options.ts";
+import { type PinnedOptions, readPinnedOptions } from "../support/options.ts";
 
 export const contenderNames = ["nginx", "ssh", "lair"] as const;
 export type ContenderName = (typeof contenderNames)[number];
@@ -24,14 +16,7 @@ export const measureNames = [
 ] as const;
 export type MeasureName = (typeof measureNames)[number];
 
-export interface Options extends BenchOptions<MeasureName> {
-  /** Length of one counting window, in seconds. */
-  readonly seconds: number;
-  /** Requests to each contender before anything is counted. */
-  readonly warmup: number;
-  readonly only: readonly ContenderName[];
-  readonly cores: Cores;
-}
+export type Options = PinnedOptions<MeasureName, ContenderName>;
 
 export const usage = `usage: npm run bench:tunnel -- [options]
 
@@ -48,13 +33,5 @@ Exit status: 0 every "must" that was measured is reached; 1 one is missed; 2 the
 
 /** Reads the command line. Returns null where only the usage was asked for. Throws `CannotRun`. */
 export function readOptions(args: string[]): Options | null {
-  const values = readFlags(args, pinnedFlags, usage);
-  if (values.help) return null;
-  return {
-    ...readBenchOptions(values, measureNames),
-    seconds: values.quick ? 1 : 2,
-    warmup: values.quick ? 2000 : 6000,
-    only: choose("--only", values.only, contenderNames),
-    cores: readCores(values.cores),
-  };
+  return readPinnedOptions(args, usage, { measures: measureNames, contenders: contenderNames });
 }
