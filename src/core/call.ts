@@ -1,6 +1,8 @@
 import { isAscii } from "node:buffer";
 import { randomUUID } from "node:crypto";
+import type { Principal } from "./access.ts";
 import { type ByteStream, collect, isStream, whenOver } from "./bytes.ts";
+import type { Demand } from "./demand.ts";
 import { type Abortable, Departure } from "./departure.ts";
 import { ApiError } from "./errors.ts";
 import type { Json } from "./json.ts";
@@ -9,12 +11,6 @@ import type { Provider } from "./provider.ts";
 
 /** Headers by lower-case name. */
 export type Headers = Record<string, string>;
-
-/** Who calls; set by authentication. */
-export interface Principal {
-  /** A name for logs and limits; never the credential itself. */
-  readonly id: string;
-}
 
 /** Where a call goes; set by resolution of the model's name. */
 export interface Target {
@@ -52,6 +48,8 @@ export class Call {
   body: ByteStream | Buffer | null;
   principal: Principal | undefined;
   target: Target | undefined;
+  /** Read once by who needs it first. */
+  demand: Demand | undefined;
   #json: Json | undefined;
   #latin1: string | undefined;
 
@@ -95,20 +93,28 @@ export class Call {
     return this.#latin1;
   }
 
-  /** The same call with another path or body; principal, target and signal stay. */
-  with(change: { path?: string; json?: Json; target?: Target; signal?: AbortSignal }): Call {
+  /** The same call with another path, query, head or body; principal, demand, target and signal stay. */
+  with(change: {
+    path?: string;
+    search?: string;
+    headers?: Headers;
+    json?: Json;
+    target?: Target;
+    signal?: AbortSignal;
+  }): Call {
     const call = new Call({
       id: this.id,
       method: this.method,
       path: change.path ?? this.path,
-      search: this.search,
-      headers: this.headers,
+      search: change.search ?? this.search,
+      headers: change.headers ?? this.headers,
       signal: change.signal ?? (this.leaving as AbortSignal | Departure),
       body: change.json === undefined ? this.body : Buffer.from(JSON.stringify(change.json)),
       bodyLimit: this.bodyLimit,
     });
     call.#json = change.json ?? this.#json;
     call.principal = this.principal;
+    call.demand = this.demand;
     call.target = change.target ?? this.target;
     return call;
   }

@@ -21,7 +21,12 @@ export function auth(keys: readonly string[]): Middleware {
     const matches = hashes.map((known) => timingSafeEqual(known, given));
     const index = matches.indexOf(true);
     if (index === -1) throw new ApiError("invalid_api_key", "the key that was sent is not valid here");
-    call.principal = { id: `key-${index + 1}` };
+    call.principal = {
+      id: `token-${index + 1}`,
+      name: `token-${index + 1}`,
+      roles: new Set(["inference"]),
+      limits: {},
+    };
     return next(call);
   };
 }
