@@ -3,7 +3,7 @@ import { type Figure, figures } from "./proxy/figures.ts";
 import { goals } from "./proxy/goals.ts";
 import { measureMemory, measureRound } from "./proxy/measures.ts";
 import { type Options, readOptions, usage } from "./proxy/options.ts";
-import { installPortkey, portkeyVersions, startPortkey } from "./proxy/portkey.ts";
+import { installPortkey, portkeyVersions, startPortkey } from "./support/portkey.ts";
 import { Clients } from "./support/clients.ts";
 import type { Bench } from "./support/counting.ts";
 import { judge } from "./support/goals.ts";

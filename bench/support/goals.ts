@@ -14,8 +14,11 @@ export interface Goal {
 /** A goal for one of a bench's figures. */
 export interface FigureGoal<Figure extends string> extends Goal {
   readonly figure: Figure;
-  /** The figure of lair divided by this rival's; absent: lair's own. */
+  /** Whose figure is meant; absent: lair's. */
+  readonly of?: string;
+  /** That figure divided by this rival's, or less it where `difference` is set; absent: by itself. */
   readonly against?: string;
+  readonly difference?: true;
 }
 
 export interface Verdict extends Goal {
@@ -26,7 +29,7 @@ export interface Verdict extends Goal {
   readonly result: "aim" | "pass" | "MISS" | "not measured";
 }
 
-/** Judges lair's figures. */
+/** Judges figures. */
 export function judge<Figure extends string>(
   goals: readonly FigureGoal<Figure>[],
   results: Results<Figure>,
@@ -34,20 +37,22 @@ export function judge<Figure extends string>(
   return goals.map((goal) =>
     judgeOne(
       goal,
-      results.of(goal.figure, "lair"),
+      results.of(goal.figure, goal.of ?? "lair"),
       goal.against === undefined ? null : results.of(goal.figure, goal.against),
     ),
   );
 }
 
-/** Judges the medians of a figure, one value per round: divided by the rival's, or by itself where `rival` is null. */
-function judgeOne(goal: Goal, own: readonly number[], rival: readonly number[] | null): Verdict {
-  const others = rival ?? own.map(() => 1);
+/** Judges the medians of a figure, one value per round: beside the rival's, or by itself where `rival` is null. */
+function judgeOne(goal: FigureGoal<string>, own: readonly number[], rival: readonly number[] | null): Verdict {
+  const difference = goal.difference === true;
+  const others = rival ?? own.map(() => (difference ? 0 : 1));
   if (own.length === 0 || others.length === 0) return { ...goal, value: null, range: null, result: "not measured" };
-  const rounds = own.map((one, round) => one / (others[round] ?? Number.NaN));
+  const beside = (one: number, other: number): number => (difference ? one - other : one / other);
+  const rounds = own.map((one, round) => beside(one, others[round] ?? Number.NaN));
   const [least, most] = [Math.min(...rounds), Math.max(...rounds)];
   const worst = goal.better === "higher" ? least : most;
-  const value = goal.always === true ? worst : median(own) / median(others);
+  const value = goal.always === true ? worst : beside(median(own), median(others));
   return { ...goal, value, range: [least, most], result: resultOf(goal, value) };
 }
 

@@ -12,6 +12,8 @@ export interface Proxy {
   readonly headers: Readonly<Record<string, string>>;
   /** The upstream's model as this proxy's clients write it. */
   readonly model: string;
+  /** Seconds from its start until it answered. */
+  readonly readyAfter: number;
   /** What it is made of, from the clients' side to the upstream's. */
   readonly programs: readonly Program[];
   /** Its processes. */
@@ -41,6 +43,7 @@ export async function proxyOf(
   facts: Pick<Proxy, "name" | "port" | "headers" | "model">,
   ready: (proxy: Pick<Proxy, "port" | "headers">) => Promise<boolean> = answers,
 ): Promise<Proxy> {
+  const began = performance.now();
   try {
     await until(`${facts.name} ready`, 20, () => {
       const ended = programs.find(({ child }) => child.exitCode !== null);
@@ -54,6 +57,7 @@ export async function proxyOf(
   }
   return {
     ...facts,
+    readyAfter: (performance.now() - began) / 1000,
     programs,
     pids: () => programs.flatMap(({ child }) => familyOf(child.pid!)),
     cutLog: () => {
@@ -72,6 +76,7 @@ export function directTo(upstream: Upstream): Proxy {
     port: upstream.port,
     headers: {},
     model: "bench-model",
+    readyAfter: 0,
     programs: [],
     pids: () => [upstream.pid],
     cutLog: () => {},

@@ -1,10 +1,10 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { cacheFolder } from "../support/native.ts";
-import { CannotRun } from "../support/options.ts";
-import { freePort, startPinned } from "../support/processes.ts";
-import { type Proxy, proxyFolder, proxyOf } from "../support/proxy.ts";
+import { cacheFolder } from "./native.ts";
+import { CannotRun } from "./options.ts";
+import { freePort, startPinned } from "./processes.ts";
+import { type Proxy, proxyFolder, proxyOf } from "./proxy.ts";
 
 const version = "1.15.2";
 /** Newer ones make the headers of replies immutable, and every SSE request of Portkey fails (its issues 1389, 1550). */
