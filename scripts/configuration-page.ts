@@ -1,5 +1,5 @@
-import { allowedText, defaultText, environmentName, type Setting, settings } from "../src/config/describe.ts";
-import { notHonoured } from "../src/config/environment.ts";
+import { allowedText, defaultText, type Setting, settings } from "../src/config/describe.ts";
+import { notHonoured, variablesOf } from "../src/config/environment.ts";
 
 /** docs/configuration.md: the hand-written part, with the tables that the schema gives. */
 export function configurationPage(): string {
@@ -83,7 +83,7 @@ function sectionText(section: string): string {
 
 function rowText(setting: Setting): string {
   const { keys, about, facts } = setting;
-  const variables = [environmentName(keys).replace("*", "<NAME>"), ...(facts.env ?? [])];
+  const variables = variablesOf(setting);
   if (keys.join(".") === "providers.*.urls") variables.push("OLLAMA_HOST", "LMDEPLOY_HOST", "MNN_HOST", "VLLM_HOST");
   const short = facts.short === undefined ? "" : `\`-${facts.short}\`, `;
   const { commands = ["serve"] } = facts;

@@ -1,13 +1,13 @@
 import {
   allowedText,
   defaultText,
-  environmentName,
   jsonSchema,
   type Setting,
   settingAt,
   settings,
   valueText,
 } from "../config/describe.ts";
+import { variablesOf } from "../config/environment.ts";
 import { checkExposure } from "../config/exposure.ts";
 import { type Loaded, loadConfig, userFile } from "../config/load.ts";
 import { nearest } from "../config/problems.ts";
@@ -126,11 +126,11 @@ function explain({ words }: ReadFlags, terminal: Terminal): Promise<number> {
       `there is no setting ${JSON.stringify(path)}${near === undefined ? "" : `; did you mean ${near}?`}`,
     );
   }
-  const variables = [environmentName(setting.keys), ...(setting.facts.env ?? [])];
+  const variables = variablesOf(setting);
   terminal.print(`${setting.keys.join(".")}: ${setting.about.replaceAll("`", "")}`);
   terminal.print(`  allowed   ${allowedText(setting)}`);
   terminal.print(`  default   ${defaultText(setting) ?? "-"}`);
-  terminal.print(`  variable  ${variables.join(", ")}`);
+  if (variables.length > 0) terminal.print(`  variable  ${variables.join(", ")}`);
   const { flag, commands = ["serve"] } = setting.facts;
   if (flag !== undefined) {
     const whose = commands.map((command) => `lair ${command}`).join(", ");
@@ -154,9 +154,15 @@ function* shownSettings({ config: values, sources }: Loaded): Generator<Shown> {
       const source = sources.get(path) ?? "default";
       if (star !== -1 && source === "default" && !["kind", "urls"].includes(keys.at(-1) ?? "")) continue;
       if (star !== -1 && keys.at(-1) === "enabled") continue;
-      yield { path, setting, value: setting.facts.secret === true && isSet(value) ? "***" : value, source };
+      yield { path, setting, value: toShown(setting, value), source };
     }
   }
+}
+
+/** The value without what is secret of it. */
+function toShown({ facts: { secret, shown } }: Setting, value: unknown): unknown {
+  if (secret === true && isSet(value)) return "***";
+  return shown !== undefined && typeof value === "string" ? shown(value) : value;
 }
 
 function isSet(value: unknown): boolean {

@@ -10,6 +10,7 @@ export function settingFlags(command: FlagCommand = "serve"): Options {
     options[facts.flag] = {
       type: accepts.has("boolean") ? "boolean" : "string",
       ...(facts.short === undefined ? {} : { short: facts.short }),
+      ...(facts.named === true ? { multiple: true } : {}),
     };
   }
   return options;
@@ -19,7 +20,7 @@ export function settingFlags(command: FlagCommand = "serve"): Options {
 export function flagLines(command: FlagCommand = "serve"): string[] {
   const lines = settings().flatMap(({ facts, accepts, about }) => {
     if (!hasFlag(facts, command)) return [];
-    const value = accepts.has("boolean") ? "" : " <value>";
+    const value = accepts.has("boolean") ? "" : facts.named === true ? " <[name=]value>" : " <value>";
     const name = `${facts.short === undefined ? "    " : `-${facts.short}, `}--${facts.flag}${value}`;
     return [`  ${name.padEnd(26)} ${about.replaceAll("`", "")}`];
   });

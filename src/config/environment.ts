@@ -1,4 +1,4 @@
-import { environmentName, settings } from "./describe.ts";
+import { environmentName, type Setting, settings } from "./describe.ts";
 import { nearest } from "./problems.ts";
 import { providerKinds } from "./provider-settings.ts";
 
@@ -44,13 +44,43 @@ export const notHonoured: readonly { readonly names: readonly string[]; readonly
     names: ["RUNTIME_STREAM_MODEL_TIMEOUT_S", "RUNTIME_STREAM_TOOL_TIMEOUT_S", "RUNTIME_STREAM_PROGRESS_MS"],
     reason: "use LAIR_TIMEOUTS_FIRST_BYTE, LAIR_TIMEOUTS_IDLE and LAIR_TIMEOUTS_HEARTBEAT",
   },
-  { names: ["LAIR_STATE"], reason: "it belongs to the gateway, which comes with a later release" },
 ];
+
+/** Sections with an entry for each name, of which every setting has a variable: `LAIR_PROVIDERS_<NAME>_KEY`. */
+const namedSections = ["providers", "gateway.upstreams"] as const;
+/** Names of the entries that there are, by section. */
+export type EntryNames = Readonly<Record<(typeof namedSections)[number], readonly string[]>>;
+
+/** The variables of a setting, strongest first; `<NAME>` stands for the name of an entry. */
+export function variablesOf({ keys, facts }: Setting): string[] {
+  const own = environmentName(keys);
+  const star = keys.indexOf("*");
+  if (star === -1) return [own, ...(facts.env ?? [])];
+  const readable = namedSections.some((section) => section === keys.slice(0, star).join("."));
+  return [...(readable ? [own.replace("*", "<NAME>")] : []), ...(facts.env ?? [])];
+}
+
+/**
+ * The entries of a flag or variable that holds a list of `value` and `name=value`: those without a name are called
+ * `upstream`, `upstream-2` and so on. A name that comes twice gets both values, which its setting refuses or takes.
+ */
+export function* namedAssignments({ keys }: Setting, texts: readonly string[], source: string): Generator<Assignment> {
+  const parts = texts.flatMap((text) => text.split(",")).map((part) => part.trim());
+  const singular = (keys.at(-3) ?? "").replace(/s$/, "");
+  let unnamed = 0;
+  for (const part of parts.filter((one) => one !== "")) {
+    // A query of an address may hold a `=` too.
+    const [, given, value = part] = /^([^=:/?]+)=(.*)$/.exec(part) ?? [];
+    if (given === undefined) unnamed++;
+    const name = given?.trim() ?? (unnamed === 1 ? singular : `${singular}-${unnamed}`);
+    yield { keys: keys.map((key) => (key === "*" ? name : key)), value, source };
+  }
+}
 
 /** Values of all variables that set something, weakest first; an empty variable counts as not set. */
 export function readEnvironment(
   env: Environment,
-  providerNames: readonly string[],
+  names: EntryNames,
 ): { assignments: Assignment[]; warnings: string[] } {
   const assignments: Assignment[] = [];
   const warnings: string[] = [];
@@ -80,7 +110,11 @@ export function readEnvironment(
     const value = cleaned(env[source]);
     if (value !== "") assignments.push({ keys: ["providers", name, "urls"], source, value });
   }
-  assignments.push(...providerAssignments(env, providerNames));
+  for (const setting of settings().filter(({ facts }) => facts.named === true)) {
+    for (const source of setting.facts.env ?? [])
+      assignments.push(...namedAssignments(setting, [cleaned(env[source])], source));
+  }
+  assignments.push(...sectionAssignments(env, names));
   return { assignments, warnings: [...warnings, ...strangers(env)] };
 }
 
@@ -94,30 +128,41 @@ export function cleaned(value: string | undefined): string {
   return quoted === null ? text : (quoted[1] ?? quoted[2] ?? "").trim();
 }
 
-/** `LAIR_PROVIDERS_MY_BOX_KEY` → `providers.my-box.key`; a name that the file has wins over a guess. */
-function* providerAssignments(env: Environment, names: readonly string[]): Generator<Assignment> {
+/** `LAIR_PROVIDERS_MY_BOX_KEY` → `providers.my-box.key`; a name that is there already wins over a guess. */
+function* sectionAssignments(env: Environment, names: EntryNames): Generator<Assignment> {
   for (const [source, raw] of Object.entries(env)) {
     const value = cleaned(raw);
-    const found = value === "" ? undefined : splitProviderVariable(source.toUpperCase());
+    const found = value === "" ? undefined : splitNamedVariable(source.toUpperCase());
     if (found === undefined) continue;
     const plain = (name: string): string => name.toUpperCase().replaceAll("-", "_");
-    const name =
-      [...names, ...Object.keys(providerKinds)].find((one) => plain(one) === found.name) ?? found.name.toLowerCase();
-    yield { keys: ["providers", name, ...found.rest], source, value };
+    const known = [...names[found.section], ...(found.section === "providers" ? Object.keys(providerKinds) : [])];
+    const name = known.find((one) => plain(one) === found.name) ?? found.name.toLowerCase();
+    yield { keys: [...found.section.split("."), name, ...found.rest], source, value };
   }
 }
 
-/** The longest setting that the variable's name ends in; the middle is the provider's name. */
-function splitProviderVariable(variable: string): { name: string; rest: readonly string[] } | undefined {
-  const prefix = "LAIR_PROVIDERS_";
-  if (!variable.startsWith(prefix)) return undefined;
-  let best: { name: string; rest: readonly string[] } | undefined;
-  for (const { keys } of settings()) {
-    if (keys[0] !== "providers") continue;
-    const ending = environmentName(keys).slice(`${prefix}*`.length);
-    const name = variable.slice(prefix.length, -ending.length);
-    if (variable.endsWith(ending) && name !== "" && (best === undefined || name.length < best.name.length))
-      best = { name, rest: keys.slice(2) };
+/** A variable of one entry of a section. */
+interface NamedVariable {
+  readonly section: (typeof namedSections)[number];
+  readonly name: string;
+  /** The path below the entry. */
+  readonly rest: readonly string[];
+}
+
+/** The longest setting that the variable's name ends in; the middle is the entry's name. */
+function splitNamedVariable(variable: string): NamedVariable | undefined {
+  let best: NamedVariable | undefined;
+  for (const section of namedSections) {
+    const above = section.split(".");
+    const prefix = `${environmentName(above)}_`;
+    if (!variable.startsWith(prefix)) continue;
+    for (const { keys } of settings()) {
+      if (!above.every((key, at) => keys[at] === key) || keys[above.length] !== "*") continue;
+      const ending = environmentName(keys).slice(`${prefix}*`.length);
+      const name = variable.slice(prefix.length, -ending.length);
+      if (variable.endsWith(ending) && name !== "" && (best === undefined || name.length < best.name.length))
+        best = { section, name, rest: keys.slice(above.length + 1) };
+    }
   }
   return best;
 }
@@ -133,7 +178,7 @@ function* strangers(env: Environment): Generator<string> {
     if (
       cleaned(value) === "" ||
       known.includes(name.toUpperCase()) ||
-      splitProviderVariable(name.toUpperCase()) !== undefined
+      splitNamedVariable(name.toUpperCase()) !== undefined
     )
       continue;
     const reason = notHonoured.find(({ names }) => names.includes(name))?.reason;

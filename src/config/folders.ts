@@ -39,6 +39,15 @@ export function modelsFolder(owner: Owner): string {
   return named === "" ? join(dataFolder(owner), "models") : resolve(named);
 }
 
+/**
+ * Where keys, limits and usage are kept: as configured (a file's path is made absolute), else `state.db` in the data
+ * folder. Whether a state is wanted at all, who has no need of one must ask `state.url`.
+ */
+export function stateUrl({ state }: { readonly state: { readonly url?: string } }, owner: Owner): string {
+  if (state.url === undefined) return join(dataFolder(owner), "state.db");
+  return state.url.includes("://") ? state.url : resolve(state.url);
+}
+
 /** The file with the agents that may connect to the relay: as configured, else `agents.json` in the data folder. */
 export function agentsFile({ relay }: { readonly relay: { readonly agents?: string } }, owner: Owner): string {
   return relay.agents ?? join(dataFolder(owner), "agents.json");

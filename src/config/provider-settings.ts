@@ -14,6 +14,12 @@ export const providerKinds = {
 /** What sort of server an upstream is. */
 export type ProviderKind = keyof typeof providerKinds;
 const kinds = Object.keys(providerKinds) as [ProviderKind, ...ProviderKind[]];
+/** What sort of server an upstream of the gateway is: `lair` is another runtime, relay or gateway. */
+export type UpstreamKind = ProviderKind | "lair";
+/** The relay's, which is the usual one. */
+const lairPort = 8081;
+
+const urls = z.array(z.string().min(1)).min(1).superRefine(checkHosts).exactOptional();
 
 const provider = z.strictObject({
   enabled: setting(
@@ -25,7 +31,7 @@ const provider = z.strictObject({
     "What sort of server it is. May be left out where the entry is named after its kind.",
   ),
   urls: setting(
-    z.array(z.string().min(1)).min(1).superRefine(checkHosts).exactOptional(),
+    urls,
     "Addresses of the server; several share the load. An `http` address without a port gets the kind's own: ollama 11434, lmdeploy 23333, mnn 8000, vllm 58000, openai 80.",
   ),
   key: setting(z.string().min(1).exactOptional(), "Key sent to the server as `Authorization: Bearer …`.", {
@@ -74,6 +80,51 @@ const provider = z.strictObject({
 type ProviderEntry = z.output<typeof provider>;
 /** One upstream, ready to build: `urls` are base URLs without a trailing slash. */
 type ProviderConfig = Omit<ProviderEntry, "enabled" | "kind" | "urls"> & { kind: ProviderKind; urls: string[] };
+
+const upstream = z.strictObject({
+  ...provider.shape,
+  kind: setting(
+    z.enum(["lair", ...kinds]).default("lair"),
+    "What sort of server it is; `lair`: another runtime, relay or gateway.",
+  ),
+  urls: setting(
+    urls,
+    "Addresses of the upstream; several share the load. As a flag or variable: one address for each upstream, with its name before it (`home=http://10.0.0.2:8081`) or without. An `http` address without a port gets 8081, or the kind's own.",
+    { env: ["LAIR_GATEWAY_UPSTREAMS"], flag: "upstream", commands: ["gateway"], named: true },
+  ),
+  weight: setting(
+    z.number().positive().max(1000).default(1),
+    "Share of the calls that it gets among those that have the same model.",
+  ),
+});
+
+type UpstreamEntry = z.output<typeof upstream>;
+/** One upstream of the gateway, ready to build. */
+type UpstreamConfig = Omit<UpstreamEntry, "enabled" | "urls"> & { urls: string[] };
+
+/** `gateway.upstreams`: what answers the gateway's calls, by name. */
+export const upstreams = z
+  .record(z.string().regex(/^[a-z0-9][a-z0-9_-]*$/), upstream)
+  .prefault({})
+  .transform((entries, check) => {
+    const ready: Record<string, UpstreamConfig> = {};
+    for (const [name, { enabled, urls, ...rest }] of Object.entries(entries)) {
+      if (!enabled) continue;
+      if (urls === undefined)
+        check.issues.push({
+          code: "custom",
+          path: [name, "urls"],
+          input: undefined,
+          message: "is missing; for example [http://127.0.0.1:8081]",
+        });
+      else
+        ready[name] = {
+          ...rest,
+          urls: parseHosts(urls.join(","), rest.kind === "lair" ? lairPort : providerKinds[rest.kind]),
+        };
+    }
+    return ready;
+  });
 
 /** `providers`: upstreams by name, Ollama among them unless it is switched off. */
 export const providers = z

@@ -1,6 +1,6 @@
 import type { z } from "zod";
 import { allowedText, isSection, keysBelow, type Setting, settingAt, settings } from "./describe.ts";
-import { type Assignment, type Environment, readEnvironment } from "./environment.ts";
+import { type Assignment, type Environment, namedAssignments, readEnvironment } from "./environment.ts";
 import { ConfigError, type Problem, suggestion } from "./problems.ts";
 import { type Config, schema } from "./schema.ts";
 import { type FlagCommand, hasFlag } from "./setting.ts";
@@ -52,9 +52,13 @@ export function resolveConfig({ flags, command = "serve", env, file, found }: La
   const draft: Draft = { tree: {}, sources: new Map(), problems: [], hidden: new Set() };
   for (const { keys, value, source } of found) assign(draft, keys, value, source);
   if (file !== undefined) assignFile(draft, file, env);
-  const fromEnvironment = readEnvironment(env, Object.keys(mapAt(draft.tree, "providers")));
-  for (const { keys, value, source } of fromEnvironment.assignments) assign(draft, keys, value, source);
-  for (const { keys, value, source } of flagAssignments(draft, flags, command)) assign(draft, keys, value, source);
+  const fromEnvironment = readEnvironment(env, {
+    providers: Object.keys(mapAt(draft.tree, "providers")),
+    "gateway.upstreams": Object.keys(mapAt(mapAt(draft.tree, "gateway"), "upstreams")),
+  });
+  const given = [...fromEnvironment.assignments, ...flagAssignments(draft, flags, command)];
+  for (const { keys, value, source } of given) assign(draft, keys, value, source);
+  draft.problems.push(...repeatedNames(given));
   const parsed = schema.safeParse(draft.tree);
   const problems = [...draft.problems, ...(parsed.error?.issues ?? []).map((issue) => toProblem(issue, draft))];
   problems.push(...defaultProviderProblem(draft));
@@ -84,10 +88,13 @@ function assignFile(draft: Draft, file: ParsedFile, env: Environment): void {
     if (replaced) draft.hidden.add(path);
   }
   // `lmdeploy:` with nothing below it switches that provider on at its usual address.
-  const named = isMap(file.tree) && isMap(file.tree["providers"]) ? file.tree["providers"] : {};
-  for (const [name, entry] of Object.entries(named)) {
-    if (entry === null || isMap(entry))
-      place(draft.tree, ["providers", name], { ...mapAt(mapAt(draft.tree, "providers"), name) });
+  for (const section of [["providers"], ["gateway", "upstreams"]]) {
+    const entries = (tree: unknown): Tree =>
+      section.reduce<Tree>((node, key) => mapAt(node, key), isMap(tree) ? tree : {});
+    for (const [name, entry] of Object.entries(entries(file.tree))) {
+      if (entry === null || isMap(entry))
+        place(draft.tree, [...section, name], { ...mapAt(entries(draft.tree), name) });
+    }
   }
 }
 
@@ -114,10 +121,13 @@ function* leaves(node: unknown, keys: readonly string[]): Generator<[readonly st
 }
 
 function* flagAssignments(draft: Draft, flags: Flags, command: FlagCommand): Generator<Assignment> {
-  for (const { keys, facts } of settings()) {
+  for (const setting of settings()) {
+    const { keys, facts } = setting;
     const value = hasFlag(facts, command) ? flags[facts.flag ?? ""] : undefined;
-    if (typeof value === "string" || typeof value === "boolean")
-      yield { keys, value: String(value), source: `--${facts.flag}` };
+    const source = `--${facts.flag}`;
+    if (value !== undefined && facts.named === true)
+      yield* namedAssignments(setting, [value].flat().map(String), source);
+    else if (typeof value === "string" || typeof value === "boolean") yield { keys, value: String(value), source };
   }
   for (const entry of [flags["set"] ?? []].flat()) {
     const [, path, value] = /^([^=]+)=(.*)$/s.exec(String(entry)) ?? [];
@@ -128,6 +138,22 @@ function* flagAssignments(draft: Draft, flags: Flags, command: FlagCommand): Gen
         message: "write it as path=value, e.g. --set timeouts.idle=5m",
       });
     else yield { keys: path.trim().split("."), value, source: "--set" };
+  }
+}
+
+/** Two entries of one flag or variable under the same name: one of them would be lost. */
+function* repeatedNames(given: readonly Assignment[]): Generator<Problem> {
+  const seen = new Set<string>();
+  for (const { keys, source } of given) {
+    if (settingAt(keys)?.facts.named !== true) continue;
+    const path = keys.join(".");
+    if (seen.has(`${source} ${path}`))
+      yield {
+        path,
+        source,
+        message: `the name ${JSON.stringify(keys.at(-2))} is given twice; write NAME=address, each with a name of its own`,
+      };
+    seen.add(`${source} ${path}`);
   }
 }
 
@@ -152,7 +178,9 @@ function toProblem(issue: z.core.$ZodIssue, draft: Draft): Problem {
   const source = draft.sources.get(path) ?? nearestSource(draft, path);
   if (issue.code === "custom") return { path, source, message: issue.message };
   if (issue.code === "invalid_key" && setting === undefined) {
-    return { path, source, message: "is no name for a provider; allowed: small letters, digits, - and _" };
+    const named = keys[0] === "providers" || keys[1] === "upstreams";
+    const allowed = named ? "small letters, digits, - and _" : "1 to 200 characters";
+    return { path, source, message: `is no name for a ${named ? "provider" : "model"}; allowed: ${allowed}` };
   }
   if (setting === undefined) return { path, source, message: issue.message };
   return { path, source, message: `${foundText(setting, keys, draft)}; allowed: ${allowedText(setting)}` };

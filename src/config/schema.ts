@@ -1,8 +1,11 @@
 import { z } from "zod";
+import { auth, callerLimits, images, prices, proxies, queue, usage } from "./caller-settings.ts";
+import { gateway } from "./gateway-settings.ts";
 import { llama } from "./llama-settings.ts";
 import { models } from "./model-settings.ts";
 import { providers } from "./provider-settings.ts";
-import { duration, flagCommands, setting, size } from "./setting.ts";
+import { duration, serverCommands, setting, size } from "./setting.ts";
+import { state } from "./state-settings.ts";
 import { agent, publish, relay } from "./tunnel-settings.ts";
 
 /** Every setting there is: the one source of the loader, the flags, the reference docs and the JSON Schema. */
@@ -24,20 +27,9 @@ export const schema = z.strictObject({
   insecure: setting(
     z.boolean().default(false),
     "Allow listening beyond this machine without a key: whoever reaches the port may use the models. Of an agent: allow a relay without TLS beyond this machine.",
-    { flag: "insecure", commands: flagCommands },
+    { flag: "insecure", commands: serverCommands },
   ),
-  auth: z
-    .strictObject({
-      keys: setting(
-        z.array(z.string().min(1)).default([]),
-        "Keys of which callers must send one; none: no key is asked for.",
-        {
-          env: ["LLM_V1_PROXY_TOKEN", "OPENAI_PROXY_TOKEN"],
-          secret: true,
-        },
-      ),
-    })
-    .prefault({}),
+  auth,
   defaultProvider: setting(
     z.string().min(1).default("llama_cpp"),
     "The provider of model names without a `provider:` prefix.",
@@ -48,6 +40,8 @@ export const schema = z.strictObject({
   relay,
   agent,
   publish,
+  gateway,
+  state,
   timeouts: z
     .strictObject({
       connect: setting(duration.prefault("5s"), "For a connection to a provider.", { unit: "duration" }),
@@ -86,8 +80,13 @@ export const schema = z.strictObject({
       body: setting(size.prefault("64MB"), "Largest request body.", { unit: "size" }),
       headers: setting(size.prefault("32KB"), "Largest head of a request.", { unit: "size" }),
       concurrent: setting(z.int().min(0).default(0), "Most calls at a time over all providers; 0: no limit."),
+      caller: callerLimits,
     })
     .prefault({}),
+  queue,
+  prices,
+  usage,
+  images,
   cors: z
     .strictObject({
       origins: setting(
@@ -100,16 +99,17 @@ export const schema = z.strictObject({
     z.array(z.string().min(1)).default([]),
     "Further host names by which this server may be addressed, e.g. behind a reverse proxy.",
   ),
+  proxies,
   log: z
     .strictObject({
       level: setting(z.enum(["debug", "info", "warn", "error", "silent"]).default("info"), "What is worth a line.", {
         flag: "log-level",
-        commands: flagCommands,
+        commands: serverCommands,
       }),
       format: setting(
         z.enum(["auto", "pretty", "json"]).default("auto"),
         "`auto`: `pretty` on a terminal, else `json`.",
-        { flag: "log-format", commands: flagCommands },
+        { flag: "log-format", commands: serverCommands },
       ),
     })
     .prefault({}),
@@ -119,3 +119,5 @@ export const schema = z.strictObject({
 export type Config = z.output<typeof schema>;
 /** One upstream, ready to build: `urls` are base URLs without a trailing slash. */
 export type ProviderConfig = Config["providers"][string];
+/** One upstream of the gateway, ready to build. */
+export type UpstreamConfig = Config["gateway"]["upstreams"][string];

@@ -5,8 +5,8 @@ import { withHome } from "./home.ts";
 import { count, duration, setting } from "./setting.ts";
 
 const text = z.string().min(1);
-/** Relative to the current folder. */
-const path = text.transform((given) => withHome(given));
+/** A path, relative to the current folder. */
+export const path = text.transform((given) => withHome(given));
 const relayUrl = text.superRefine(checkRelay);
 
 /** `relay`: the public host that agents dial into. */
@@ -49,6 +49,24 @@ export const relay = z
     grace: setting(duration.prefault("30s"), "For answers under way when the relay is asked to stop.", {
       unit: "duration",
     }),
+    internal: z
+      .strictObject({
+        host: setting(
+          text.default("127.0.0.1"),
+          "Address on which this relay takes calls that other relays hand on for its agents, where several share their agents through Redis (`state.url`).",
+        ),
+        port: setting(z.int().min(0).max(65535).default(8083), "Port for them; 0 takes a free one."),
+        url: setting(
+          text.superRefine(checkRelay).exactOptional(),
+          "Where the other relays reach that port, e.g. `http://10.0.0.7:8083`; absent: as it listens.",
+        ),
+        secret: setting(
+          z.string().min(16).exactOptional(),
+          "Secret that all the relays share, at least 16 characters, by which they know one another.",
+          { secret: true },
+        ),
+      })
+      .prefault({}),
   })
   .prefault({});
 
@@ -143,7 +161,7 @@ interface TlsFiles {
 }
 
 /** A certificate is of no use without its key, nor the other way round; and who speaks no TLS can ask for no certificate. */
-function checkPair({ cert, key, clientCa }: TlsFiles, check: z.RefinementCtx): void {
+export function checkPair({ cert, key, clientCa }: TlsFiles, check: z.RefinementCtx): void {
   const missing = cert === undefined ? "cert" : key === undefined ? "key" : undefined;
   if (missing === undefined || (cert ?? key ?? clientCa) === undefined) return;
   const given = cert !== undefined ? "cert" : key !== undefined ? "key" : "clientCa";
