@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { RelayMetrics } from "./admin/metrics.ts";
-import { agentList, ownRoutes, relayReady } from "./admin/relay-status.ts";
+import { ownRoutes } from "./admin/own-routes.ts";
+import { agentList, relayReady } from "./admin/relay-status.ts";
 import { health, version } from "./admin/status.ts";
 import { agentsFile } from "./config/folders.ts";
 import type { Config } from "./config/schema.ts";

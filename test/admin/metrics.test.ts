@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { agentList, ownRoutes, relayReady } from "../../src/admin/relay-status.ts";
+import { ownRoutes } from "../../src/admin/own-routes.ts";
+import { agentList, relayReady } from "../../src/admin/relay-status.ts";
 import { RelayMetrics } from "../../src/admin/metrics.ts";
 import type { AgentState } from "../../src/core/agent-state.ts";
 import type { Reply } from "../../src/core/call.ts";
