@@ -1,7 +1,7 @@
 import { type ByteSink, type ByteStream, isStream } from "../../core/bytes.ts";
 import type { Call, Headers, Reply } from "../../core/call.ts";
 import { ApiError } from "../../core/errors.ts";
-import { replyHeaders, requestHeaders } from "./headers.ts";
+import { replyHeaders, requestHeaders } from "../../wire/onward-headers.ts";
 import { errorCodes } from "../http2/errors.ts";
 import type { Http2Session } from "../http2/session.ts";
 import type { Http2Stream, StreamHandler, StreamReset } from "../http2/stream.ts";

@@ -5,7 +5,7 @@ import { ApiError, toApiError } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
 import type { Outcome } from "../../core/outcome.ts";
 import { AnswerTokens } from "./answer-tokens.ts";
-import { contentLength, replyHeaders, requestHeaders } from "./headers.ts";
+import { contentLength, replyHeaders, requestHeaders } from "../../wire/onward-headers.ts";
 import { errorCodes } from "../http2/errors.ts";
 import type { Http2Stream, StreamHandler, StreamReset } from "../http2/stream.ts";
 import { allowedCall } from "./paths.ts";

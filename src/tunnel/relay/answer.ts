@@ -1,6 +1,7 @@
-import { type ByteSink, type ByteStream, isStream } from "../../core/bytes.ts";
+import { isStream } from "../../core/bytes.ts";
 import type { Headers, Reply } from "../../core/call.ts";
 import { ApiError } from "../../core/errors.ts";
+import { AnswerStream, type ToldFailure } from "../../wire/answer-stream.ts";
 import { ModelRenamer } from "../../wire/model-renamer.ts";
 import { CarryFailure } from "../calls/carry.ts";
 import type { AgentConnection } from "./connection.ts";
@@ -23,7 +24,15 @@ export function toAnswer(reply: Reply, answering: Answering): Reply {
   const renamer = model === requested ? undefined : new ModelRenamer(model, requested);
   const { body } = reply;
   const headers = renamer === undefined ? reply.headers : withoutLength(reply.headers);
-  if (isStream(body)) return { ...reply, headers, body: new AnswerStream(reply, body, answering, renamer) };
+  if (isStream(body)) {
+    const care = {
+      renamer,
+      onBytes: (count: number) => void (agent.bytesOut += count),
+      onOver: () => connection.release(),
+      toTold: (failure: Error) => told(failure, answering),
+    };
+    return { ...reply, headers, body: new AnswerStream(reply.headers, body, care) };
+  }
   connection.release();
   if (body === null) return reply;
   agent.bytesOut += body.length;
@@ -41,88 +50,11 @@ export function lost(agent: RemoteAgent, cause: Error): ApiError {
   );
 }
 
-const noBytes = Buffer.alloc(0);
-
-/** A reply on its way. When it breaks, the caller is told in its stream, where that is possible, and cut: never a clean end. */
-class AnswerStream implements ByteStream, ByteSink {
-  readonly #source: ByteStream;
-  readonly #answering: Answering;
-  readonly #renamer: ModelRenamer | undefined;
-  readonly #hasEvents: boolean;
-  #sink!: ByteSink;
-  /** The last bytes that went on, at least four of them where there were as many. */
-  #tail: Uint8Array = noBytes;
-  #over = false;
-
-  constructor(reply: Reply, source: ByteStream, answering: Answering, renamer: ModelRenamer | undefined) {
-    this.#source = source;
-    this.#answering = answering;
-    this.#renamer = renamer;
-    this.#hasEvents =
-      /^text\/event-stream\b/i.test(reply.headers["content-type"] ?? "") &&
-      reply.headers["content-encoding"] === undefined;
-  }
-
-  start(sink: ByteSink): void {
-    this.#sink = sink;
-    this.#source.start(this);
-  }
-
-  resume(): void {
-    this.#source.resume();
-  }
-
-  cancel(): void {
-    this.#release();
-    this.#source.cancel();
-  }
-
-  write(chunk: Uint8Array | string): boolean {
-    const bytes = chunk as Buffer;
-    this.#answering.agent.bytesOut += bytes.length;
-    if (this.#renamer === undefined) return this.#send(bytes);
-    const ready = this.#renamer.push(bytes);
-    return ready.length === 0 ? true : this.#send(ready);
-  }
-
-  end(): void {
-    this.#release();
-    const held = this.#renamer?.end();
-    if (held !== undefined && held.length > 0) this.#sink.write(held);
-    this.#sink.end();
-  }
-
-  fail(error: Error): void {
-    this.#release();
-    if (!(error instanceof CarryFailure)) {
-      this.#sink.fail(error);
-      return;
-    }
-    this.#answering.agent.failures++;
-    const told = lost(this.#answering.agent, error);
-    const held = this.#renamer?.end();
-    if (held !== undefined && held.length > 0) this.#send(held);
-    if (this.#hasEvents && endsEvent(this.#tail)) this.#sink.write(this.#answering.errorEvents(told));
-    this.#sink.fail(told);
-  }
-
-  #send(bytes: Buffer): boolean {
-    if (this.#hasEvents) this.#tail = bytes.length >= 4 ? bytes : Buffer.concat([this.#tail.subarray(-4), bytes]);
-    return this.#sink.write(bytes);
-  }
-
-  #release(): void {
-    if (this.#over) return;
-    this.#over = true;
-    this.#answering.connection.release();
-  }
-}
-
-/** Whether an event has just ended, or none has begun: another one may follow. */
-function endsEvent(tail: Uint8Array): boolean {
-  if (tail.length === 0) return true;
-  const text = Buffer.from(tail.subarray(-4)).toString("latin1");
-  return text.endsWith("\n\n") || text.endsWith("\r\n\r\n") || text.endsWith("\r\r");
+function told(failure: Error, { agent, errorEvents }: Answering): ToldFailure | undefined {
+  if (!(failure instanceof CarryFailure)) return undefined;
+  agent.failures++;
+  const error = lost(agent, failure);
+  return { error, events: errorEvents(error) };
 }
 
 function withoutLength(headers: Headers): Headers {

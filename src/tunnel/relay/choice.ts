@@ -1,5 +1,4 @@
-import { hash } from "node:crypto";
-import type { Headers } from "../../core/call.ts";
+import { affinity } from "../../core/affinity.ts";
 import type { AgentConnection } from "./connection.ts";
 import type { Instance, RemoteAgent } from "./remote-agent.ts";
 
@@ -10,24 +9,6 @@ export interface Choosing {
   readonly session: string | undefined;
   /** Whether a connection may be taken. */
   readonly usable: (connection: AgentConnection) => boolean;
-}
-
-/** Headers by which clients (opencode, Codex, Claude Code …) tell one conversation from another. */
-const sessionHeaders = [
-  "x-session-id",
-  "x-session-affinity",
-  "session_id",
-  "session-id",
-  "x-claude-code-session-id",
-] as const;
-
-/** The session that a request says it belongs to. */
-export function sessionOf(headers: Headers): string | undefined {
-  for (const name of sessionHeaders) {
-    const value = headers[name];
-    if (value !== undefined && value !== "") return value;
-  }
-  return undefined;
 }
 
 /** An instance with a connection that may be taken. */
@@ -97,22 +78,15 @@ function toCandidates(instance: Instance, usable: Usable): Candidate[] {
 function sticky(candidates: readonly Candidate[], session: string | undefined): Candidate | undefined {
   if (session === undefined) return undefined;
   const names = [...new Set(candidates.map(({ instance }) => instance.agent))];
-  const agent = highest(names, (one) => score(session, one.name, one.capacity));
+  const agent = highest(names, (one) => affinity(session, one.name, one.capacity));
   const own = candidates.filter(({ instance }) => instance.agent === agent);
   // Ids of processes change with every start, names do not: they only part the processes of one agent.
-  const found = highest(own, ({ instance }) => score(session, instance.id, instance.capacity));
+  const found = highest(own, ({ instance }) => affinity(session, instance.id, instance.capacity));
   return found === undefined || (isFull(found) && candidates.some((other) => !isFull(other))) ? undefined : found;
 }
 
 function isFull({ inFlight, instance }: Candidate): boolean {
   return inFlight >= instance.capacity;
-}
-
-/** Weighted rendezvous hashing: whoever comes or goes moves only the sessions that are or were its own. */
-function score(session: string, name: string, weight: number): number {
-  const digest = hash("sha256", `${name}\0${session}`, "buffer");
-  const uniform = (digest.readUInt32BE(0) + 1) / 4_294_967_297;
-  return weight / -Math.log(uniform);
 }
 
 function highest<Item>(items: readonly Item[], score: (item: Item) => number): Item | undefined {

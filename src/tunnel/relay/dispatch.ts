@@ -1,11 +1,12 @@
+import { sessionOf } from "../../core/affinity.ts";
 import { collect, isStream } from "../../core/bytes.ts";
 import type { Call, Reply } from "../../core/call.ts";
 import { ApiError } from "../../core/errors.ts";
 import { isObject, type Json } from "../../core/json.ts";
 import { type CarriedRequest, CarryFailure } from "../calls/carry.ts";
-import { contentLength } from "../calls/headers.ts";
+import { contentLength } from "../../wire/onward-headers.ts";
 import { lost, toAnswer } from "./answer.ts";
-import { choose, sessionOf } from "./choice.ts";
+import { choose } from "./choice.ts";
 import type { AgentConnection } from "./connection.ts";
 import { type NamedBody, renamedBody } from "./named-body.ts";
 import type { RemoteAgent } from "./remote-agent.ts";

@@ -5,7 +5,7 @@ import { isObject } from "../../core/json.ts";
 import { parseJson } from "../../core/parse-json.ts";
 import { ModelScanner } from "../../wire/model-scanner.ts";
 import { spliceFields } from "../../wire/splice.ts";
-import { contentLength } from "../calls/headers.ts";
+import { contentLength } from "../../wire/onward-headers.ts";
 
 /** Bodies up to this many bytes are held whole, so that they can be sent a second time. */
 const mostHeld = 1024 * 1024;

@@ -1,7 +1,10 @@
-import type { Headers } from "../../core/call.ts";
+import type { Headers } from "../core/call.ts";
+
+/** How many gateways a call has passed: one that reaches itself again is noticed by it. */
+export const hopsHeader = "x-lair-hops";
 
 /**
- * Request headers that pass the tunnel; all others stay where they are, credentials, cookies, addresses and origins
+ * Request headers that go on to who answers; all others stay where they are, credentials, cookies, addresses and origins
  * among them. Framing (`content-length`) is made anew at each end.
  */
 const carried: ReadonlySet<string> = new Set([
@@ -25,9 +28,10 @@ const carried: ReadonlySet<string> = new Set([
   "x-claude-code-session-id",
   // Where a client of an event stream takes it up again.
   "last-event-id",
+  hopsHeader,
 ]);
 
-/** Reply headers that say something of one connection, of its framing, or of an origin that the relay is not. */
+/** Reply headers that say something of one connection, of its framing, or of an origin that we are not. */
 const withheld: ReadonlySet<string> = new Set([
   // RFC 9110, 7.6.1, and framing
   "connection",
@@ -38,7 +42,7 @@ const withheld: ReadonlySet<string> = new Set([
   "trailer",
   "te",
   "http2-settings",
-  // would speak for the relay's whole origin to a browser
+  // would speak for our whole origin to a browser
   "set-cookie",
   "set-cookie2",
   "strict-transport-security",
@@ -59,13 +63,13 @@ const withheld: ReadonlySet<string> = new Set([
   "location",
 ]);
 
-/** `access-control-…` is the relay's to say; `proxy-…` is between two neighbours. */
+/** `access-control-…` is ours to say; `proxy-…` is between two neighbours. */
 const withheldFamily = /^(?:access-control-|proxy-|:)/;
 const headerName = /^[!#$%&'*+.^_`|~0-9a-z-]+$/;
 /** RFC 9110, 5.5: no control characters, so that no value can end its line. */
 const headerValue = /^[\t\x20-\x7e\x80-\xff]*$/;
 
-/** The headers of a request that go on through the tunnel. Names in lower case; a malformed value is left out. */
+/** The headers of a request that go on to who answers. Names in lower case; a malformed value is left out. */
 export function requestHeaders(headers: Headers): Headers {
   const onward: Headers = {};
   for (const name in headers) {
@@ -76,7 +80,7 @@ export function requestHeaders(headers: Headers): Headers {
   return onward;
 }
 
-/** The headers of a reply that go back through the tunnel. Names in lower case; a malformed name or value is left out. */
+/** The headers of a reply that go back to who asked. Names in lower case; a malformed name or value is left out. */
 export function replyHeaders(headers: Headers): Headers {
   const onward: Headers = {};
   const named = nominated(headers["connection"]);

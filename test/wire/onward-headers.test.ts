@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { contentLength, replyHeaders, requestHeaders } from "../../src/tunnel/calls/headers.ts";
+import { contentLength, replyHeaders, requestHeaders } from "../../src/wire/onward-headers.ts";
 
 describe("headers of a request", () => {
   test("go on when they tell the runtime something about the call", () => {

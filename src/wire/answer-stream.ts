@@ -1,0 +1,107 @@
+import type { ByteSink, ByteStream } from "../core/bytes.ts";
+import type { Headers } from "../core/call.ts";
+import type { ApiError } from "../core/errors.ts";
+import type { ModelRenamer } from "./model-renamer.ts";
+
+/** A failure as the caller hears of it. */
+export interface ToldFailure {
+  readonly error: ApiError;
+  /** Whole events that tell of it, in the dialect of the call's path. */
+  readonly events: string;
+}
+
+/** What is done with an answer beside passing it on. */
+export interface AnswerCare {
+  readonly renamer: ModelRenamer | undefined;
+  /** Told of each piece that comes, in bytes. */
+  readonly onBytes?: (count: number) => void;
+  /** Told once, when it is over, however it ended. */
+  readonly onOver?: () => void;
+  /** What is said of a failure; undefined: it is not the answer's, and nothing is said. */
+  readonly toTold: (failure: Error) => ToldFailure | undefined;
+}
+
+const noBytes = Buffer.alloc(0);
+
+/** An answer on its way. When it breaks, the caller is told in its stream, where that is possible, and cut: never a clean end. */
+export class AnswerStream implements ByteStream, ByteSink {
+  readonly #source: ByteStream;
+  readonly #care: AnswerCare;
+  readonly #hasEvents: boolean;
+  #sink!: ByteSink;
+  /** The last bytes that went on, at least four of them where there were as many. */
+  #tail: Uint8Array = noBytes;
+  #over = false;
+
+  /** `headers` are those of the answer; `source` brings buffers. */
+  constructor(headers: Headers, source: ByteStream, care: AnswerCare) {
+    this.#source = source;
+    this.#care = care;
+    this.#hasEvents =
+      /^text\/event-stream\b/i.test(headers["content-type"] ?? "") && headers["content-encoding"] === undefined;
+  }
+
+  start(sink: ByteSink): void {
+    this.#sink = sink;
+    this.#source.start(this);
+  }
+
+  resume(): void {
+    this.#source.resume();
+  }
+
+  cancel(): void {
+    this.#release();
+    this.#source.cancel();
+  }
+
+  write(chunk: Uint8Array | string): boolean {
+    const bytes = chunk as Buffer;
+    this.#care.onBytes?.(bytes.length);
+    const { renamer } = this.#care;
+    if (renamer === undefined) return this.#send(bytes);
+    const ready = renamer.push(bytes);
+    return ready.length === 0 ? true : this.#send(ready);
+  }
+
+  end(problem?: Error): void {
+    this.#release();
+    this.#sendHeld();
+    this.#sink.end(problem);
+  }
+
+  fail(failure: Error): void {
+    this.#release();
+    const told = this.#care.toTold(failure);
+    if (told === undefined) {
+      this.#sink.fail(failure);
+      return;
+    }
+    this.#sendHeld();
+    if (this.#hasEvents && endsEvent(this.#tail)) this.#sink.write(told.events);
+    this.#sink.fail(told.error);
+  }
+
+  #sendHeld(): void {
+    const held = this.#care.renamer?.end();
+    if (held !== undefined && held.length > 0) this.#send(held);
+  }
+
+  #send(bytes: Buffer): boolean {
+    if (this.#hasEvents) this.#tail = bytes.length >= 4 ? bytes : Buffer.concat([this.#tail.subarray(-4), bytes]);
+    return this.#sink.write(bytes);
+  }
+
+  #release(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#care.onOver?.();
+  }
+}
+
+/** Whether an event has just ended, or none has begun: another one may follow. */
+function endsEvent(tail: Uint8Array): boolean {
+  if (tail.length === 0) return true;
+  const text = Buffer.from(tail.subarray(-4)).toString("latin1");
+  return text.endsWith("\n\n") || text.endsWith("\r\n\r\n") || text.endsWith("\r\r");
+}
