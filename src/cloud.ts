@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { RelayMetrics } from "./admin/metrics.ts";
 import { ownRoutes } from "./admin/own-routes.ts";
 import { agentList, relayReady } from "./admin/relay-status.ts";
@@ -13,8 +12,8 @@ import type { Log } from "./core/log.ts";
 import type { Upgrade } from "./core/upgrade.ts";
 import { encodeBrokenStream } from "./dialects/error-events.ts";
 import { serverBounds, serverUrl } from "./http/server-bounds.ts";
-import type { ServerTls } from "./http/server-tls.ts";
-import { listen, type RunningServer } from "./http/server.ts";
+import { listen } from "./http/server.ts";
+import { readTls, renewTls } from "./http/tls-files.ts";
 import { accessLog } from "./pipeline/access-log.ts";
 import { compose } from "./pipeline/compose.ts";
 import { entrance } from "./pipeline/entrance.ts";
@@ -60,7 +59,7 @@ export function countAgents(config: Config, env: NonNullable<RelayOptions["env"]
  */
 export async function startRelay(config: Config, log: Log, options: RelayOptions): Promise<Relay> {
   const { relay } = config;
-  const tls = readTls(relay.tls);
+  const tls = readTls(relay.tls, "relay.tls");
   const keys = new AgentKeys(agentsFile(config, { env: options.env ?? {} }), log);
   const admission = new Admission(config, keys);
   const fleet = new Fleet({
@@ -93,7 +92,7 @@ export async function startRelay(config: Config, log: Log, options: RelayOptions
     ...(tls === undefined ? {} : { tls }),
   });
   keys.watch(() => fleet.recheck());
-  const renewal = renewTls(relay.tls, server, log);
+  const renewal = renewTls(relay.tls, "relay.tls", { server, log, watch: watchFile });
   return {
     url: serverUrl(server, tls === undefined ? "http" : "https"),
     fleet,
@@ -174,60 +173,6 @@ class Admission {
     const refusal = (): string | undefined => (this.keyless ? undefined : "this relay asks agents for a key now");
     return { name, keyId: undefined, refusal };
   }
-}
-
-function readTls({ cert, key, clientCa }: Config["relay"]["tls"]): ServerTls | undefined {
-  if (cert === undefined || key === undefined) return undefined;
-  return {
-    cert: readPem(cert, "relay.tls.cert"),
-    key: readPem(key, "relay.tls.key"),
-    ...(clientCa === undefined ? {} : { clientCa: readPem(clientCa, "relay.tls.clientCa") }),
-  };
-}
-
-function readPem(path: string, setting: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    throw new Error(`${setting}: the file ${path} cannot be read (${(error as NodeJS.ErrnoException).code})`, {
-      cause: error,
-    });
-  }
-}
-
-/** Certificate and key are two files, which are replaced one after the other. */
-const renewalPause = 1000;
-
-/** Takes over a new certificate when its files change; one that cannot be used leaves the old one. */
-function renewTls(tls: Config["relay"]["tls"], server: RunningServer, log: Log): { renew(): void; stop(): void } {
-  let pause: NodeJS.Timeout | undefined;
-  const renew = (): void => {
-    try {
-      const read = readTls(tls);
-      if (read === undefined) return;
-      server.renewTls(read.cert, read.key);
-      log.info({ cert: tls.cert }, "the new certificate is in use");
-    } catch (error) {
-      log.warn({ cert: tls.cert, error: String(error) }, "the new certificate cannot be used, and the old one stays");
-    }
-  };
-  const watches = [tls.cert, tls.key].flatMap((path) =>
-    path === undefined
-      ? []
-      : [
-          watchFile(path, () => {
-            clearTimeout(pause);
-            pause = setTimeout(renew, renewalPause).unref();
-          }),
-        ],
-  );
-  return {
-    renew,
-    stop: () => {
-      clearTimeout(pause);
-      for (const one of watches) one.close();
-    },
-  };
 }
 
 async function within(work: Promise<void>, grace: number): Promise<void> {

@@ -41,11 +41,24 @@ export function modelsFolder(owner: Owner): string {
 
 /**
  * Where keys, limits and usage are kept: as configured (a file's path is made absolute), else `state.db` in the data
- * folder. Whether a state is wanted at all, who has no need of one must ask `state.url`.
+ * folder; undefined where the configuration says `none`. Who needs no state must ask `state.url` before.
  */
-export function stateUrl({ state }: { readonly state: { readonly url?: string } }, owner: Owner): string {
+export function stateUrl({ state }: { readonly state: { readonly url?: string } }, owner: Owner): string | undefined {
+  if (state.url === "none") return undefined;
   if (state.url === undefined) return join(dataFolder(owner), "state.db");
-  return state.url.includes("://") ? state.url : resolve(state.url);
+  return isFile(state.url) ? resolve(state.url) : state.url;
+}
+
+/** The folder with usage that is on its way into the state at that place: one for each state, that none is taken to another. */
+export function journalFolder(url: string, owner: Owner): string {
+  if (isFile(url)) return `${url}.journal`;
+  const place = new URL(url);
+  const name = `${place.host}${place.pathname}`.replace(/[^A-Za-z0-9.-]+/g, "-").replace(/-$/, "");
+  return join(dataFolder(owner), "journal", name);
+}
+
+function isFile(url: string): boolean {
+  return !url.includes("://");
 }
 
 /** The file with the agents that may connect to the relay: as configured, else `agents.json` in the data folder. */

@@ -12,7 +12,7 @@ export const state = z
         .superRefine(checkPlace)
         .transform((given) => withHome(given))
         .exactOptional(),
-      "Where keys, limits and usage are kept: a file (SQLite), or `redis://host:6379` or `rediss://…` shared by several machines. `lair gateway`, `lair keys` and `lair usage` otherwise take `state.db` in the user's data folder; `lair serve` and `lair cloud` have managed keys, limits and usage only when it is set.",
+      "Where keys, limits and usage are kept: a file (SQLite), or `redis://host:6379` or `rediss://…` shared by several machines; `none`: nowhere, and there are none. `lair gateway`, `lair keys` and `lair usage` otherwise take `state.db` in the user's data folder; `lair serve` and `lair cloud` have managed keys, limits and usage only when it is set.",
       {
         env: ["LAIR_STATE"],
         flag: "state",
