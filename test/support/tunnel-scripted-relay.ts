@@ -1,6 +1,6 @@
 import type { Headers } from "../../src/core/call.ts";
 import type { Log } from "../../src/core/log.ts";
-import type { Clock } from "../../src/tunnel/agent/clock.ts";
+import type { Clock } from "../../src/core/clock.ts";
 import {
   type AgentMessage,
   agentMessages,

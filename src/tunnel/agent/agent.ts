@@ -4,7 +4,7 @@ import type { Outcome } from "../../core/outcome.ts";
 import { type AgentMessage, protocolVersion } from "../control.ts";
 import type { Dialled } from "../handshake/dial.ts";
 import type { Load, ServedOutcome } from "../calls/serve.ts";
-import { type Clock, systemClock } from "./clock.ts";
+import { type Clock, systemClock } from "../../core/clock.ts";
 import { Connection, sleptFor } from "./connection.ts";
 import { Line } from "./line.ts";
 import { type Offer, OfferWatch } from "./offer.ts";

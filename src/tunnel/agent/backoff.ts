@@ -1,5 +1,5 @@
 import { DialRefused } from "../handshake/dial.ts";
-import type { Clock } from "./clock.ts";
+import type { Clock } from "../../core/clock.ts";
 
 const shortest = 250;
 const longest = 30_000;

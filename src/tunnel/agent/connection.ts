@@ -6,7 +6,7 @@ import { errorCodes } from "../http2/errors.ts";
 import { Http2Session } from "../http2/session.ts";
 import type { Http2Stream, StreamHandler } from "../http2/stream.ts";
 import { serveCalls, type ServeSettings } from "../calls/serve.ts";
-import type { Clock } from "./clock.ts";
+import type { Clock } from "../../core/clock.ts";
 import { ControlStream } from "./control-stream.ts";
 import type { ConnectionReport } from "./report.ts";
 

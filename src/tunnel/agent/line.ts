@@ -1,7 +1,7 @@
 import type { Log } from "../../core/log.ts";
 import { type Dialled, DialRefused } from "../handshake/dial.ts";
 import { isRefusedKey, pauseAfter } from "./backoff.ts";
-import type { Clock } from "./clock.ts";
+import type { Clock } from "../../core/clock.ts";
 import type { Connection, ConnectionEvents } from "./connection.ts";
 import type { ConnectionReport } from "./report.ts";
 

@@ -4,7 +4,7 @@ import { Call, type Handler, type Reply } from "../../core/call.ts";
 import { Departure } from "../../core/departure.ts";
 import { isObject, type JsonObject } from "../../core/json.ts";
 import { parseJson } from "../../core/parse-json.ts";
-import type { Clock } from "./clock.ts";
+import type { Clock } from "../../core/clock.ts";
 
 /** What the runtime behind the agent offers. */
 export interface Offer {

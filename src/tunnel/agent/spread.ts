@@ -1,4 +1,4 @@
-import type { Clock } from "./clock.ts";
+import type { Clock } from "../../core/clock.ts";
 import type { Line } from "./line.ts";
 
 /** Milliseconds between two attempts; each is twice the one before. */

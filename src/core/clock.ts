@@ -1,4 +1,4 @@
-/** Time and chance as the agent takes them, so that tests can hold both. */
+/** Time and chance as they are taken by who must be tested with both in hand. */
 export interface Clock {
   /** Milliseconds since 1970: this goes on while the machine sleeps, which timers and `performance.now` may not. */
   now(): number;
