@@ -46,19 +46,21 @@ export function modelsFolder(owner: Owner): string {
 export function stateUrl({ state }: { readonly state: { readonly url?: string } }, owner: Owner): string | undefined {
   if (state.url === "none") return undefined;
   if (state.url === undefined) return join(dataFolder(owner), "state.db");
-  return isFile(state.url) ? resolve(state.url) : state.url;
+  const file = state.url.replace(/^sqlite:/i, "");
+  return isFile(file) ? resolve(file) : file;
 }
 
 /** The folder with usage that is on its way into the state at that place: one for each state, that none is taken to another. */
 export function journalFolder(url: string, owner: Owner): string {
   if (isFile(url)) return `${url}.journal`;
-  const place = new URL(url);
-  const name = `${place.host}${place.pathname}`.replace(/[^A-Za-z0-9.-]+/g, "-").replace(/-$/, "");
+  const { host, pathname } = new URL(url);
+  const name = `${host}${pathname}`.replace(/[^A-Za-z0-9.-]+/g, "-").replace(/-$/, "");
   return join(dataFolder(owner), "journal", name);
 }
 
+/** A scheme has two letters at least: `C:\\…` is a path. */
 function isFile(url: string): boolean {
-  return !url.includes("://");
+  return !/^[a-z][a-z\d+.-]+:/i.test(url);
 }
 
 /** The file with the agents that may connect to the relay: as configured, else `agents.json` in the data folder. */
