@@ -4,7 +4,6 @@ import {
   holdTime,
   KeyConflict,
   type KeyRecord,
-  type KeyStore,
   type Meter,
   type MeterExchange,
   type MeterGrant,
