@@ -1,3 +1,5 @@
+import type { JsonObject } from "./json.ts";
+
 /** What a model can do, as far as its provider tells. */
 export interface Capabilities {
   chat: boolean;
@@ -36,6 +38,8 @@ export interface Model {
   /** Unix seconds. */
   readonly created?: number;
   readonly ownedBy?: string;
+  /** What a server of our own kind says of it, as it says it: `GET /v1/models` there. */
+  readonly card?: JsonObject;
 }
 
 export const chatModel: Capabilities = {

@@ -5,17 +5,23 @@ import { upstreamError } from "./upstream-error.ts";
 import type { Upstream } from "./upstream.ts";
 
 /** `GET /v1/models` of any OpenAI-compatible server, with what each tells beyond OpenAI's four fields. */
-export async function listModels(
+export async function listModels(upstream: Upstream, signal?: AbortSignal): Promise<Model[]> {
+  return (await listCards(upstream, signal)).map(toModel);
+}
+
+/** A model as its server describes it. */
+type ModelCard = JsonObject & { readonly id: string };
+
+/** `GET /v1/models` as the server says it. */
+export async function listCards(
   upstream: Upstream,
   signal: AbortSignal = new AbortController().signal,
-): Promise<Model[]> {
+): Promise<ModelCard[]> {
   const reply = await upstream.send({ method: "GET", path: "/v1/models", signal });
   if (reply.status !== 200) throw upstreamError(upstream.name, reply.status, await reply.bytes(), reply.headers);
   const json = await reply.json();
   const cards = isObject(json) && Array.isArray(json.data) ? json.data : Array.isArray(json) ? json : [];
-  return cards
-    .filter(isObject)
-    .flatMap((card) => (typeof card.id === "string" && card.id !== "" ? [toModel(card, card.id)] : []));
+  return cards.filter((card): card is ModelCard => isObject(card) && typeof card.id === "string" && card.id !== "");
 }
 
 /** Whether a server answers at all: `GET path` with any status below 500 but a refused key. Never throws. */
@@ -34,7 +40,9 @@ export async function probe(
   }
 }
 
-function toModel(card: JsonObject, id: string): Model {
+/** What a card says, in our words. */
+export function toModel(card: ModelCard): Model {
+  const { id } = card;
   const contextLength = contextOf(card);
   const maxOutput = firstCount(card.max_output_tokens, card.max_completion_tokens, card.max_output);
   const created = firstCount(card.created);
@@ -77,9 +85,10 @@ function capabilitiesOf(card: JsonObject, id: string): Capabilities {
     type.startsWith("embedding") ||
     (told.size === 0 && /embed|(?:^|[/-])(?:bge|e5|gte)-/i.test(id));
   const rerank = told.has("rerank") || type === "rerank" || /rerank/i.test(id);
+  const flags = isObject(card.capabilities) ? card.capabilities : {};
   return {
-    chat: !embeddings && !rerank,
-    tools: !embeddings && !rerank,
+    chat: flag(flags.chat) ?? (!embeddings && !rerank),
+    tools: flag(flags.tools) ?? (!embeddings && !rerank),
     vision: told.has("vision") || told.has("multimodal") || inputs.has("image") || type === "vlm",
     reasoning: told.has("reasoning") || told.has("thinking"),
     embeddings: embeddings && !rerank,
@@ -91,6 +100,10 @@ function stateOf(card: JsonObject): Model["state"] {
   const state = isObject(card.status) ? card.status.value : (card.state ?? card.status);
   if (state === "loaded" || state === "loading" || state === "unloaded" || state === "failed") return state;
   return state === "not-loaded" ? "unloaded" : "available";
+}
+
+function flag(value: Json | undefined): boolean | undefined {
+  return typeof value === "boolean" ? value : undefined;
 }
 
 /** Capabilities as a list, or as an object of booleans (ours, Mistral's). */

@@ -2,8 +2,11 @@ import type { Log } from "../core/log.ts";
 import type { LiftOptions } from "../dialects/lift.ts";
 import type { UpstreamSettings } from "./upstream.ts";
 
-/** Sorts of server that a provider may stand for. `llama_cpp`, the embedded engine, is none: it has no address. */
-export type ProviderKind = "ollama" | "lmdeploy" | "mnn" | "vllm" | "openai";
+/**
+ * Sorts of server that a provider may stand for; `lair` is another runtime, relay or gateway. `llama_cpp`, the embedded
+ * engine, is none: it has no address.
+ */
+export type ProviderKind = "ollama" | "lmdeploy" | "mnn" | "vllm" | "openai" | "lair";
 
 export interface ProviderSettings extends UpstreamSettings {
   readonly kind: ProviderKind;

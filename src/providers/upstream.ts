@@ -22,6 +22,8 @@ export interface UpstreamSettings {
   readonly idleTimeout: number;
   /** The proxy for a URL, if any. */
   readonly proxyFor?: (url: URL) => string | undefined;
+  /** Callers are strangers: errors do not tell them the hosts' addresses. */
+  readonly discreet?: boolean;
 }
 
 export interface UpstreamRequest {
@@ -50,6 +52,8 @@ export interface UpstreamReply {
 /** One of several interchangeable servers. */
 interface Host {
   readonly origin: string;
+  /** As errors name it. */
+  readonly label: string;
   readonly basePath: string;
   readonly client: HttpClient;
   inFlight: number;
@@ -72,20 +76,25 @@ export class Upstream {
   readonly #hosts: Host[];
   readonly #settings: UpstreamSettings;
   readonly #log: Log;
+  /** Names of the headers that the settings have, which win over a request's own. */
+  readonly #set: ReadonlySet<string>;
+  /** Headers of a request that does not bring them itself. */
+  readonly #usual: Headers;
 
   constructor(name: string, settings: UpstreamSettings, log: Log) {
     this.name = name;
     this.#settings = settings;
     this.#log = log;
+    const set = Object.entries(settings.headers ?? {}).map(([header, value]) => [header.toLowerCase(), value] as const);
     const headers: Headers = {
-      accept: "*/*",
       // A compressed stream is a buffered stream, and we read its bytes.
       "accept-encoding": "identity",
-      "user-agent": "local-ai-runtime",
       ...(settings.key === undefined ? {} : { authorization: `Bearer ${settings.key}` }),
-      ...settings.headers,
+      ...Object.fromEntries(set),
     };
-    this.#hosts = settings.urls.map((url) => toHost(url, settings, headers));
+    this.#set = new Set(set.map(([header]) => header));
+    this.#usual = this.#withoutSet({ accept: "*/*", "user-agent": "local-ai-runtime" });
+    this.#hosts = settings.urls.map((url) => toHost(name, url, settings, headers));
   }
 
   /** The hosts' addresses, without credentials. */
@@ -122,13 +131,13 @@ export class Upstream {
   }
 
   async #exchange(host: Host, request: UpstreamRequest): Promise<UpstreamReply> {
-    const { body = null, headers = {} } = request;
+    const { body = null } = request;
     host.inFlight++;
     try {
       const reply = await host.client.send({
         method: request.method,
         path: joinPath(host.basePath, request.path),
-        headers: body === null || headers["content-type"] !== undefined ? headers : { ...headers, ...jsonContent },
+        headers: this.#headersOf(request),
         body,
         encoding: request.encoding,
         signal: request.signal,
@@ -145,6 +154,20 @@ export class Upstream {
     }
   }
 
+  #headersOf({ body = null, headers = {} }: UpstreamRequest): Headers {
+    const all = { ...this.#usual, ...(body === null ? {} : jsonContent), ...headers };
+    return this.#set.size === 0 ? all : this.#withoutSet(all);
+  }
+
+  #withoutSet(headers: Headers): Headers {
+    const others: Headers = {};
+    for (const name in headers) {
+      const value = headers[name];
+      if (value !== undefined && !this.#set.has(name)) others[name] = value;
+    }
+    return others;
+  }
+
   #markDown(host: Host): void {
     const pause = Math.min(longestDown, 1000 * 2 ** host.failures++);
     host.downUntil = performance.now() + pause;
@@ -157,7 +180,7 @@ const jsonContent = { "content-type": "application/json" };
 
 function toApiError(failure: HttpFailure, provider: string, host: Host): ApiError {
   const options = { provider, cause: failure };
-  const where = `${provider} at ${host.origin}`;
+  const where = host.label;
   switch (failure.failure) {
     case "aborted":
       return new ApiError("client_closed_request", "the client closed the connection", options);
@@ -174,7 +197,7 @@ function toApiError(failure: HttpFailure, provider: string, host: Host): ApiErro
   }
 }
 
-function toHost(text: string, settings: UpstreamSettings, headers: Headers): Host {
+function toHost(name: string, text: string, settings: UpstreamSettings, headers: Headers): Host {
   const url = new URL(text);
   const proxy = settings.proxyFor?.(url);
   const client = new HttpClient({
@@ -185,6 +208,7 @@ function toHost(text: string, settings: UpstreamSettings, headers: Headers): Hos
   });
   return {
     origin: url.origin,
+    label: settings.discreet === true ? name : `${name} at ${url.origin}`,
     basePath: url.pathname.replace(/\/+$/, ""),
     client,
     inFlight: 0,
@@ -253,7 +277,7 @@ class HostReply implements UpstreamReply, ByteStream, ByteSink {
       const shape = this.headers["content-type"] ?? "no content type";
       throw new ApiError(
         "upstream_error",
-        `${this.#host.origin} answered ${this.status} with something that is no JSON (${shape})`,
+        `${this.#host.label} answered ${this.status} with something that is no JSON (${shape})`,
         { cause: error },
       );
     }

@@ -1,0 +1,100 @@
+import type { Call, Headers, Reply, Target } from "../core/call.ts";
+import { ApiError } from "../core/errors.ts";
+import type { Model } from "../core/model.ts";
+import { endpoints, type Provider } from "../core/provider.ts";
+import { encodeBrokenStream } from "../dialects/error-events.ts";
+import { AnswerStream } from "../wire/answer-stream.ts";
+import { ModelRenamer } from "../wire/model-renamer.ts";
+import { hopsHeader, replyHeaders, requestHeaders } from "../wire/onward-headers.ts";
+import { spliceFields } from "../wire/splice.ts";
+import { listCards, probe, toModel } from "./openai-models.ts";
+import type { ProviderSettings, ProviderTools } from "./settings.ts";
+import { Upstream, type UpstreamReply } from "./upstream.ts";
+import { upstreamError } from "./upstream-error.ts";
+
+/**
+ * Another runtime, relay or gateway, which speaks every dialect itself: path, query and bytes pass untouched both ways
+ * but for the model's name, errors as they are. What is between the two of us stays there: keys, addresses, limits.
+ */
+export function remote(name: string, settings: Omit<ProviderSettings, "kind">, { log }: ProviderTools): Provider {
+  const upstream = new Upstream(name, { ...settings, discreet: true }, log);
+  return {
+    name,
+    kind: "lair",
+    speaks: new Set(endpoints),
+    handle: (call) => forward(call, upstream),
+    models: (signal) => listModels(upstream, signal),
+    health: (signal) => probe(upstream, "/health", signal),
+    close: () => upstream.close(),
+  };
+}
+
+/** Replies of a known length up to this many bytes come whole or not at all: one that breaks off is an error then, with a status. */
+const mostWhole = 1024 * 1024;
+
+async function forward(call: Call, upstream: Upstream): Promise<Reply> {
+  const { target } = call;
+  if (target === undefined) throw new TypeError("the call has no target");
+  const path = call.path + call.search;
+  // Written into a request line as it is: whatever could end it must not be there.
+  if (!/^\/[\x21-\x7e]*$/.test(path))
+    throw new ApiError("invalid_request", "this is not a request that can be carried on to another server");
+  const reply = await upstream.send({
+    method: "POST",
+    path,
+    ...(await toBody(call, target)),
+    headers: onward(call),
+    signal: call.leaving,
+  });
+  if (isOurs(reply.status))
+    throw upstreamError(upstream.name, reply.status, await reply.bytes(mostWhole), reply.headers);
+  return toReply(reply, call, target);
+}
+
+async function toBody(
+  call: Call,
+  { model, requested }: Target,
+): Promise<{ body: Buffer | string; encoding?: "latin1" }> {
+  if (model === requested) return { body: await call.bytes() };
+  return { body: spliceFields(await call.latin1(), { model }), encoding: "latin1" };
+}
+
+function onward(call: Call): Headers {
+  const headers = requestHeaders(call.headers);
+  headers["x-request-id"] = call.id;
+  headers[hopsHeader] = String(Number(headers[hopsHeader] ?? 0) + 1);
+  return headers;
+}
+
+/** Replies that mean something to our owner, and would mislead the caller: redirections, never followed, and refusals of our key. */
+function isOurs(status: number): boolean {
+  return (status >= 300 && status < 400) || status === 401 || status === 403;
+}
+
+/** What the upstream allows us is not what we allow the caller. */
+const limitHeader = /^x-ratelimit-/;
+
+async function toReply(reply: UpstreamReply, call: Call, { model, requested }: Target): Promise<Reply> {
+  const { status } = reply;
+  const headers = replyHeaders(reply.headers);
+  for (const name in headers) if (limitHeader.test(name)) delete headers[name];
+  const renamer = model === requested ? undefined : new ModelRenamer(model, requested);
+  const length = Number(reply.headers["content-length"] ?? Number.NaN);
+  if (status >= 400 || length <= mostWhole) {
+    const body = await reply.bytes(mostWhole);
+    return { status, headers, body: renamer === undefined ? body : Buffer.concat([renamer.push(body), renamer.end()]) };
+  }
+  if (renamer === undefined && length > mostWhole) headers["content-length"] = String(length);
+  const care = { renamer, toTold: (failure: Error) => toTold(failure, call.path) };
+  return { status, headers, body: new AnswerStream(headers, reply.body, care) };
+}
+
+function toTold(failure: Error, path: string): { error: ApiError; events: string } | undefined {
+  if (!(failure instanceof ApiError) || failure.code === "client_closed_request") return undefined;
+  return { error: failure, events: encodeBrokenStream(path, failure) };
+}
+
+async function listModels(upstream: Upstream, signal: AbortSignal | undefined): Promise<Model[]> {
+  const cards = await listCards(upstream, signal);
+  return cards.map((card) => ({ ...toModel(card), card }));
+}
