@@ -14,7 +14,7 @@ export const rooms: Readonly<Record<string, readonly string[] | "*">> = {
   net: ["core"],
   tunnel: ["core", "wire", "net"],
   state: ["core"],
-  access: ["core", "state"],
+  access: ["core", "wire", "state"],
   limits: ["core", "wire", "dialects", "state"],
   usage: ["core", "wire", "dialects", "state", "limits"],
   routing: ["core", "wire", "dialects"],

@@ -33,6 +33,8 @@ export interface CallInit {
   readonly body?: ByteStream | Buffer | null;
   /** Largest body that `bytes` will take, in bytes. */
   readonly bodyLimit?: number;
+  /** Of the connection's other end, e.g. `192.0.2.7`. */
+  readonly address?: string | undefined;
 }
 
 /** One request on its way to a provider. A body is read once and kept. */
@@ -40,8 +42,10 @@ export class Call {
   readonly id: string;
   readonly method: string;
   readonly path: string;
-  readonly search: string;
-  readonly headers: Headers;
+  /** Changed by `strip` only, as `headers`. */
+  search: string;
+  headers: Headers;
+  readonly address: string | undefined;
   /** Aborted when the client leaves: for code that only listens, without the cost of a true signal. */
   readonly leaving: Abortable;
   readonly bodyLimit: number;
@@ -62,6 +66,7 @@ export class Call {
     this.leaving = init.signal;
     this.body = init.body ?? null;
     this.bodyLimit = init.bodyLimit ?? 64 * 1024 * 1024;
+    this.address = init.address;
   }
 
   /** Aborted when the client leaves. */
@@ -93,6 +98,16 @@ export class Call {
     return this.#latin1;
   }
 
+  /** Takes away what must not go on, such as a credential: for everybody who holds this call, from now on. */
+  strip(rest: { readonly search?: string; readonly headers?: Headers; readonly body?: ByteStream | Buffer }): void {
+    this.search = rest.search ?? this.search;
+    this.headers = rest.headers ?? this.headers;
+    if (rest.body === undefined) return;
+    this.body = rest.body;
+    this.#json = undefined;
+    this.#latin1 = undefined;
+  }
+
   /** The same call with another path, query, head or body; principal, demand, target and signal stay. */
   with(change: {
     path?: string;
@@ -111,6 +126,7 @@ export class Call {
       signal: change.signal ?? (this.leaving as AbortSignal | Departure),
       body: change.json === undefined ? this.body : Buffer.from(JSON.stringify(change.json)),
       bodyLimit: this.bodyLimit,
+      address: this.address,
     });
     call.#json = change.json ?? this.#json;
     call.principal = this.principal;

@@ -358,5 +358,6 @@ function toCall(request: IncomingMessage, signal: Departure, bodyLimit: number):
     signal,
     body: hasBody ? new RequestBody(request, signal) : null,
     bodyLimit,
+    address: request.socket.remoteAddress,
   });
 }

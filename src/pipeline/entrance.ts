@@ -1,23 +1,23 @@
+import { access, type AccessSettings } from "../access/access.ts";
 import type { Handler } from "../core/call.ts";
-import type { Log } from "../core/log.ts";
-import { auth } from "./auth.ts";
 import { compose } from "./compose.ts";
 import { errors } from "./errors.ts";
 import { cors, guard } from "./guard.ts";
 
-/** The part of a configuration that says who may call. */
+export interface EntranceSettings {
+  /** The address listened on. */
+  readonly listenHost: string;
+  readonly access: AccessSettings;
+}
+
+/** The part of a configuration that says from where calls may come. */
 interface Admission {
-  readonly auth: { readonly keys: readonly string[] };
   readonly hosts: readonly string[];
   readonly cors: { readonly origins: readonly string[] };
 }
 
-/** The handler behind all that every call from outside goes through first. `listenHost` is the address listened on. */
-export function entrance(
-  admission: Admission,
-  { listenHost, log }: { readonly listenHost: string; readonly log: Log },
-  handler: Handler,
-): Handler {
-  const guarded = { listenHost, hosts: admission.hosts, origins: admission.cors.origins };
-  return compose([cors(guarded), errors(log), guard(guarded), auth(admission.auth.keys)], handler);
+/** The handler behind all that every call from outside goes through first. Throws `Error` as `access` does. */
+export function entrance(admission: Admission, settings: EntranceSettings, handler: Handler): Handler {
+  const guarded = { listenHost: settings.listenHost, hosts: admission.hosts, origins: admission.cors.origins };
+  return compose([cors(guarded), errors(settings.access.log), guard(guarded), access(settings.access)], handler);
 }

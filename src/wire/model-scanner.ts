@@ -3,8 +3,8 @@ export type ModelState = "absent" | "named" | "other";
 
 /** Longest name that is read, in bytes as it stands in the JSON text; a longer one counts as `other`. */
 const longestName = 4096;
-/** `model` with every letter escaped has 30. */
-const longestKey = 30;
+/** `model` with every letter escaped has 30, the longest of the watched 42. */
+const longestKey = 42;
 
 /**
  * Finds the top-level `model` of a JSON object in its bytes, as they come, without parsing the rest: of repeated keys the
@@ -18,6 +18,9 @@ export class ModelScanner {
   end = 0;
   /** How often the key came. */
   occurrences = 0;
+  /** One of the watched keys has come. */
+  met = false;
+  readonly #watched: readonly string[];
   #offset = 0;
   #depth = 0;
   /** Behind the outermost object, or it is none. */
@@ -29,6 +32,11 @@ export class ModelScanner {
   #escaped = false;
   #pieces: Buffer[] = [];
   #size = 0;
+
+  /** `watched`: further keys of at most 7 characters. */
+  constructor(watched: readonly string[] = []) {
+    this.#watched = watched;
+  }
 
   push(bytes: Buffer): void {
     let at = 0;
@@ -125,6 +133,7 @@ export class ModelScanner {
     this.#size = 0;
     if (kind === "key") {
       this.#isModel = text === "model";
+      if (text !== undefined && this.#watched.includes(text)) this.met = true;
       if (this.#isModel) this.occurrences++;
       return;
     }

@@ -3,6 +3,8 @@ import { endOfString } from "../core/parse-json.ts";
 
 interface Field {
   readonly key: string;
+  /** Offset of the key's first quote. */
+  readonly open: number;
   /** Offsets of the value, `end` behind its last byte. */
   readonly start: number;
   readonly end: number;
@@ -38,6 +40,36 @@ export function spliceFields(text: string, changes: JsonObject): string {
   return result + text.slice(copied);
 }
 
+/** Values of these top-level fields, repeated ones too, in their order. The text must have been parsed before. */
+export function fieldValues(text: string, keys: readonly string[]): Json[] {
+  return topLevelFields(text)
+    .filter(({ key }) => keys.includes(key))
+    .map(({ start, end }) => JSON.parse(Buffer.from(text.slice(start, end), "latin1").toString()) as Json);
+}
+
+/**
+ * The object's text with spaces in place of some of its top-level fields, and of the comma that each no longer needs: as
+ * long as before. The text must have been parsed before.
+ */
+export function blankFields(text: string, keys: readonly string[]): string {
+  const fields = topLevelFields(text);
+  const lastKept = fields.findLastIndex(({ key }) => !keys.includes(key));
+  let result = "";
+  let copied = 0;
+  const blank = (from: number, to: number): void => {
+    result += text.slice(copied, from) + " ".repeat(to - from);
+    copied = to;
+  };
+  for (const [index, { key, open }] of fields.slice(0, lastKept + 1).entries())
+    if (keys.includes(key)) blank(open, (fields[index + 1] as Field).open);
+  const last = fields.at(-1);
+  if (last !== undefined && lastKept < fields.length - 1) {
+    const before = fields[lastKept];
+    blank(before === undefined ? (fields[0] as Field).open : text.indexOf(",", before.end), last.end);
+  }
+  return result + text.slice(copied);
+}
+
 function encodeValue(value: Json): string {
   const text = JSON.stringify(value);
   // eslint-disable-next-line no-control-regex -- what is not ASCII has more than one byte
@@ -60,7 +92,7 @@ function topLevelFields(text: string): Field[] {
     let start = colon + 1;
     while (text.charCodeAt(start) <= 0x20) start++;
     const end = endOfValue(text, start);
-    fields.push({ key, start, end });
+    fields.push({ key, open, start, end });
     at = end;
   }
 }

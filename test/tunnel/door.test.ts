@@ -3,7 +3,8 @@ import { connect, type Socket } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { ApiError } from "../../src/core/errors.ts";
 import type { DoorSettings } from "../../src/tunnel/handshake/door.ts";
-import { MinuteCount, toLimitKey } from "../../src/tunnel/handshake/door-limits.ts";
+import { toLimitKey } from "../../src/core/ip-address.ts";
+import { MinuteCount } from "../../src/tunnel/handshake/door-limits.ts";
 import { Heard } from "../support/open-links.ts";
 import { dialAs, type DoorServer, goodKey, startDoor } from "../support/tunnel-door.ts";
 

@@ -1,0 +1,176 @@
+import { hash } from "node:crypto";
+import { type CallerLimits, type Principal, type Role, roles } from "../core/access.ts";
+import type { Call, Handler, Middleware } from "../core/call.ts";
+import { ApiError } from "../core/errors.ts";
+import { toLimitKey } from "../core/ip-address.ts";
+import type { Json } from "../core/json.ts";
+import type { Log } from "../core/log.ts";
+import { cleanBody, mayHoldCredential, UnprovenBodies } from "./body-credentials.ts";
+import { callerAddress } from "./caller-address.ts";
+import { differing, onlyCredential, takeCredentials } from "./credentials.ts";
+import { GuessLimit } from "./guess-limit.ts";
+import type { KeyRing } from "./key-ring.ts";
+import { StaticTokens } from "./static-tokens.ts";
+
+export interface AccessSettings {
+  /** Configured tokens of callers: they may use models. */
+  readonly tokens: readonly string[];
+  /** Configured tokens with every role. */
+  readonly adminTokens: readonly string[];
+  /** The managed keys, where there is a state. */
+  readonly ring?: KeyRing | undefined;
+  /** For callers without limits of their own. */
+  readonly callerLimits: CallerLimits;
+  /** Fronts whose `X-Forwarded-For` is believed: addresses and CIDR ranges, e.g. `10.0.0.0/8`. Default: none. */
+  readonly trustedProxies?: readonly string[];
+  readonly log: Log;
+}
+
+/**
+ * Finds out who calls, and lets in who may ask for the path: `/health` and `/ready` anybody, `/metrics` the roles
+ * `metrics` and `admin`, `/admin/…` `admin`, everything else `inference`. Without any token or key everybody may, until
+ * the first key is there. No credential goes on in the call, whoever sent it and in whatever form.
+ *
+ * Throws `invalid_api_key` (the same for unknown, expired and revoked keys), `invalid_request`, `insufficient_scope`, and
+ * `rate_limit_exceeded` to an address that guesses. Creating it throws `Error` for a front that is no address.
+ */
+export function access(settings: AccessSettings): Middleware {
+  const desk = new Desk(settings);
+  return (call, next: Handler) => {
+    const shown = takeCredentials(call);
+    if (isOpen(call.path)) return next(call);
+    const inBody = mayHoldCredential(call);
+    if (desk.open) {
+      call.principal = desk.anybody;
+      return inBody ? cleanBody(call, () => undefined).then(() => next(call)) : next(call);
+    }
+    const credential = onlyCredential(shown);
+    if (credential === undefined) {
+      if (!inBody) throw missing();
+      return desk.admitByBody(call).then(() => next(call));
+    }
+    desk.admit(call, credential);
+    if (!inBody) return next(call);
+    return cleanBody(call, (found) => {
+      if (textOf(found) !== undefined && found !== credential) throw differing();
+    }).then(() => next(call));
+  };
+}
+
+/** Paths that tell nothing worth a key: load balancers ask them. */
+function isOpen(path: string): boolean {
+  return path === "/health" || path === "/ready";
+}
+
+/** Texts from this length on are taken for random ones, which nobody can guess: their owners need not wait for those who do. */
+const leastUnguessable = 20;
+
+class Desk {
+  /** Who calls while nobody is asked for a key. It could be any program of this machine: `/admin/keys` lets it change nothing. */
+  readonly anybody: Principal;
+  readonly #settings: AccessSettings;
+  readonly #tokens: StaticTokens;
+  readonly #addressOf: (call: Call) => string;
+  readonly #guesses = new GuessLimit();
+  readonly #bodies = new UnprovenBodies();
+  readonly #limited = new WeakMap<Principal, Principal>();
+  readonly #hasDefaults: boolean;
+  #closed = false;
+
+  constructor(settings: AccessSettings) {
+    const { tokens, adminTokens, callerLimits, trustedProxies = [] } = settings;
+    this.#settings = settings;
+    this.#tokens = new StaticTokens(tokens, adminTokens, callerLimits);
+    this.#addressOf = callerAddress(trustedProxies);
+    this.#hasDefaults = Object.keys(callerLimits).length > 0;
+    this.anybody = { id: "", name: "", roles: new Set(roles), limits: callerLimits };
+  }
+
+  /** Whether nobody is asked for a key. What was closed once stays so, whatever becomes of its keys. */
+  get open(): boolean {
+    this.#closed ||= this.#tokens.size > 0 || (this.#settings.ring?.size ?? 0) > 0;
+    return !this.#closed;
+  }
+
+  /** Lets the call in by this credential. */
+  admit(call: Call, credential: string): void {
+    const address = toLimitKey(this.#addressOf(call));
+    const wait = this.#guesses.wait(address);
+    if (wait > 0 && credential.length < leastUnguessable) throw guessing(wait);
+    const principal = this.#find(credential);
+    if (principal === undefined) {
+      if (wait > 0) throw guessing(wait);
+      if (this.#guesses.add(address))
+        this.#settings.log.warn({ address, path: call.path }, "many wrong keys come from this address: it has to wait");
+      throw new ApiError("invalid_api_key", "the key that was sent is not valid here");
+    }
+    checkRole(principal, call);
+    call.principal = principal;
+  }
+
+  /** Lets the call in by a credential in its body. */
+  async admitByBody(call: Call): Promise<void> {
+    let credential: string | undefined;
+    await this.#bodies.take(call, (found) => {
+      const text = textOf(found);
+      if (credential !== undefined && text !== undefined && text !== credential) throw differing();
+      credential ??= text;
+    });
+    if (credential === undefined) throw missing();
+    this.admit(call, credential);
+  }
+
+  /** The same work whoever it is: one hash, every token compared, one look among the keys. */
+  #find(credential: string): Principal | undefined {
+    const digest = hash("sha256", credential, "buffer");
+    const token = this.#tokens.find(digest);
+    const key = this.#settings.ring?.find(digest, Date.now());
+    return token ?? (key === undefined || !this.#hasDefaults ? key : this.#withLimits(key));
+  }
+
+  #withLimits(principal: Principal): Principal {
+    if (Object.keys(principal.limits).length > 0) return principal;
+    const known = this.#limited.get(principal);
+    if (known !== undefined) return known;
+    const limited = { ...principal, limits: this.#settings.callerLimits };
+    this.#limited.set(principal, limited);
+    return limited;
+  }
+}
+
+/** What a body has under a credential's name: undefined when it is empty. */
+function textOf(found: Json): string | undefined {
+  if (typeof found !== "string")
+    throw new ApiError("invalid_type", "the key in the request's body must be a string", { param: "api_key" });
+  return found === "" ? undefined : found;
+}
+
+function checkRole(principal: Principal, { method, path }: Call): void {
+  const needed = rolesFor(path);
+  if (needed.some((role) => principal.roles.has(role))) return;
+  throw new ApiError(
+    "insufficient_scope",
+    `this key may not ask for ${method} ${path.slice(0, 200)}: it needs the role ${needed.join(" or ")}, and has ${[...principal.roles].join(", ") || "none"}`,
+  );
+}
+
+const forMetrics: readonly Role[] = ["metrics", "admin"];
+const forAdmin: readonly Role[] = ["admin"];
+const forModels: readonly Role[] = ["inference"];
+
+function rolesFor(path: string): readonly Role[] {
+  if (path === "/metrics" || path === "/metrics/") return forMetrics;
+  return path === "/admin" || path.startsWith("/admin/") ? forAdmin : forModels;
+}
+
+function missing(): ApiError {
+  return new ApiError("invalid_api_key", "no key was sent: send it as `Authorization: Bearer <key>`");
+}
+
+function guessing(wait: number): ApiError {
+  return new ApiError(
+    "rate_limit_exceeded",
+    "too many wrong keys have come from this address; wait before the next one, and check the key that is sent",
+    { retryAfter: wait },
+  );
+}

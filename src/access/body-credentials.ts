@@ -1,0 +1,111 @@
+import { type ByteStream, isStream } from "../core/bytes.ts";
+import type { Call } from "../core/call.ts";
+import { ApiError } from "../core/errors.ts";
+import { isObject, type Json } from "../core/json.ts";
+import { ModelScanner } from "../wire/model-scanner.ts";
+import { blankFields, fieldValues } from "../wire/splice.ts";
+
+/** Keys of the JSON body that hold a credential. */
+const bodyKeys = ["api-key", "api_key"] as const;
+
+/** Bodies up to this many bytes are held whole, as whoever answers them does; larger ones may flow. */
+const mostHeld = 1024 * 1024;
+/** Bytes of bodies of strangers that may be held at a time, to find out whether they are any. */
+const mostUnproven = 256 * 1024 * 1024;
+
+/** Whether a credential can be in the call's body: on the one path where the original program takes it from there. */
+export function mayHoldCredential({ method, path, body }: Call): boolean {
+  return method === "POST" && body !== null && (path === "/v1/chat/completions" || path === "/v1/chat/completions/");
+}
+
+/**
+ * Takes the credentials out of the body of a call that is let in without them. Each is given to `judge`, which may
+ * throw. A large body is not held for it: it flows on, and breaks off before a credential would.
+ */
+export async function cleanBody(call: Call, judge: (found: Json) => void): Promise<void> {
+  const { body } = call;
+  if (isStream(body) && !(lengthOf(call) <= mostHeld)) call.strip({ body: watched(body) });
+  else await takeFromBody(call, judge);
+}
+
+/** Reads the bodies of callers who have shown no credential elsewhere: a bounded number of bytes at a time. */
+export class UnprovenBodies {
+  #held = 0;
+
+  /** Takes the credentials out of a body, and gives them to `judge`. Throws `service_unavailable`, `invalid_json`, `request_too_large`. */
+  async take(call: Call, judge: (found: Json) => void): Promise<void> {
+    const size = Math.min(lengthOf(call), call.bodyLimit);
+    if (this.#held + size > mostUnproven)
+      throw new ApiError(
+        "service_unavailable",
+        "too many requests that may have their key in the body wait to be read; send the key as `Authorization: Bearer <key>`",
+      );
+    this.#held += size;
+    try {
+      await takeFromBody(call, judge);
+    } finally {
+      this.#held -= size;
+    }
+  }
+}
+
+async function takeFromBody(call: Call, judge: (found: Json) => void): Promise<void> {
+  if (!(await mayName(call)) || !isObject(await call.json())) return;
+  const text = await call.latin1();
+  const found = fieldValues(text, bodyKeys);
+  if (found.length === 0) return;
+  call.strip({ body: Buffer.from(blankFields(text, bodyKeys), "latin1") });
+  for (const value of found) judge(value);
+}
+
+const plainKeys = bodyKeys.map((key) => Buffer.from(key));
+const unicodeEscape = Buffer.from(String.raw`\u00`);
+/** Escapes of the letters that the keys are made of. */
+const escapedLetter = /\\u00(?:2d|5f|6[159b]|7[09])/i;
+
+/** Whether one of the keys can be in the body's JSON. Far cheaper than parsing, and hardly ever wrong. */
+async function mayName(call: Call): Promise<boolean> {
+  const bytes = await call.bytes();
+  if (plainKeys.some((key) => bytes.includes(key))) return true;
+  return bytes.includes(unicodeEscape) && escapedLetter.test(await call.latin1());
+}
+
+/** The body, broken off before a credential in it would go on. */
+function watched(body: ByteStream): ByteStream {
+  const scanner = new ModelScanner(bodyKeys);
+  return {
+    start: (sink) =>
+      body.start({
+        write: (chunk) => {
+          if (scanner.met) return true;
+          scanner.push(typeof chunk === "string" ? Buffer.from(chunk) : toBuffer(chunk));
+          if (!scanner.met) return sink.write(chunk);
+          body.cancel();
+          sink.fail(tooLargeForIt());
+          return true;
+        },
+        end: (problem) => sink.end(problem),
+        fail: (error) => sink.fail(error),
+      }),
+    resume: () => body.resume(),
+    cancel: () => body.cancel(),
+  };
+}
+
+function tooLargeForIt(): ApiError {
+  return new ApiError(
+    "invalid_request",
+    "there is a key in this request's body, which is too large for it to be taken out; send it as `Authorization: Bearer <key>` only",
+  );
+}
+
+function toBuffer(chunk: Uint8Array): Buffer {
+  return Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length);
+}
+
+/** Bytes by the caller's word; `Infinity`: it gave none. */
+function lengthOf({ body, headers }: Call): number {
+  if (Buffer.isBuffer(body)) return body.length;
+  const length = headers["content-length"];
+  return length === undefined ? Number.POSITIVE_INFINITY : Number(length);
+}
