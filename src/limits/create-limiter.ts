@@ -1,17 +1,8 @@
-import type { Log } from "../core/log.ts";
-import type { MeterStore } from "../state/state.ts";
+import { Account } from "./account.ts";
+import { Carrier, type CarrierSettings } from "./carrier.ts";
+import { isUnlimited } from "./limit-kinds.ts";
 import type { Limiter, Reservation } from "./limiter.ts";
-
-export interface LimiterSettings {
-  readonly meters: MeterStore;
-  /** Names this process among all that share the meters. */
-  readonly replica: string;
-  /** Milliseconds for which limits are kept here alone while the state is away; after it, callers with limits are refused. */
-  readonly grace: number;
-  readonly log: Log;
-  /** Told when the state goes away and when it is back. */
-  readonly onState?: (away: boolean) => void;
-}
+import { limitsUnknown } from "./refusal.ts";
 
 /** A limiter that can tell whether it is alone. */
 export interface LeasingLimiter extends Limiter {
@@ -19,9 +10,53 @@ export interface LeasingLimiter extends Limiter {
   readonly local: boolean;
 }
 
-/** A limiter that spends leases taken from meters which all replicas share. */
-export function createLimiter(_settings: LimiterSettings): LeasingLimiter {
-  return { local: false, reserve: () => unlimited, close: () => Promise.resolve() };
+/** Milliseconds after which a caller that is not seen is forgotten, and between looks for such. */
+const longestAbsence = 600_000;
+const sweepPause = 60_000;
+
+/** What callers without limits hold. */
+const unlimited: Reservation = Object.freeze({ headers: Object.freeze({}), settle: () => undefined });
+
+/**
+ * A limiter over meters that all replicas share. Of each meter this process holds a small share, which it spends
+ * without asking; so all together never exceed a limit, and only a call at its very edge waits for the state.
+ */
+export function createLimiter(settings: CarrierSettings): LeasingLimiter {
+  const carrier = new Carrier(settings);
+  const accounts = new Map<string, Account>();
+  const sweep = setInterval(() => {
+    // What is held while the state is away is still to be said to it.
+    if (!carrier.local) forgetAbsent(accounts);
+  }, sweepPause);
+  sweep.unref();
+  return {
+    get local() {
+      return carrier.local;
+    },
+    reserve(principal, demand, spend) {
+      const { id, limits } = principal;
+      if (isUnlimited(limits)) return unlimited;
+      if (carrier.lost) throw limitsUnknown();
+      let account = accounts.get(id);
+      if (account === undefined) {
+        account = new Account(id, carrier);
+        accounts.set(id, account);
+      }
+      account.seen = performance.now();
+      return account.reserve(limits, demand, spend);
+    },
+    close() {
+      clearInterval(sweep);
+      return carrier.close();
+    },
+  };
 }
 
-const unlimited: Reservation = Object.freeze({ headers: Object.freeze({}), settle: () => undefined });
+function forgetAbsent(accounts: Map<string, Account>): void {
+  const now = performance.now();
+  for (const [id, account] of accounts) {
+    if (account.underWay > 0 || now - account.seen < longestAbsence) continue;
+    account.release();
+    accounts.delete(id);
+  }
+}
