@@ -1,6 +1,6 @@
 import { hash } from "node:crypto";
 import { type CallerLimits, type Principal, type Role, roles } from "../core/access.ts";
-import type { Call, Handler, Middleware } from "../core/call.ts";
+import type { Call, Handler, Middleware, Reply } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
 import { toLimitKey } from "../core/ip-address.ts";
 import type { Json } from "../core/json.ts";
@@ -37,24 +37,14 @@ export interface AccessSettings {
 export function access(settings: AccessSettings): Middleware {
   const desk = new Desk(settings);
   return (call, next: Handler) => {
-    const shown = takeCredentials(call);
-    if (isOpen(call.path)) return next(call);
-    const inBody = mayHoldCredential(call);
-    if (desk.open) {
-      call.principal = desk.anybody;
-      return inBody ? cleanBody(call, () => undefined).then(() => next(call)) : next(call);
-    }
-    const credential = onlyCredential(shown);
-    if (credential === undefined) {
-      if (!inBody) throw missing();
-      return desk.admitByBody(call).then(() => next(call));
-    }
-    desk.admit(call, credential);
-    if (!inBody) return next(call);
-    return cleanBody(call, (found) => {
-      if (textOf(found) !== undefined && found !== credential) throw differing();
-    }).then(() => next(call));
+    const looking = desk.identify(call);
+    return looking === undefined ? next(call) : goOn(looking, call, next);
   };
+}
+
+async function goOn(looking: Promise<void>, call: Call, next: Handler): Promise<Reply> {
+  await looking;
+  return next(call);
 }
 
 /** Paths that tell nothing worth a key: load balancers ask them. */
@@ -67,7 +57,7 @@ const leastUnguessable = 20;
 
 class Desk {
   /** Who calls while nobody is asked for a key. It could be any program of this machine: `/admin/keys` lets it change nothing. */
-  readonly anybody: Principal;
+  readonly #anybody: Principal;
   readonly #settings: AccessSettings;
   readonly #tokens: StaticTokens;
   readonly #addressOf: (call: Call) => string;
@@ -83,7 +73,7 @@ class Desk {
     this.#tokens = new StaticTokens(tokens, adminTokens, callerLimits);
     this.#addressOf = callerAddress(trustedProxies);
     this.#hasDefaults = Object.keys(callerLimits).length > 0;
-    this.anybody = { id: "", name: "", roles: new Set(roles), limits: callerLimits };
+    this.#anybody = { id: "", name: "", roles: new Set(roles), limits: callerLimits };
   }
 
   /** Whether nobody is asked for a key. What was closed once stays so, whatever becomes of its keys. */
@@ -92,8 +82,28 @@ class Desk {
     return !this.#closed;
   }
 
-  /** Lets the call in by this credential. */
-  admit(call: Call, credential: string): void {
+  /** Lets the call in, without its credentials. A promise where its body must be looked at. */
+  identify(call: Call): Promise<void> | undefined {
+    const shown = takeCredentials(call);
+    if (isOpen(call.path)) return undefined;
+    const inBody = mayHoldCredential(call);
+    if (this.open) {
+      call.principal = this.#anybody;
+      return inBody ? cleanBody(call, () => undefined) : undefined;
+    }
+    const credential = onlyCredential(shown);
+    if (credential === undefined) {
+      if (!inBody) throw missing();
+      return this.#admitByBody(call);
+    }
+    this.#admit(call, credential);
+    if (!inBody) return undefined;
+    return cleanBody(call, (found) => {
+      if (textOf(found) !== undefined && found !== credential) throw differing();
+    });
+  }
+
+  #admit(call: Call, credential: string): void {
     const address = toLimitKey(this.#addressOf(call));
     const wait = this.#guesses.wait(address);
     if (wait > 0 && credential.length < leastUnguessable) throw guessing(wait);
@@ -108,8 +118,7 @@ class Desk {
     call.principal = principal;
   }
 
-  /** Lets the call in by a credential in its body. */
-  async admitByBody(call: Call): Promise<void> {
+  async #admitByBody(call: Call): Promise<void> {
     let credential: string | undefined;
     await this.#bodies.take(call, (found) => {
       const text = textOf(found);
@@ -117,7 +126,7 @@ class Desk {
       credential ??= text;
     });
     if (credential === undefined) throw missing();
-    this.admit(call, credential);
+    this.#admit(call, credential);
   }
 
   /** The same work whoever it is: one hash, every token compared, one look among the keys. */

@@ -129,7 +129,7 @@ export class KeyRing {
     if (this.#closed) return;
     for (const key of keys) this.#take(key);
     this.#revision = revision;
-    if (keys.length > 0) for (const listener of [...this.#listeners]) listener();
+    if (keys.length > 0) for (const listener of this.#listeners) listener();
   }
 
   #take(key: KeyRecord): void {

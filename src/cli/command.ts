@@ -1,5 +1,5 @@
 import { parseArgs, type ParseArgsConfig } from "node:util";
-import { suggestion } from "../config/problems.ts";
+import { suggestion } from "../core/nearest.ts";
 import type { Environment } from "../config/environment.ts";
 
 /** Where a command reads from and writes to. */

@@ -10,7 +10,7 @@ import {
 import { variablesOf } from "../config/environment.ts";
 import { checkExposure } from "../config/exposure.ts";
 import { type Loaded, loadConfig, userFile } from "../config/load.ts";
-import { nearest } from "../config/problems.ts";
+import { nearest } from "../core/nearest.ts";
 import { type Command, exitCodes, type ReadFlags, readFlags, type Terminal, UsageError } from "./command.ts";
 import { flagLines, settingFlags } from "./setting-flags.ts";
 

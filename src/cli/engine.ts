@@ -1,6 +1,6 @@
 import type { installEngine, reportEngine } from "../app.ts";
 import { loadConfig } from "../config/load.ts";
-import { suggestion } from "../config/problems.ts";
+import { suggestion } from "../core/nearest.ts";
 import { formatBytes } from "../config/units.ts";
 import { type Command, exitCodes, plainText, type ReadFlags, readFlags, type Terminal, UsageError } from "./command.ts";
 import { settingFlags } from "./setting-flags.ts";

@@ -1,5 +1,5 @@
 import { environmentName, type Setting, settings } from "./describe.ts";
-import { nearest } from "./problems.ts";
+import { nearest } from "../core/nearest.ts";
 import { providerKinds } from "./provider-settings.ts";
 
 /** Environment variables by name, as `process.env` has them. */

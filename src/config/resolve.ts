@@ -1,7 +1,8 @@
 import type { z } from "zod";
 import { allowedText, isSection, keysBelow, type Setting, settingAt, settings } from "./describe.ts";
 import { type Assignment, type Environment, namedAssignments, readEnvironment } from "./environment.ts";
-import { ConfigError, type Problem, suggestion } from "./problems.ts";
+import { suggestion } from "../core/nearest.ts";
+import { ConfigError, type Problem } from "./problems.ts";
 import { type Config, schema } from "./schema.ts";
 import { type FlagCommand, hasFlag } from "./setting.ts";
 import { interpolate, readValue } from "./values.ts";
