@@ -1,14 +1,17 @@
 /** The id of the request by which an agent asks its runtime, every few seconds, which models there are. */
 export const agentQuestion = "agent-models";
 
-/** One tunnel connection as the relay sees it. */
+/** One tunnel connection as the relay sees it, or a session that other relays have with a process of the agent. */
 export interface AgentConnectionState {
+  /** Where the other relay takes calls for it; absent: it ends here. */
+  readonly relay?: string;
   /** Random, one per process of the agent. */
   readonly instance: string;
   /** Version of the agent's program. */
   readonly version: string;
   readonly address: string;
-  readonly transport: "upgrade" | "ws";
+  /** `hop`: by way of another relay. */
+  readonly transport: "upgrade" | "ws" | "hop";
   /** Which key it showed; null: admitted without one. */
   readonly keyId: string | null;
   /** Milliseconds since 1970. */

@@ -30,6 +30,8 @@ const table = {
   request_timeout: [408, "invalid_request_error"],
   request_too_large: [413, "invalid_request_error"],
   unsupported_media_type: [415, "invalid_request_error"],
+  /** Of a relay, to another one: the agent that the call was sent for is not there. */
+  misdirected_request: [421, "invalid_request_error"],
   /** Of a relay, to a request for a tunnel that it does not know. */
   upgrade_required: [426, "invalid_request_error"],
   headers_too_large: [431, "invalid_request_error"],

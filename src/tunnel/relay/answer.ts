@@ -4,13 +4,16 @@ import { ApiError } from "../../core/errors.ts";
 import { AnswerStream, type ToldFailure } from "../../wire/answer-stream.ts";
 import { ModelRenamer } from "../../wire/model-renamer.ts";
 import { CarryFailure } from "../calls/carry.ts";
-import type { AgentConnection } from "./connection.ts";
+import type { Channel } from "./channel.ts";
 import type { RemoteAgent } from "./remote-agent.ts";
+
+/** Names the agent that has answered, whatever its runtime says under this name. */
+const agentHeader = "x-lair-agent";
 
 /** What a reply must be for its caller. */
 export interface Answering {
   readonly agent: RemoteAgent;
-  readonly connection: AgentConnection;
+  readonly channel: Channel;
   /** Name of the model there, and as the caller wrote it. */
   readonly model: string;
   readonly requested: string;
@@ -18,25 +21,26 @@ export interface Answering {
   readonly errorEvents: (error: ApiError) => string;
 }
 
-/** The agent's reply as the caller gets it: every model named as it was asked for, every byte counted. */
+/** The agent's reply as the caller gets it: with the agent's name, every model named as it was asked for, every byte counted. */
 export function toAnswer(reply: Reply, answering: Answering): Reply {
-  const { model, requested, agent, connection } = answering;
+  const { model, requested, agent, channel } = answering;
   const renamer = model === requested ? undefined : new ModelRenamer(model, requested);
   const { body } = reply;
-  const headers = renamer === undefined ? reply.headers : withoutLength(reply.headers);
+  const headers: Headers = { ...reply.headers, [agentHeader]: agent.name };
+  if (renamer !== undefined) delete headers["content-length"];
   if (isStream(body)) {
     const care = {
       renamer,
       onBytes: (count: number) => void (agent.bytesOut += count),
-      onOver: () => connection.release(),
+      onOver: () => channel.release(),
       toTold: (failure: Error) => told(failure, answering),
     };
     return { ...reply, headers, body: new AnswerStream(reply.headers, body, care) };
   }
-  connection.release();
-  if (body === null) return reply;
+  channel.release();
+  if (body === null) return { ...reply, headers };
   agent.bytesOut += body.length;
-  if (renamer === undefined) return reply;
+  if (renamer === undefined) return { ...reply, headers };
   const bytes = typeof body === "string" ? Buffer.from(body) : body;
   return { ...reply, headers, body: Buffer.concat([renamer.push(bytes), renamer.end()]) };
 }
@@ -55,9 +59,4 @@ function told(failure: Error, { agent, errorEvents }: Answering): ToldFailure | 
   agent.failures++;
   const error = lost(agent, failure);
   return { error, events: errorEvents(error) };
-}
-
-function withoutLength(headers: Headers): Headers {
-  const { "content-length": _length, ...others } = headers;
-  return others;
 }

@@ -1,5 +1,5 @@
 import { affinity } from "../../core/affinity.ts";
-import type { AgentConnection } from "./connection.ts";
+import type { Channel } from "./channel.ts";
 import type { Instance, RemoteAgent } from "./remote-agent.ts";
 
 /** What to choose from, and by what. */
@@ -7,27 +7,30 @@ export interface Choosing {
   readonly agents: readonly RemoteAgent[];
   /** The session that the call belongs to, if it tells: its agent has the beginning of the prompt in its cache. */
   readonly session: string | undefined;
-  /** Whether a connection may be taken. */
-  readonly usable: (connection: AgentConnection) => boolean;
+  /** Whether a channel may be taken. */
+  readonly usable: (channel: Channel) => boolean;
 }
 
-/** An instance with a connection that may be taken. */
+/** An instance with a channel that may be taken. */
 interface Candidate {
   readonly instance: Instance;
   readonly ready: boolean;
+  /** Whether all of those channels lead by another relay. */
+  readonly far: boolean;
   readonly inFlight: number;
-  /** The last time that one of its connections was chosen. */
+  /** The last time that one of its channels was chosen. */
   readonly chosen: number;
 }
 
 let choices = 0;
 
 /**
- * The connection for a call: of those whose runtime answers, else of all. A session keeps to one agent, and there to one
- * process, as long as that has room, or nobody has; any other call goes where the fewest calls are under way for each
- * that the process answers well, and of equals to the one that was chosen longest ago. Undefined: none is usable.
+ * The channel for a call: of those whose runtime answers, else of all. A session keeps to one agent, and there to one
+ * process, as long as that has room, or nobody has: a hop costs less than a prompt that is read anew. Any other call
+ * stays at this relay while that leads to room, and goes where the fewest calls are under way for each that the process
+ * answers well, and of equals to the one that was chosen longest ago. Undefined: none is usable.
  */
-export function choose({ agents, session, usable }: Choosing): AgentConnection | undefined {
+export function choose({ agents, session, usable }: Choosing): Channel | undefined {
   const instances = instancesOf(agents);
   const chosen = leastUsed(instances.length === 1 ? instances[0] : chooseInstance(instances, session, usable), usable);
   if (chosen !== undefined) chosen.chosen = ++choices;
@@ -40,11 +43,11 @@ function instancesOf(agents: readonly RemoteAgent[]): readonly Instance[] {
 
 type Usable = Choosing["usable"];
 
-function leastUsed(instance: Instance | undefined, usable: Usable): AgentConnection | undefined {
-  let best: AgentConnection | undefined;
-  for (const one of instance?.connections ?? []) {
+function leastUsed(instance: Instance | undefined, usable: Usable): Channel | undefined {
+  let best: Channel | undefined;
+  for (const one of instance?.channels ?? []) {
     if (!one.open || !usable(one)) continue;
-    if (best === undefined || isBefore(one, best, 1, 1)) best = one;
+    if (best === undefined || (one.far === best.far ? isBefore(one, best, 1, 1) : best.far)) best = one;
   }
   return best;
 }
@@ -62,14 +65,15 @@ function chooseInstance(
 }
 
 function toCandidates(instance: Instance, usable: Usable): Candidate[] {
-  const connections = instance.connections.filter((connection) => connection.open && usable(connection));
-  if (connections.length === 0) return [];
+  const channels = instance.channels.filter((channel) => channel.open && usable(channel));
+  if (channels.length === 0) return [];
   return [
     {
       instance,
-      ready: connections.some(({ ready }) => ready),
-      inFlight: instance.connections.reduce((sum, { inFlight }) => sum + inFlight, 0),
-      chosen: Math.max(...connections.map(({ chosen }) => chosen)),
+      ready: channels.some(({ ready }) => ready),
+      far: channels.every(({ far }) => far),
+      inFlight: instance.channels.reduce((sum, { inFlight }) => sum + inFlight, 0),
+      chosen: Math.max(...channels.map(({ chosen }) => chosen)),
     },
   ];
 }
@@ -102,9 +106,16 @@ function highest<Item>(items: readonly Item[], score: (item: Item) => number): I
 }
 
 function leastBusy(candidates: readonly Candidate[]): Candidate {
-  return candidates.reduce((best, one) =>
-    isBefore(one, best, one.instance.capacity, best.instance.capacity) ? one : best,
-  );
+  return candidates.reduce((best, one) => {
+    const [rank, bestRank] = [rankOf(one), rankOf(best)];
+    if (rank !== bestRank) return rank < bestRank ? one : best;
+    return isBefore(one, best, one.instance.capacity, best.instance.capacity) ? one : best;
+  });
+}
+
+/** Room first, and of those with room, or without, those that are here. */
+function rankOf(candidate: Candidate): number {
+  return (isFull(candidate) ? 2 : 0) + (candidate.far ? 1 : 0);
 }
 
 interface Burden {

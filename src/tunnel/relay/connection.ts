@@ -6,12 +6,15 @@ import { type AgentMessage, agentMessages, controlPath, encodeMessage, protocolV
 import type { Arrival } from "../handshake/door.ts";
 import { Http2Session } from "../http2/session.ts";
 import type { Http2Stream } from "../http2/stream.ts";
+import type { Channel } from "./channel.ts";
 import { ModelCards } from "./model-cards.ts";
 
 /** What a connection tells. */
 export interface ConnectionEvents {
   /** Its agent has introduced itself: calls may be sent. */
   readonly onReady: (connection: AgentConnection) => void;
+  /** Its models are others, or its runtime has come or gone. */
+  readonly onLoad: (connection: AgentConnection) => void;
   /** It takes no further calls, for its agent is about to leave. */
   readonly onLeaving: (connection: AgentConnection) => void;
   /** The last of its calls is over. */
@@ -34,8 +37,11 @@ const mostBytes = 9 * 1024 * 1024;
  * One tunnel connection of an agent, seen from the relay: its session, its control stream, its signs of life. An agent
  * that is silent, talks too much or talks nonsense is cut.
  */
-export class AgentConnection {
+export class AgentConnection implements Channel {
   readonly arrival: Arrival;
+  readonly agent: string;
+  readonly instance: string;
+  readonly far = false;
   readonly since = Date.now();
   capacity = 1;
   /** Whether the runtime behind it answers. */
@@ -63,6 +69,8 @@ export class AgentConnection {
   /** `told`: to the agent, the version of this program and the relay's id. */
   constructor(arrival: Arrival, told: { readonly version: string; readonly relay: string }, events: ConnectionEvents) {
     this.arrival = arrival;
+    this.agent = arrival.identity.name;
+    this.instance = arrival.instance;
     this.#told = told;
     this.#events = events;
     this.#session = new Http2Session(arrival.link, {
@@ -93,12 +101,17 @@ export class AgentConnection {
     return this.#greeted && !this.#draining && !this.#closed && this.#session.accepting;
   }
 
-  /** Whether it takes no further calls though it was ready for some. */
-  get draining(): boolean {
-    return this.#draining;
+  /** Whether the agent has answered lately. */
+  get alive(): boolean {
+    return performance.now() - this.#session.lastHeard < 2 * pingInterval;
   }
 
-  /** See `carry`. Counts as in flight until `release`. */
+  refusal(): string | undefined {
+    const refusal = this.arrival.identity.refusal();
+    if (refusal !== undefined) this.revoke(refusal);
+    return refusal;
+  }
+
   async carry(call: Call, request: CarriedRequest): Promise<Reply> {
     this.inFlight++;
     try {
@@ -109,7 +122,6 @@ export class AgentConnection {
     }
   }
 
-  /** A call whose reply `carry` gave is over. */
   release(): void {
     if (--this.inFlight === 0) this.#events.onIdle();
   }
@@ -185,6 +197,7 @@ export class AgentConnection {
     else if (message.type === "load") {
       if (message.ready !== undefined) this.ready = message.ready;
       if (message.models !== undefined) this.models = new ModelCards(message.models);
+      this.#events.onLoad(this);
     } else {
       // Every call that was sent stands before these words on the wire, and none follows them.
       this.#leave();
@@ -203,8 +216,7 @@ export class AgentConnection {
     this.capacity = hello.capacity;
     this.ready = hello.ready;
     this.models = new ModelCards(hello.models as readonly JsonObject[]);
-    const agent = this.arrival.identity.name;
-    this.#control.write(encodeMessage({ type: "welcome", agent, ...this.#told }));
+    this.#control.write(encodeMessage({ type: "welcome", agent: this.agent, ...this.#told }));
     this.#pulse = setInterval(() => this.#beat(), pingInterval);
     this.#events.onReady(this);
     this.#beat();
@@ -212,11 +224,7 @@ export class AgentConnection {
 
   #beat(): void {
     // A key may expire while nobody calls.
-    const refusal = this.arrival.identity.refusal();
-    if (refusal !== undefined) {
-      this.revoke(refusal);
-      return;
-    }
+    if (this.refusal() !== undefined) return;
     const asked = performance.now();
     this.#session.ping().then(
       (roundTrip) => (this.roundTrip = roundTrip),

@@ -7,7 +7,7 @@ import { type CarriedRequest, CarryFailure } from "../calls/carry.ts";
 import { contentLength } from "../../wire/onward-headers.ts";
 import { lost, toAnswer } from "./answer.ts";
 import { choose } from "./choice.ts";
-import type { AgentConnection } from "./connection.ts";
+import type { Channel } from "./channel.ts";
 import { type NamedBody, renamedBody } from "./named-body.ts";
 import type { RemoteAgent } from "./remote-agent.ts";
 import type { Route } from "./resolution.ts";
@@ -23,39 +23,35 @@ export interface Dispatch {
   readonly errorEvents: ErrorEvents;
 }
 
-/** Attempts to find a connection that takes a call; each costs a round trip. */
+/** Attempts to find a channel that takes a call; each costs a round trip. */
 const mostTries = 8;
 /** Bytes of a refusal that is read to see whether it says that the model is unknown. */
 const mostRefusal = 64 * 1024;
 
 /**
- * Sends the call. Before the first byte of a reply another connection or agent is tried, where the call can be sent again
+ * Sends the call. Before the first byte of a reply another channel or agent is tried, where the call can be sent again
  * and its caller did not name the agent that had begun it; after the first byte none is. Throws `agent_offline` and
  * `agent_lost`; undefined: every agent of a guessed route says that it does not know the model.
  */
 export async function dispatch(job: Dispatch): Promise<Reply | undefined> {
   const attempts = new Attempts(job);
   for (let tries = 0; tries < mostTries; tries++) {
-    const connection = attempts.next();
-    if (connection === undefined) break;
-    const refusal = connection.arrival.identity.refusal();
-    if (refusal !== undefined) {
-      connection.revoke(refusal);
-      continue;
-    }
-    const reply = await attempts.attempt(connection);
+    const channel = attempts.next();
+    if (channel === undefined) break;
+    if (channel.refusal() !== undefined) continue;
+    const reply = await attempts.attempt(channel);
     if (reply !== undefined) return reply;
   }
   return attempts.giveUp();
 }
 
-/** The connections that were tried for one call, and what came of it. */
+/** The channels that were tried for one call, and what came of it. */
 class Attempts {
   readonly #job: Dispatch;
   readonly #session: string | undefined;
-  readonly #tried = new Set<AgentConnection>();
+  readonly #tried = new Set<Channel>();
   /** Which of those that are left are better for the next attempt. */
-  #preferred: ((connection: AgentConnection) => boolean) | undefined;
+  #preferred: ((channel: Channel) => boolean) | undefined;
   #failure: ApiError | undefined;
   #unknown = false;
 
@@ -64,38 +60,38 @@ class Attempts {
     this.#session = sessionOf(job.call.headers);
   }
 
-  /** The connection to try now, if any is left. */
-  next(): AgentConnection | undefined {
+  /** The channel to try now, if any is left. */
+  next(): Channel | undefined {
     const { agents } = this.#job.route;
     const session = this.#session;
     const preferred = this.#preferred;
-    const usable = (connection: AgentConnection): boolean => this.#isUsable(connection);
+    const usable = (channel: Channel): boolean => this.#isUsable(channel);
     const best = preferred && choose({ agents, session, usable: (one) => usable(one) && preferred(one) });
     return best ?? choose({ agents, session, usable });
   }
 
-  /** The reply as its caller gets it; undefined: another connection may do better. */
-  async attempt(connection: AgentConnection): Promise<Reply | undefined> {
+  /** The reply as its caller gets it; undefined: another channel may do better. */
+  async attempt(channel: Channel): Promise<Reply | undefined> {
     const { call, route, errorEvents } = this.#job;
     const { model, requested } = route;
-    const agent = route.agents.find(({ name }) => name === connection.arrival.identity.name) as RemoteAgent;
+    const agent = route.agents.find(({ name }) => name === channel.agent) as RemoteAgent;
     call.target = { provider: agent, model, requested };
-    const sent = await this.#send(connection, agent);
+    const sent = await this.#send(channel, agent);
     if (sent === undefined) return undefined;
     const refusal = route.by === "guessed" && sent.status === 404;
-    const reply = refusal ? await readRefusal(sent, connection) : sent;
+    const reply = refusal ? await readRefusal(sent, channel) : sent;
     const unknown = refusal && isUnknownModel(reply);
     this.#unknown ||= unknown;
     const failed = reply.status >= 502 && reply.status <= 504;
-    if ((failed && this.#hasAnother(connection)) || (unknown && this.#canRepeat)) {
+    if ((failed && this.#hasAnother(channel)) || (unknown && this.#canRepeat)) {
       if (isStream(reply.body)) reply.body.cancel();
-      connection.release();
-      this.#skipInstance(connection, agent);
+      channel.release();
+      this.#skipInstance(channel, agent);
       return undefined;
     }
     return toAnswer(reply, {
       agent,
-      connection,
+      channel,
       model,
       requested,
       errorEvents: (error) => errorEvents(call.path, error),
@@ -109,14 +105,14 @@ class Attempts {
     throw busy(this.#job.route.agents);
   }
 
-  async #send(connection: AgentConnection, agent: RemoteAgent): Promise<Reply | undefined> {
+  async #send(channel: Channel, agent: RemoteAgent): Promise<Reply | undefined> {
     const { call, body } = this.#job;
     agent.calls++;
     try {
-      return await connection.carry(call, this.#toRequest());
+      return await channel.carry(call, this.#toRequest());
     } catch (error) {
       if (!(error instanceof CarryFailure)) throw error;
-      this.#note(error, connection, agent);
+      this.#note(error, channel, agent);
       return undefined;
     } finally {
       agent.bytesIn += body === undefined ? 0 : (body.rest?.size ?? body.held.length);
@@ -124,40 +120,40 @@ class Attempts {
   }
 
   /** Throws where no other attempt may follow. */
-  #note(failure: CarryFailure, connection: AgentConnection, agent: RemoteAgent): void {
+  #note(failure: CarryFailure, channel: Channel, agent: RemoteAgent): void {
     const refused = failure.stage === "refused";
-    const { instance } = connection.arrival;
+    const { instance } = channel;
     // That it may have been begun is what its caller must know, whatever came of later attempts.
     if (!refused) this.#failure = lost(agent, failure);
     else this.#failure ??= busy([agent]);
     agent.failures++;
-    this.#tried.add(connection);
+    this.#tried.add(channel);
     if (!this.#canRepeat || (!refused && this.#job.route.by === "named")) throw this.#failure;
-    // One connection that takes no more says nothing against the agent; one that broke may be all of it.
-    this.#preferred = ({ arrival }) => (arrival.instance === instance) === refused;
+    // One channel that takes no more says nothing against the agent; one that broke may be all of it.
+    this.#preferred = (other) => (other.instance === instance) === refused;
   }
 
   get #canRepeat(): boolean {
     return this.#job.body?.rest?.started !== true;
   }
 
-  #isUsable(connection: AgentConnection): boolean {
+  #isUsable(channel: Channel): boolean {
     const { listed, model } = this.#job.route;
-    return !this.#tried.has(connection) && (!listed || connection.models.has(model));
+    return !this.#tried.has(channel) && (!listed || channel.models.has(model));
   }
 
   /** Whether another process answers, so that a failed reply need not be this call's. */
-  #hasAnother({ arrival: { instance } }: AgentConnection): boolean {
+  #hasAnother({ instance }: Channel): boolean {
     const { by, agents } = this.#job.route;
     if (by === "named" || !this.#canRepeat) return false;
-    return agents.some(({ connections }) =>
-      connections.some((one) => one.arrival.instance !== instance && one.open && one.ready && this.#isUsable(one)),
+    return agents.some(({ channels }) =>
+      channels.some((one) => one.instance !== instance && one.open && one.ready && this.#isUsable(one)),
     );
   }
 
-  /** All connections of a process lead to the same runtime. */
-  #skipInstance({ arrival: { instance } }: AgentConnection, agent: RemoteAgent): void {
-    for (const one of agent.connections) if (one.arrival.instance === instance) this.#tried.add(one);
+  /** All channels of a process lead to the same runtime. */
+  #skipInstance({ instance }: Channel, agent: RemoteAgent): void {
+    for (const one of agent.channels) if (one.instance === instance) this.#tried.add(one);
   }
 
   #toRequest(): CarriedRequest {
@@ -177,14 +173,14 @@ class Attempts {
 }
 
 /** The reply with its body read. Throws `upstream_error` when that breaks, or is too long to be a refusal. */
-async function readRefusal(reply: Reply, connection: AgentConnection): Promise<Reply> {
+async function readRefusal(reply: Reply, channel: Channel): Promise<Reply> {
   if (!isStream(reply.body)) return reply;
   try {
     return { ...reply, body: await collect(reply.body, mostRefusal, () => new Error("it is too long")) };
   } catch (error) {
-    connection.release();
+    channel.release();
     if (error instanceof ApiError) throw error;
-    const provider = connection.arrival.identity.name;
+    const provider = channel.agent;
     throw new ApiError("upstream_error", `the agent '${provider}' did not finish its refusal`, {
       provider,
       cause: error,

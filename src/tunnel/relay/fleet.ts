@@ -6,8 +6,13 @@ import type { Log } from "../../core/log.ts";
 import type { Health } from "../../core/provider.ts";
 import type { Arrival } from "../handshake/door.ts";
 import { allowedCall } from "../calls/paths.ts";
+import type { Channel } from "./channel.ts";
 import { AgentConnection } from "./connection.ts";
 import { dispatch, type ErrorEvents } from "./dispatch.ts";
+import { Elsewhere, type SharingSettings } from "./elsewhere.ts";
+import type { FarChannel } from "./hop.ts";
+import { hopDoor } from "./hop-door.ts";
+import { hopHeader } from "./hop-signature.ts";
 import { listModels, showModel } from "./model-list.ts";
 import { missingModel, type NamedBody, readNamedBody } from "./named-body.ts";
 import { RemoteAgent } from "./remote-agent.ts";
@@ -22,6 +27,8 @@ export interface FleetSettings {
   readonly knows?: (name: string) => boolean;
   /** Milliseconds for which calls wait for an agent that has just left, as it comes back by itself; default 0. */
   readonly patience?: number;
+  /** Other relays, whose agents answer calls that come here, and the other way round. */
+  readonly sharing?: SharingSettings;
 }
 
 /** Connections of one agent, those that have not introduced themselves counted. */
@@ -29,14 +36,17 @@ const mostConnections = 16;
 /** Agents that are away and still remembered. */
 const mostAbsent = 1000;
 
-/** The agents that are connected to this relay, and the calls that they answer. */
+/** The agents that are connected to this relay, or to one that shares its own, and the calls that they answer. */
 export class Fleet {
+  /** Answers calls that other relays send on, where agents are shared. */
+  readonly hops: Handler | undefined;
   readonly #settings: FleetSettings;
   /** Tells agents this relay from others behind the same address. */
   readonly #id = randomUUID();
   readonly #agents = new Map<string, RemoteAgent>();
   readonly #connections = new Set<AgentConnection>();
   readonly #roll: Roll;
+  readonly #elsewhere: Elsewhere | undefined;
   #inOrder: readonly RemoteAgent[] = [];
   #closing = false;
   #onIdle: (() => void)[] = [];
@@ -55,6 +65,16 @@ export class Fleet {
       find: (name) => this.#agents.get(name),
       knows: (name) => settings.knows?.(name) === true,
     };
+    const { sharing, log } = settings;
+    if (sharing === undefined) return;
+    const { secret } = sharing;
+    this.hops = hopDoor({ relay: this.#id, secret, find: (session) => this.#here(session), log });
+    this.#elsewhere = new Elsewhere(sharing, log, {
+      onCome: (channel) => this.#come(channel),
+      onGo: (channel) => this.#go(channel),
+      onTurn: (channel) => (channel.open ? this.#coming?.resolve(true) : this.#miss(channel.agent)),
+    });
+    this.#elsewhere.open(this.#id, inOrder);
   }
 
   /** Takes in a connection that the door has let through. */
@@ -70,7 +90,8 @@ export class Fleet {
     const told = { version: this.#settings.version, relay: this.#id };
     const connection = new AgentConnection(arrival, told, {
       onReady: (one) => this.#welcome(one),
-      onLeaving: (one) => this.#miss(one),
+      onLoad: () => this.#elsewhere?.touch(),
+      onLeaving: (one) => this.#leave(one),
       onIdle: () => this.#tellIdle(),
       onClose: (one, error) => this.#forget(one, error),
     });
@@ -85,19 +106,18 @@ export class Fleet {
       // Names hold slashes, which clients encode: in a path that is sent on, that is not allowed.
       if (path.startsWith("/v1/models/")) return showModel(this.#roll, call);
     }
-    const problem = allowedCall(method, path, search);
+    const problem = call.headers[hopHeader] === undefined ? allowedCall(method, path, search) : strayHop();
     if (problem !== undefined) throw problem;
     const body = call.body === null ? undefined : await readNamedBody(call);
     try {
-      const route = await this.#patiently(() => this.#route(call, body));
-      return await this.#send(call, route, body);
+      return await this.#patiently(call, body);
     } finally {
       // Nobody has come to read it: what still arrives must not keep the connection waiting.
       if (body?.rest?.started === false) body.rest.cancel();
     }
   };
 
-  /** Every agent that is here, or was since this relay runs, by name. */
+  /** Every agent that is here or at a relay that shares its own, or was since this relay runs, by name. */
   agents(): AgentState[] {
     return this.#inOrder.map((agent) => agent.state());
   }
@@ -132,11 +152,11 @@ export class Fleet {
   }
 
   /** Cuts every connection. */
-  close(): Promise<void> {
+  async close(): Promise<void> {
     this.#closing = true;
     this.#coming?.resolve(false);
     for (const connection of this.#connections) connection.cut();
-    return Promise.resolve();
+    await this.#elsewhere?.close();
   }
 
   #route(call: Call, body: NamedBody | undefined): Route {
@@ -146,13 +166,14 @@ export class Fleet {
     );
   }
 
-  /** What that gives; where it throws that no agent is there, but one is expected, what it gives when one has come. */
-  async #patiently<Result>(ask: () => Result): Promise<Result> {
+  /** The answer; where no agent can take the call, but one is expected, the answer when one has come. */
+  async #patiently(call: Call, body: NamedBody | undefined): Promise<Reply> {
     for (;;) {
       try {
-        return ask();
+        return await this.#send(call, this.#route(call, body), body);
       } catch (error) {
-        if (!(error instanceof ApiError) || error.code !== "agent_offline" || !(await this.#nextAgent())) throw error;
+        const absent = error instanceof ApiError && error.code === "agent_offline" && body?.rest?.started !== true;
+        if (!absent || !(await this.#nextAgent())) throw error;
       }
     }
   }
@@ -182,40 +203,62 @@ export class Fleet {
   }
 
   #welcome(connection: AgentConnection): void {
-    const { name } = connection.arrival.identity;
-    let agent = this.#agents.get(name);
-    if (agent === undefined) {
-      agent = new RemoteAgent(name, this.handler);
-      this.#agents.set(name, agent);
-      this.#forgetOldest();
-      this.#inOrder = [...this.#agents.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
-    }
-    const here = agent.connections.length > 0;
-    agent.add(connection);
+    const here = this.#come(connection).channels.some((one) => !one.far && one !== connection);
     if (this.#closing) connection.drain();
-    this.#coming?.resolve(true);
+    this.#elsewhere?.touch();
     const { log } = this.#settings;
     const fields = { ...describe(connection.arrival), models: connection.models.list.length, ready: connection.ready };
     if (here) log.debug(fields, "an agent has another connection");
     else log.info(fields, "an agent is connected");
   }
 
+  #leave({ agent, arrival }: AgentConnection): void {
+    this.#elsewhere?.touch();
+    // An agent that may not come is not expected back.
+    if (arrival.identity.refusal() === undefined) this.#miss(agent);
+  }
+
   #forget(connection: AgentConnection, error: Error | undefined): void {
     this.#connections.delete(connection);
-    this.#agents.get(connection.arrival.identity.name)?.remove(connection);
-    this.#miss(connection);
+    const agent = this.#agents.get(connection.agent);
+    agent?.remove(connection);
+    this.#leave(connection);
     const fields = { ...describe(connection.arrival), ...(error === undefined ? {} : { error: error.message }) };
     const { log } = this.#settings;
-    if ((this.#agents.get(connection.arrival.identity.name)?.connections.length ?? 0) > 0)
-      log.debug(fields, "an agent has one connection less");
+    if (agent?.channels.some(({ far }) => !far) === true) log.debug(fields, "an agent has one connection less");
     else if (error === undefined) log.info(fields, "an agent has left");
     else log.warn(fields, "an agent is lost");
   }
 
-  /** An agent that takes no calls any more is expected back, unless it may not come. */
-  #miss({ arrival }: AgentConnection): void {
-    if (arrival.identity.refusal() !== undefined) return;
-    if (this.#agents.get(arrival.identity.name)?.open === false) this.#missedSince = performance.now();
+  /** An agent can be reached in one more way. */
+  #come(channel: Channel): RemoteAgent {
+    let agent = this.#agents.get(channel.agent);
+    if (agent === undefined) {
+      agent = new RemoteAgent(channel.agent, this.handler);
+      this.#agents.set(agent.name, agent);
+      this.#forgetOldest();
+      this.#inOrder = [...this.#agents.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    }
+    agent.add(channel);
+    this.#coming?.resolve(true);
+    return agent;
+  }
+
+  #go(channel: FarChannel): void {
+    this.#agents.get(channel.agent)?.remove(channel);
+    this.#miss(channel.agent);
+  }
+
+  /** An agent that takes no calls any more is expected back. */
+  #miss(agent: string): void {
+    if (this.#agents.get(agent)?.open === false) this.#missedSince = performance.now();
+  }
+
+  /** The connections here of the session of that id. */
+  #here(session: string): readonly Channel[] {
+    const [relay, name = "", instance] = session.split("/");
+    const channels = relay === this.#id ? this.#agents.get(name)?.channels : undefined;
+    return channels?.filter((one) => !one.far && one.instance === instance && one.open) ?? [];
   }
 
   #forgetOldest(): void {
@@ -234,6 +277,14 @@ export class Fleet {
 
 function describe({ identity, instance, address, transport, version }: Arrival): object {
   return { agent: identity.name, key: identity.keyId, instance, address, transport, version };
+}
+
+/** A hop never ends where another could begin. */
+function strayHop(): ApiError {
+  return new ApiError(
+    "misdirected_request",
+    `a call of another relay has come to the port for callers; there, relay.internal.url must name the internal one (header ${hopHeader})`,
+  );
 }
 
 function severalAgents({ method, path }: Call): ApiError {

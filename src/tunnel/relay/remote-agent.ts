@@ -3,18 +3,18 @@ import type { Handler } from "../../core/call.ts";
 import type { JsonObject } from "../../core/json.ts";
 import { chatModel, type Model } from "../../core/model.ts";
 import { type Endpoint, endpoints, type Health, type Provider } from "../../core/provider.ts";
-import type { AgentConnection } from "./connection.ts";
+import type { Channel } from "./channel.ts";
 import { ModelCards } from "./model-cards.ts";
 
-/** What one process of an agent has open: its connections lead to the same runtime. */
+/** One process of an agent: its channels lead to the same runtime. */
 export interface Instance {
   readonly id: string;
   readonly agent: RemoteAgent;
-  readonly connections: readonly AgentConnection[];
+  readonly channels: readonly Channel[];
   readonly capacity: number;
 }
 
-/** One agent by its name, with all its connections; stays when it is away. */
+/** One agent by its name, with all its channels; stays when it is away. */
 export class RemoteAgent implements Provider {
   readonly name: string;
   readonly kind = "agent";
@@ -24,9 +24,9 @@ export class RemoteAgent implements Provider {
   failures = 0;
   bytesIn = 0;
   bytesOut = 0;
-  /** When its last connection went, in milliseconds since 1970. */
+  /** When its last channel went, in milliseconds since 1970. */
   left: number | undefined;
-  #connections: readonly AgentConnection[] = [];
+  #channels: readonly Channel[] = [];
   #instances: readonly Instance[] | undefined;
   /** What it listed last: so that a model whose agent is away is not taken for one that does not exist. */
   #cards = new ModelCards([]);
@@ -36,28 +36,28 @@ export class RemoteAgent implements Provider {
     this.handle = handle;
   }
 
-  get connections(): readonly AgentConnection[] {
-    return this.#connections;
+  get channels(): readonly Channel[] {
+    return this.#channels;
   }
 
-  /** By process; one connection alone is an instance, too. */
+  /** By process; one channel alone is an instance, too. */
   get instances(): readonly Instance[] {
-    this.#instances ??= toInstances(this, this.#connections);
+    this.#instances ??= toInstances(this, this.#channels);
     return this.#instances;
   }
 
   /** Whether a call can be sent to it now. */
   get open(): boolean {
-    return this.#connections.some((connection) => connection.open);
+    return this.#channels.some((channel) => channel.open);
   }
 
   /** Whether a call sent now would find a runtime that answers. */
   get ready(): boolean {
-    return this.#connections.some((connection) => connection.ready && connection.open);
+    return this.#channels.some((channel) => channel.ready && channel.open);
   }
 
   get inFlight(): number {
-    return this.#connections.reduce((sum, { inFlight }) => sum + inFlight, 0);
+    return this.#channels.reduce((sum, { inFlight }) => sum + inFlight, 0);
   }
 
   /** Calls at a time that it answers well. */
@@ -65,32 +65,32 @@ export class RemoteAgent implements Provider {
     return this.instances.reduce((sum, { capacity }) => sum + capacity, 0);
   }
 
-  add(connection: AgentConnection): void {
-    this.#connections = [...this.#connections, connection];
+  add(channel: Channel): void {
+    this.#channels = [...this.#channels, channel];
     this.#instances = undefined;
     this.left = undefined;
   }
 
-  remove(connection: AgentConnection): void {
-    if (!this.#connections.includes(connection)) return;
-    this.#connections = this.#connections.filter((other) => other !== connection);
+  remove(channel: Channel): void {
+    if (!this.#channels.includes(channel)) return;
+    this.#channels = this.#channels.filter((other) => other !== channel);
     this.#instances = undefined;
-    if (connection.models.list.length > 0) this.#cards = connection.models;
-    if (this.#connections.length === 0) this.left = Date.now();
+    if (channel.models.list.length > 0) this.#cards = channel.models;
+    if (this.#channels.length === 0) this.left = Date.now();
   }
 
   /** Whether its runtime lists the name, or did when it was last here. */
   lists(name: string): boolean {
-    if (this.#connections.length === 0) return this.#cards.has(name);
-    return this.#connections.some(({ models }) => models.has(name));
+    if (this.#channels.length === 0) return this.#cards.has(name);
+    return this.#channels.some(({ models }) => models.has(name));
   }
 
   /** Cards of the models that it would answer for now, each id once. */
   cards(): JsonObject[] {
     const cards = new Map<string, JsonObject>();
-    for (const connection of this.#connections) {
-      if (!connection.ready || !connection.open) continue;
-      for (const card of connection.models.list) if (!cards.has(card.id as string)) cards.set(card.id as string, card);
+    for (const channel of this.#channels) {
+      if (!channel.ready || !channel.open) continue;
+      for (const card of channel.models.list) if (!cards.has(card.id as string)) cards.set(card.id as string, card);
     }
     return [...cards.values()];
   }
@@ -111,12 +111,12 @@ export class RemoteAgent implements Provider {
   }
 
   close(): Promise<void> {
-    for (const connection of this.#connections) connection.cut();
+    for (const channel of this.#channels) channel.cut();
     return Promise.resolve();
   }
 
   state(): AgentState {
-    const connections = this.#connections.map((connection) => connection.state());
+    const connections = this.#channels.map((channel) => channel.state());
     const roundTrips = connections.flatMap(({ roundTrip }) => roundTrip ?? []);
     const { name, ready, left = null, capacity, inFlight, calls, failures, bytesIn, bytesOut } = this;
     return {
@@ -137,10 +137,10 @@ export class RemoteAgent implements Provider {
   }
 }
 
-function toInstances(agent: RemoteAgent, connections: readonly AgentConnection[]): Instance[] {
-  const ids = [...new Set(connections.map(({ arrival }) => arrival.instance))];
+function toInstances(agent: RemoteAgent, channels: readonly Channel[]): Instance[] {
+  const ids = [...new Set(channels.map(({ instance }) => instance))];
   return ids.map((id) => {
-    const own = connections.filter(({ arrival }) => arrival.instance === id);
-    return { id, agent, connections: own, capacity: Math.max(...own.map(({ capacity }) => capacity)) };
+    const own = channels.filter(({ instance }) => instance === id);
+    return { id, agent, channels: own, capacity: Math.max(...own.map(({ capacity }) => capacity)) };
   });
 }
