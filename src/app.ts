@@ -3,10 +3,10 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { RunningAgent } from "./agent.ts";
 import { health, ready, version } from "./admin/status.ts";
-import { proxyFor } from "./config/proxy.ts";
+import { checkExposure } from "./config/exposure.ts";
 import { cacheFolder, dataFolder } from "./config/folders.ts";
 import { modelSources } from "./config/model-sources.ts";
-import type { Config, ProviderConfig } from "./config/schema.ts";
+import type { Config } from "./config/schema.ts";
 import type { Handler } from "./core/call.ts";
 import type { Log } from "./core/log.ts";
 import type { ModelSource } from "./core/model.ts";
@@ -20,18 +20,14 @@ import {
   installPackage,
   removePackage,
 } from "./engines/llama/builds/package-install.ts";
+import { openFront, providerSettings } from "./front.ts";
 import { serverBounds, serverUrl } from "./http/server-bounds.ts";
 import { listen } from "./http/server.ts";
 import { accessLog } from "./pipeline/access-log.ts";
 import { Catalog } from "./pipeline/catalog.ts";
-import { compose } from "./pipeline/compose.ts";
-import { entrance } from "./pipeline/entrance.ts";
-import { errors } from "./pipeline/errors.ts";
-import { limits } from "./pipeline/limits.ts";
 import { routes } from "./pipeline/routes.ts";
 import { createProvider } from "./providers/index.ts";
 import { withLlamaServer } from "./providers/llama-server.ts";
-import type { ProviderSettings } from "./providers/settings.ts";
 
 export interface RuntimeOptions {
   readonly version: string;
@@ -43,6 +39,8 @@ export interface Runtime {
   /** Where it listens, e.g. `http://127.0.0.1:18080`. */
   readonly url: string;
   readonly providers: readonly Provider[];
+  /** Whether callers need a key now. */
+  readonly asksForKey: boolean;
   /** Lets answers under way finish for as long as the configuration grants, then ends everything. */
   close(): Promise<void>;
 }
@@ -65,37 +63,53 @@ export function removeEngine(addition: Addition, env: Env): Promise<boolean> {
   return removePackage(dataFolder({ env }), addition);
 }
 
-/** Builds a runtime from its configuration and starts to listen. Throws node's error when it cannot (`EADDRINUSE` …). */
+/**
+ * Builds a runtime from its configuration and starts to listen. Throws node's error when it cannot (`EADDRINUSE` …),
+ * `StateError` for a state that cannot be opened, `ExposureError` where strangers could use it.
+ */
 export async function startRuntime(config: Config, log: Log, options: RuntimeOptions): Promise<Runtime> {
-  const { timeouts, limits: bounds, listen: address } = config;
-  const providers = buildProviders(config, log, options.env ?? {});
+  const { timeouts, listen: address } = config;
+  const env = options.env ?? {};
+  const front = await openFront(config, {
+    role: "runtime",
+    listenHost: address.host,
+    exposure: (keys) => checkExposure(config, keys),
+    version: options.version,
+    log,
+    env,
+  });
+  const providers = buildProviders(config, log, env);
   const catalog = new Catalog(providers, { defaultProvider: config.defaultProvider, probeTimeout: timeouts.probe });
-  const limited = limits(bounds.concurrent);
   const answers = routes(catalog, {
     "/health": health,
     "/ready": ready(providers, timeouts.probe),
     "/version": version(options.version, "runtime"),
   });
-  const handler = entrance(config, { listenHost: address.host, log }, compose([limited], answers));
+  const closeAll = async (): Promise<void> => {
+    await Promise.all([front.close(), ...providers.map((provider) => provider.close())]);
+  };
   try {
     const server = await listen({
       ...address,
-      handler,
+      handler: front.around(answers, {}),
       log,
-      onOutcome: accessLog(log),
+      onOutcome: front.onOutcome,
       ...serverBounds(config),
     });
-    const published = await offer(compose([errors(log), limited], answers), config, { ...options, log });
+    const published = await offer(front.published(answers), config, { ...options, log });
     return {
       url: serverUrl(server),
       providers,
+      get asksForKey() {
+        return front.asksForKey;
+      },
       close: async () => {
         await Promise.all([published?.drain(timeouts.shutdown), server.close(timeouts.shutdown)]);
-        await closeAll(providers);
+        await closeAll();
       },
     };
   } catch (error) {
-    await closeAll(providers);
+    await closeAll();
     throw error;
   }
 }
@@ -115,10 +129,6 @@ async function offer(
   return publish(handler, config.publish, { ...options, config, log, onOutcome: accessLog(log) });
 }
 
-async function closeAll(providers: readonly Provider[]): Promise<void> {
-  await Promise.all(providers.map((provider) => provider.close()));
-}
-
 /** The embedded engine first, then the upstreams in the configuration's order. */
 function buildProviders(config: Config, log: Log, env: NonNullable<RuntimeOptions["env"]>): Provider[] {
   const demo = demoModel(config);
@@ -136,22 +146,11 @@ function buildProviders(config: Config, log: Log, env: NonNullable<RuntimeOption
   );
   const { heartbeat } = config.timeouts;
   const upstreams = Object.entries(config.providers).map(([name, entry]) =>
-    createProvider(name, toSettings(entry, config, env), { log, heartbeat }),
+    createProvider(name, { ...providerSettings(entry, config, env), kind: entry.kind }, { log, heartbeat }),
   );
   const embedded = fromEngine(engine, { log, heartbeatInterval: heartbeat });
   const llama = config.llama.server === undefined ? embedded : withLlamaServer(embedded, engine, { log, heartbeat });
   return [llama, ...upstreams];
-}
-
-function toSettings(entry: ProviderConfig, config: Config, env: NonNullable<RuntimeOptions["env"]>): ProviderSettings {
-  const { timeouts, ...rest } = entry;
-  return {
-    ...rest,
-    connectTimeout: timeouts.connect ?? config.timeouts.connect,
-    firstByteTimeout: timeouts.firstByte ?? config.timeouts.firstByte,
-    idleTimeout: timeouts.idle ?? config.timeouts.idle,
-    proxyFor: (url) => proxyFor(url, env),
-  };
 }
 
 /** The built-in model, where it is to be offered: when asked for, or when no other may be there. */

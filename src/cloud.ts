@@ -1,24 +1,20 @@
 import { RelayMetrics } from "./admin/metrics.ts";
-import { ownRoutes } from "./admin/own-routes.ts";
 import { agentList, relayReady } from "./admin/relay-status.ts";
-import { health, version } from "./admin/status.ts";
+import { checkRelayExposure } from "./config/exposure.ts";
 import { agentsFile } from "./config/folders.ts";
 import type { Config } from "./config/schema.ts";
 import type { AgentIdentity } from "./core/agent-identity.ts";
-import type { Handler } from "./core/call.ts";
 import { ApiError } from "./core/errors.ts";
 import { isLoopback } from "./core/host-url.ts";
 import type { Log } from "./core/log.ts";
 import type { Upgrade } from "./core/upgrade.ts";
 import { encodeBrokenStream } from "./dialects/error-events.ts";
+import { type Front, openFront } from "./front.ts";
 import { serverBounds, serverUrl } from "./http/server-bounds.ts";
+import type { ServerTls } from "./http/server-tls.ts";
 import { listen } from "./http/server.ts";
 import { readTls, renewTls } from "./http/tls-files.ts";
-import { accessLog } from "./pipeline/access-log.ts";
-import { compose } from "./pipeline/compose.ts";
-import { entrance } from "./pipeline/entrance.ts";
-import { hostCheck, withoutFront } from "./pipeline/guard.ts";
-import { limits } from "./pipeline/limits.ts";
+import { hostCheck } from "./pipeline/guard.ts";
 import { AgentKeys } from "./state/agent-keys.ts";
 import { watchFile } from "./state/file-watch.ts";
 import { keyState } from "./state/issue-key.ts";
@@ -40,6 +36,8 @@ export interface Relay {
   readonly fleet: Fleet;
   /** Whether agents of this machine may connect without a key, for none is registered. */
   readonly keyless: boolean;
+  /** Whether callers need a key now. */
+  readonly asksForKey: boolean;
   /** Reads the certificate and the file of agents now, without waiting to be told that they have changed. */
   reload(): void;
   /** Tells agents to connect elsewhere, lets answers under way finish for at most `relay.grace`, then ends everything. */
@@ -55,13 +53,39 @@ export function countAgents(config: Config, env: NonNullable<RelayOptions["env"]
 
 /**
  * Builds a relay from its configuration and starts to listen. Throws node's error when it cannot (`EADDRINUSE` …),
- * `AgentFileError` for a broken file of agents, `Error` for a bad certificate.
+ * `AgentFileError` for a broken file of agents, `StateError` for a state that cannot be opened, `ExposureError` where
+ * strangers could use it, `Error` for a bad certificate.
  */
 export async function startRelay(config: Config, log: Log, options: RelayOptions): Promise<Relay> {
   const { relay } = config;
+  const env = options.env ?? {};
   const tls = readTls(relay.tls, "relay.tls");
-  const keys = new AgentKeys(agentsFile(config, { env: options.env ?? {} }), log);
-  const admission = new Admission(config, keys);
+  const front = await openFront(config, {
+    role: "relay",
+    listenHost: relay.host,
+    exposure: (keys) => checkRelayExposure(config, countAgents(config, env), keys),
+    version: options.version,
+    log,
+    env,
+  });
+  try {
+    return await listenWith(front, config, { ...options, tls, log, env });
+  } catch (error) {
+    await front.close();
+    throw error;
+  }
+}
+
+interface Parts extends RelayOptions {
+  readonly tls: ServerTls | undefined;
+  readonly log: Log;
+  readonly env: NonNullable<RelayOptions["env"]>;
+}
+
+async function listenWith(front: Front, config: Config, { tls, log, env, ...options }: Parts): Promise<Relay> {
+  const { relay } = config;
+  const keys = new AgentKeys(agentsFile(config, { env }), log);
+  const admission = new Admission(config, keys, front);
   const fleet = new Fleet({
     log,
     version: options.version,
@@ -70,15 +94,18 @@ export async function startRelay(config: Config, log: Log, options: RelayOptions
     patience: agentPatience,
   });
   const metrics = new RelayMetrics(() => fleet.agents(), options.version);
-  const logged = accessLog(log);
   const server = await listen({
     host: relay.host,
     port: relay.port,
     log,
-    handler: toHandler(config, { fleet, metrics, log, version: options.version }),
+    handler: front.around(fleet.handler, {
+      "/ready": relayReady(() => fleet.health()),
+      "/metrics": metrics.handler,
+      "/admin/agents": agentList(() => fleet.agents()),
+    }),
     onOutcome: (call, outcome) => {
       metrics.observe(call, outcome);
-      logged(call, outcome);
+      front.onOutcome(call, outcome);
     },
     onUpgrade: tunnelDoor({
       authenticate: (key, from) => admission.admit(key, from),
@@ -99,6 +126,9 @@ export async function startRelay(config: Config, log: Log, options: RelayOptions
     get keyless() {
       return admission.keyless;
     },
+    get asksForKey() {
+      return front.asksForKey;
+    },
     reload: () => {
       keys.reload();
       renewal.renew();
@@ -108,33 +138,9 @@ export async function startRelay(config: Config, log: Log, options: RelayOptions
       await Promise.all([server.close(relay.grace), within(fleet.drain(), relay.grace)]);
       await fleet.close();
       keys.close();
+      await front.close();
     },
   };
-}
-
-interface Parts {
-  readonly fleet: Fleet;
-  readonly metrics: RelayMetrics;
-  readonly log: Log;
-  readonly version: string;
-}
-
-/** What every call goes through, and what the relay answers itself. */
-function toHandler(config: Config, { fleet, metrics, log, version: number }: Parts): Handler {
-  const { host } = config.relay;
-  const open = isLoopback(host) && config.auth.keys.length === 0 && !config.insecure;
-  const routes = ownRoutes(
-    {
-      "/health": health,
-      "/ready": relayReady(() => fleet.health()),
-      "/version": version(number, "relay"),
-      "/metrics": metrics.handler,
-      "/admin/agents": agentList(() => fleet.agents()),
-    },
-    fleet.handler,
-  );
-  const inner = compose([...(open ? [withoutFront] : []), limits(config.limits.concurrent)], routes);
-  return entrance(config, { listenHost: host, log }, inner);
 }
 
 /** Agents come through the same port as web pages that were led to this machine by another name. */
@@ -146,19 +152,21 @@ function hostRefusal({ relay, hosts, cors }: Config): (upgrade: Upgrade) => ApiE
 /** Which agents may connect. */
 class Admission {
   readonly #keys: AgentKeys;
+  readonly #front: Front;
   readonly #local: boolean;
   #registered = false;
 
-  constructor({ relay, auth }: Config, keys: AgentKeys) {
+  constructor({ relay }: Config, keys: AgentKeys, front: Front) {
     this.#keys = keys;
-    // Callers' keys mean that this relay is for others too: behind a front, they would all come from this machine.
-    this.#local = isLoopback(relay.host) && auth.keys.length === 0;
+    this.#front = front;
+    this.#local = isLoopback(relay.host);
   }
 
   /** Without any key while nobody has one; a file that goes away later does not open the relay. */
   get keyless(): boolean {
     this.#registered ||= !this.#keys.isEmpty;
-    return this.#local && !this.#registered;
+    // Callers' keys mean that this relay is for others too: behind a front, they would all come from this machine.
+    return this.#local && !this.#registered && !this.#front.asksForKey;
   }
 
   admit(...[key, { name = "local", trusted }]: Parameters<DoorSettings["authenticate"]>): AgentIdentity | ApiError {

@@ -22,7 +22,7 @@ export async function showStatus({ words, flags }: ReadFlags, terminal: Terminal
   const relay = typeof url === "string" ? readUrl(url) : ownUrl(config);
   let agents: AgentState[];
   try {
-    agents = await ask(relay, config.auth.keys[0]);
+    agents = await ask(relay, config.auth.admin[0] ?? config.auth.keys[0]);
   } catch (error) {
     terminal.complain(`lair cloud status: ${error instanceof Error ? error.message : String(error)}`);
     return exitCodes.failed;
@@ -68,11 +68,21 @@ async function ask(url: string, key: string | undefined): Promise<AgentState[]> 
     throw new StatusError(unreachableText(url, error), { cause: error });
   }
   const answer = await readAnswer(reply);
-  if (reply.status === 401) throw new StatusError(`${url} asks for a callers' key: set LLM_V1_PROXY_TOKEN to it`);
+  if (reply.status === 401)
+    throw new StatusError(`${url} asks for a key with the role admin: set LAIR_AUTH_ADMIN to one`);
+  if (reply.status === 403) throw new StatusError(refusedText(url, answer));
   const agents = isObject(answer) ? answer["agents"] : undefined;
   if (!reply.ok || !Array.isArray(agents))
     throw new StatusError(`${url} answered ${reply.status}, and not as a relay does; lair cloud status --url <relay>`);
   return agents as unknown as AgentState[];
+}
+
+/** The relay's own reason may be another, e.g. the name by which it was called. */
+function refusedText(url: string, answer: Json | undefined): string {
+  const error = isObject(answer) && isObject(answer["error"]) ? answer["error"] : {};
+  if (error["code"] === "insufficient_scope")
+    return `the key that was sent to ${url} may use models only: set LAIR_AUTH_ADMIN to one of the relay's auth.admin, or to a managed key with the role admin`;
+  return `${url} refused: ${typeof error["message"] === "string" ? error["message"] : "403"}`;
 }
 
 async function readAnswer(reply: Response): Promise<Json | undefined> {

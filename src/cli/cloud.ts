@@ -1,5 +1,4 @@
 import type { Relay } from "../cloud.ts";
-import { checkRelayExposure } from "../config/exposure.ts";
 import { type Loaded, loadConfig } from "../config/load.ts";
 import {
   type Command,
@@ -84,11 +83,6 @@ async function serveRelay({ flags, words }: ReadFlags, terminal: Terminal): Prom
     terminal.complain(`lair cloud: ${error instanceof Error ? error.message : String(error)}`);
     return exitCodes.failed;
   }
-  const refused = checkRelayExposure(loaded.config, agents);
-  if (refused !== undefined) {
-    terminal.complain(`lair cloud: ${refused}`);
-    return exitCodes.usage;
-  }
   return runUntilStopped(loaded, terminal, {
     command: "lair cloud",
     grace: relay.grace,
@@ -103,8 +97,8 @@ async function serveRelay({ flags, words }: ReadFlags, terminal: Terminal): Prom
 }
 
 function announce(running: Relay, { loaded, agents }: { loaded: Loaded; agents: number }, output: Output): void {
-  const { url, keyless } = running;
-  const { auth, relay } = loaded.config;
+  const { url, keyless, asksForKey } = running;
+  const { relay } = loaded.config;
   const { log, terminal, pretty } = output;
   if (!pretty) {
     const seconds = Number((performance.now() / 1000).toFixed(2));
@@ -115,7 +109,7 @@ function announce(running: Relay, { loaded, agents }: { loaded: Loaded; agents: 
   terminal.print(`\nLocal AI Runtime ${packageVersion()}, relay, is ready: ${url}/v1\n`);
   const rows = [
     ["TLS", relay.tls.cert === undefined ? "none: for this machine, or behind a front that has it" : relay.tls.cert],
-    ["callers", auth.keys.length === 0 ? "need no key" : "need a key"],
+    ["callers", asksForKey ? "need a key" : "need no key"],
     ["agents", agentsText(agents, keyless)],
   ];
   for (const [name = "", text = ""] of rows) terminal.print(`  ${name.padEnd(9)} ${text}`);

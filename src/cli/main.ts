@@ -19,6 +19,18 @@ const commands: Readonly<Record<string, Entry>> = {
     summary: "connect the models of this machine with a relay",
     load: async () => (await import("./agent.ts")).agent,
   },
+  gateway: {
+    summary: "the public front: keys, limits, usage, and routing over relays and runtimes",
+    load: async () => (await import("./gateway.ts")).gateway,
+  },
+  keys: {
+    summary: "make, list, change and end the keys of callers",
+    load: async () => (await import("./keys.ts")).keys,
+  },
+  usage: {
+    summary: "who has used what",
+    load: async () => (await import("./usage.ts")).usage,
+  },
   run: { summary: "chat with a model in the terminal", load: async () => (await import("./run.ts")).run },
   models: { summary: "list the models of this machine", load: async () => (await import("./models.ts")).models },
   show: { summary: "say what a model is and can do", load: async () => (await import("./show.ts")).show },
@@ -38,12 +50,13 @@ const commands: Readonly<Record<string, Entry>> = {
   version: { summary: "print the version", load: async () => (await import("./version.ts")).version },
 };
 /** Names of the original runtime. */
-const originalNames: Readonly<Record<string, string>> = { cloud_server: "cloud", local_agent: "agent" };
+const originalNames: Readonly<Record<string, string>> = {
+  cloud_server: "cloud",
+  local_agent: "agent",
+  llm_servers: "gateway",
+};
 /** Commands that are named in the documents and come with a later release. */
 const later: Readonly<Record<string, string>> = {
-  gateway: "the gateway with managed keys",
-  keys: "managed keys",
-  usage: "usage records",
   launch: "starting a client",
   doctor: "the self-test",
 };
@@ -99,7 +112,7 @@ async function unknownText(name: string): Promise<string> {
   const promised = Object.hasOwn(later, name) ? later[name] : undefined;
   if (promised !== undefined)
     return `lair ${name}: ${promised} is not part of this release yet. What there is: lair help`;
-  const { suggestion } = await import("../config/problems.ts");
+  const { suggestion } = await import("../core/nearest.ts");
   return `lair: ${sentence(`there is no command ${JSON.stringify(name)}${suggestion(name, Object.keys(commands))}`)} See: lair help`;
 }
 

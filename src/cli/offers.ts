@@ -13,18 +13,26 @@ export interface Offer {
   readonly problem?: string;
 }
 
-/** What every provider offers; one that does not tell within the configured time is said to be silent. */
-export function askOffers(providers: readonly Provider[], config: Config): Promise<Offer[]> {
-  return Promise.all(providers.map((provider) => askOffer(provider, config)));
+/** What every provider offers; one that does not tell within `probe` milliseconds is said to be silent. */
+export function askOffers(
+  providers: readonly Provider[],
+  whereOf: (provider: string) => string,
+  probe: number,
+): Promise<Offer[]> {
+  return Promise.all(providers.map((provider) => askOffer(provider, whereOf(provider.name), probe)));
 }
 
 /** The lines that a person sees when the server is ready; labels in one column. */
-export function offerLines(offers: readonly Offer[], config: Config, file: string | undefined): string[] {
+export function offerLines(
+  offers: readonly Offer[],
+  config: Config,
+  { file, asksForKey }: { readonly file: string | undefined; readonly asksForKey: boolean },
+): string[] {
   const first = offers.find(({ name }) => name === config.defaultProvider)?.models[0];
   const rows: [label: string, text: string][] = offers.map((offer) => [offer.name, offerText(offer)]);
   rows.push(["default model", first ?? `none: ${config.defaultProvider} offers no model now`]);
   rows.push(["configuration", file ?? "defaults, environment and flags (no lair.yaml)"]);
-  rows.push(["keys", keysText(config)]);
+  rows.push(["keys", keysText(config, asksForKey)]);
   const width = Math.max(...rows.map(([label]) => label.length));
   return [
     ...rows.map(([label, text]) => `  ${label.padEnd(width)}   ${plainText(text)}`),
@@ -49,10 +57,8 @@ export function nextStep(offers: readonly Offer[], { llama }: Config): string[] 
   ];
 }
 
-async function askOffer(provider: Provider, config: Config): Promise<Offer> {
-  const entry = config.providers[provider.name];
-  const where = entry === undefined ? [config.llama.model ?? "built-in"].flat().join(", ") : entry.urls.join(", ");
-  const limit = AbortSignal.timeout(config.timeouts.probe);
+async function askOffer(provider: Provider, where: string, probe: number): Promise<Offer> {
+  const limit = AbortSignal.timeout(probe);
   const late = new Promise<never>((_, reject) => {
     limit.addEventListener("abort", () => reject(new Error("no answer yet")), { once: true });
   });
@@ -68,7 +74,8 @@ async function askOffer(provider: Provider, config: Config): Promise<Offer> {
   }
 }
 
-function offerText({ where, models, problem }: Offer): string {
+/** One line about it: where it is, what it offers, what is wrong. */
+export function offerText({ where, models, problem }: Offer): string {
   const [only = ""] = models;
   const count = models.length === 1 ? only : `${models.length} models`;
   if (problem === undefined) return `${where}: ${models.length === 0 ? "no models" : count}`;
@@ -76,7 +83,8 @@ function offerText({ where, models, problem }: Offer): string {
   return problem.includes(where) ? problem : `${where}: ${problem}`;
 }
 
-function keysText({ auth, listen, insecure }: Config): string {
+function keysText({ auth, listen, insecure }: Config, asked: boolean): string {
   if (auth.keys.length > 0) return `${auth.keys.length} (callers send one as a Bearer token)`;
+  if (asked) return "callers send one as a Bearer token";
   return insecure ? `none: whoever reaches ${listen.host} may use the models` : "none needed on this machine";
 }

@@ -74,7 +74,10 @@ async function findServer(named: Server | null, config: Config, terminal: Termin
   if (named !== null) return { server: named, close: nothing };
   const { host, port } = config.listen;
   const address = host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
-  const here = { url: `http://${address.includes(":") ? `[${address}]` : address}:${port}`, key: config.auth.keys[0] };
+  const here = {
+    url: `http://${address.includes(":") ? `[${address}]` : address}:${port}`,
+    key: config.auth.keys[0] ?? config.auth.admin[0],
+  };
   if (port !== 0 && (await answers(here))) return { server: here, close: nothing };
   const { createLogger } = await import("./logger.ts");
   const { startRuntime } = await import("../app.ts");
@@ -82,7 +85,8 @@ async function findServer(named: Server | null, config: Config, terminal: Termin
   const own = {
     ...config,
     listen: { ...config.listen, host: "127.0.0.1", port: 0 },
-    auth: { ...config.auth, keys: [key] },
+    auth: { keys: [key], admin: [] },
+    state: { ...config.state, url: "none" },
   };
   const log = createLogger({ level: "error", format: "pretty" });
   const runtime = await startRuntime(own, log, { version: packageVersion(), env: terminal.env });

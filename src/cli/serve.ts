@@ -1,5 +1,4 @@
 import type { Runtime } from "../app.ts";
-import { checkExposure } from "../config/exposure.ts";
 import { type Loaded, loadConfig } from "../config/load.ts";
 import { checkAgent } from "./agent-checks.ts";
 import { type Command, exitCodes, readFlags, UsageError } from "./command.ts";
@@ -34,9 +33,8 @@ exit codes: 0 stopped when asked · 1 could not start · 2 the flags or the conf
     const loaded = await loadConfig({ flags, env: terminal.env });
     const { publish } = loaded.config;
     const published = publish === undefined ? { warnings: [] } : checkAgent(publish, loaded, "--publish");
-    const refused = checkExposure(loaded.config) ?? published.refusal;
-    if (refused !== undefined) {
-      terminal.complain(`lair serve: ${refused}`);
+    if (published.refusal !== undefined) {
+      terminal.complain(`lair serve: ${published.refusal}`);
       return exitCodes.usage;
     }
     const said = { ...loaded, warnings: [...loaded.warnings, ...published.warnings] };
@@ -74,9 +72,12 @@ function announce(runtime: Runtime, loaded: Loaded, output: Output): void {
 
 /** Says what each provider offers, when it has told or its time to tell is over; the server answers already. */
 async function announceOffers(runtime: Runtime, { config, file }: Loaded, write: Output): Promise<void> {
-  const offers = await askOffers(runtime.providers, config);
+  const embedded = [config.llama.model ?? "built-in"].flat().join(", ");
+  const whereOf = (name: string): string => config.providers[name]?.urls.join(", ") ?? embedded;
+  const offers = await askOffers(runtime.providers, whereOf, config.timeouts.probe);
   if (write.pretty) {
-    for (const line of offerLines(offers, config, file)) write.terminal.print(line);
+    const { asksForKey } = runtime;
+    for (const line of offerLines(offers, config, { file, asksForKey })) write.terminal.print(line);
     return;
   }
   for (const { name, where, models, problem } of offers) {

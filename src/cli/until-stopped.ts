@@ -1,3 +1,4 @@
+import { ExposureError } from "../config/exposure.ts";
 import type { Loaded } from "../config/load.ts";
 import { formatDuration } from "../config/units.ts";
 import { exitCodes, showsColours, type Terminal } from "./command.ts";
@@ -85,7 +86,7 @@ async function runProgram<Running extends { close(): Promise<void> }>(
     running = await program.start(output);
   } catch (error) {
     terminal.complain(`${program.command}: ${program.startText(error)}`);
-    return exitCodes.failed;
+    return error instanceof ExposureError ? exitCodes.usage : exitCodes.failed;
   }
   program.announce(running, output);
   log.flush();

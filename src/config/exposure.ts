@@ -1,6 +1,11 @@
 import { isLoopback } from "../core/host-url.ts";
 import type { Config } from "./schema.ts";
 
+/** Strangers could use what would listen; the message says how not to let them. */
+export class ExposureError extends Error {
+  override readonly name = "ExposureError";
+}
+
 /** Whether the configuration itself holds a key, so that callers need one. */
 export function asksForKey({ auth }: Pick<Config, "auth">): boolean {
   return auth.keys.length > 0 || auth.admin.length > 0;

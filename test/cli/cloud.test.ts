@@ -197,7 +197,7 @@ describe("lair cloud agents", () => {
 
 describe("a relay and an agent as programs", () => {
   it("meet by the key that was printed, are shown by status, and part when it is revoked", async () => {
-    const env = { LLM_V1_PROXY_TOKEN: "callers" };
+    const env = { LLM_V1_PROXY_TOKEN: "callers", LAIR_AUTH_ADMIN: "operators" };
     const relay = cloud([], env);
     const url = await urlOf(relay);
     const key = keyIn(await agents("add", "home"));
@@ -211,8 +211,13 @@ describe("a relay and an agent as programs", () => {
     expect(shown.stdout).toMatch(/^home +ready \(\d\) +\d+s .* +1 +\d+\.\d+\.\d+ +127\.0\.0\.1$/m);
     const listed = JSON.parse((await lair(["cloud", "status", "--url", url, "--json"], env)).stdout);
     expect(listed).toMatchObject({ url, agents: [{ name: "home", models: ["demo"] }] });
-    const refused = await lair(["cloud", "status", "--url", url]);
-    expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("asks for a callers' key")]);
+    for (const [token, problem] of [
+      [{}, "asks for a key with the role admin: set LAIR_AUTH_ADMIN"],
+      [{ LLM_V1_PROXY_TOKEN: "callers" }, "may use models only: set LAIR_AUTH_ADMIN"],
+    ] as const) {
+      const refused = await lair(["cloud", "status", "--url", url], token);
+      expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining(problem)]);
+    }
     await agents("revoke", "home");
     await agent.until(/the key k1 was revoked/);
     expect(relay.output() + agent.output()).not.toContain(key.slice(-43));

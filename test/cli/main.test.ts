@@ -37,9 +37,10 @@ describe("lair", () => {
     [["srve"], 'lair: there is no command "srve"; did you mean "serve"? See: lair help\n'],
     [["serve", "--prot", "1"], 'lair serve: there is no flag --prot; did you mean "--port"? See: lair serve --help\n'],
     [["serve", "now"], 'lair serve: it takes flags only, not "now". See: lair serve --help\n'],
+    [["doctor"], "lair doctor: the self-test is not part of this release yet. What there is: lair help\n"],
     [
       ["gateway"],
-      "lair gateway: the gateway with managed keys is not part of this release yet. What there is: lair help\n",
+      "lair gateway: it has nothing to stand before: give it a relay or runtime, --upstream http://127.0.0.1:8081, or write gateway.upstreams into lair.yaml\n",
     ],
     [
       ["config", "explain", "llama.gpulayer"],

@@ -164,12 +164,13 @@ describe("a relay of this machine without any key", () => {
 
 describe("a relay with keys", () => {
   it("asks callers for one, but for its health", async () => {
-    const relay = await relayWith({ LLM_V1_PROXY_TOKEN: "callers" });
+    const relay = await relayWith({ LLM_V1_PROXY_TOKEN: "callers", LAIR_AUTH_ADMIN: "operators" });
     const paths = ["/v1/models", "/admin/agents", "/metrics", "/version", "/health", "/ready"];
     const statuses = async (headers: Variables): Promise<number[]> =>
       Promise.all(paths.map(async (one) => (await get(relay.url + one, headers)).status));
     expect(await statuses({})).toEqual([401, 401, 401, 401, 200, 503]);
-    expect(await statuses({ authorization: "Bearer callers" })).toEqual([503, 200, 200, 200, 200, 503]);
+    expect(await statuses({ authorization: "Bearer callers" })).toEqual([503, 403, 403, 200, 200, 503]);
+    expect(await statuses({ authorization: "Bearer operators" })).toEqual([503, 200, 200, 200, 200, 503]);
     await agentAt(relay, { LAIR_AGENT_KEY: (await new AgentKeys(file).add("home")).key });
     await connected(relay, "home");
     expect((await get(`${relay.url}/ready`)).status).toBe(200);
