@@ -16,7 +16,7 @@ export const rooms: Readonly<Record<string, readonly string[] | "*">> = {
   state: ["core"],
   access: ["core", "wire", "state"],
   limits: ["core", "wire", "dialects", "state"],
-  usage: ["core", "wire", "dialects", "state", "limits"],
+  usage: ["core", "wire", "dialects", "state", "access", "limits"],
   routing: ["core", "wire", "dialects"],
   config: ["core"],
   hub: ["core"],
