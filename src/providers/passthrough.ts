@@ -1,11 +1,11 @@
-import { type ByteSink, type ByteStream, isStream } from "../core/bytes.ts";
 import { type Call, type Handler, type Headers, jsonReply, type Reply, type Target } from "../core/call.ts";
-import { ApiError, toApiError } from "../core/errors.ts";
+import { ApiError } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
 import { parseJson } from "../core/parse-json.ts";
 import { estimateTokens } from "../dialects/estimate.ts";
 import { ChatStream, encodeErrorEvents } from "../wire/chat-stream.ts";
 import { eventStreamHeaders } from "../wire/headers.ts";
+import { LateStream } from "../wire/late-stream.ts";
 import { spliceFields } from "../wire/splice.ts";
 import { errorInReply, upstreamError } from "./upstream-error.ts";
 import type { Upstream, UpstreamReply } from "./upstream.ts";
@@ -230,67 +230,19 @@ export async function orHeartbeats(
   });
   try {
     const reply = await Promise.race([pending, late]);
-    return (
-      reply ?? {
-        status: 200,
-        headers: eventStreamHeaders,
-        body: new LateStream(pending, settings.heartbeat ?? defaultHeartbeat),
-      }
-    );
+    if (reply !== undefined) return reply;
+    let comment = ": waiting for the first token\n\n";
+    const body = new LateStream(pending, {
+      heartbeat: settings.heartbeat ?? defaultHeartbeat,
+      comment: () => {
+        const said = comment;
+        comment = ": ping\n\n";
+        return said;
+      },
+      encodeError: encodeErrorEvents,
+    });
+    return { status: 200, headers: eventStreamHeaders, body };
   } finally {
     clearTimeout(timer);
-  }
-}
-
-/** Comments until a reply comes, then the reply. */
-class LateStream implements ByteStream {
-  readonly #pending: Promise<Reply>;
-  readonly #interval: number;
-  #body: ByteStream | undefined;
-  #timer: NodeJS.Timeout | undefined;
-  #cancelled = false;
-
-  constructor(pending: Promise<Reply>, interval: number) {
-    this.#pending = pending;
-    this.#interval = interval;
-  }
-
-  start(sink: ByteSink): void {
-    sink.write(": waiting for the first token\n\n");
-    this.#timer = setInterval(() => sink.write(": ping\n\n"), this.#interval);
-    void this.#pending.then(
-      (reply) => this.#relay(reply, sink),
-      (error: unknown) => {
-        clearInterval(this.#timer);
-        if (this.#cancelled) return;
-        const told = toApiError(error);
-        sink.write(encodeErrorEvents(told));
-        sink.end(told);
-      },
-    );
-  }
-
-  resume(): void {
-    this.#body?.resume();
-  }
-
-  cancel(): void {
-    this.#cancelled = true;
-    clearInterval(this.#timer);
-    this.#body?.cancel();
-  }
-
-  #relay(reply: Reply, sink: ByteSink): void {
-    clearInterval(this.#timer);
-    const { body } = reply;
-    if (!isStream(body)) {
-      if (this.#cancelled) return;
-      if (body !== null) sink.write(body);
-      sink.end();
-      return;
-    }
-    this.#body = body;
-    if (this.#cancelled) body.cancel();
-    else body.start(sink);
   }
 }
