@@ -1,4 +1,5 @@
 import { hash, randomBytes } from "node:crypto";
+import { ApiError } from "../core/errors.ts";
 import type { KeyRecord } from "../state/state.ts";
 import { type KeyFields, withFields } from "./key-fields.ts";
 
@@ -37,8 +38,17 @@ export function importedKey(
   return toRecord(newId(), secret, fields, now);
 }
 
-/** The key with another text; the one before works for `grace` milliseconds more. */
+/** Milliseconds that the old text of a key works beside the new one, unless somebody says otherwise, and most that may be said. */
+export const usualGrace = 24 * 3_600_000;
+export const longestGrace = 90 * 24 * 3_600_000;
+
+/** The key with another text; the one before works for `grace` milliseconds more. Throws `invalid_request` for a key that works no more. */
 export function rotatedKey(key: KeyRecord, now: number, grace: number): IssuedKey {
+  const state = keyState(key, now);
+  if (state === "revoked")
+    throw new ApiError("invalid_request", `the key ${key.name} is revoked, for good; create another one`);
+  if (state === "expired")
+    throw new ApiError("invalid_request", `the key ${key.name} has expired; change its expiry first`);
   const { previous: _, ...rest } = key;
   const text = newText(key.id);
   const before = grace > 0 ? { previous: { digest: key.digest, until: now + grace } } : {};

@@ -38,7 +38,7 @@ const leastMoney = 1e-6;
 /** The fields in a JSON object, e.g. `{"name": "ci", "expires": "2027-01-31", "limits": {"tokensPerDay": 100000}}`. Throws `ApiError` that names the field. */
 export function readKeyFields(json: Json, now: number): KeyFields {
   if (!isObject(json)) throw new ApiError("invalid_type", "the fields of a key must be a JSON object");
-  refuseUnknown(json, Object.keys(readers), "");
+  refuseUnknown(json, fieldNames, "");
   const fields: Record<string, unknown> = {};
   for (const [name, read] of Object.entries(readers)) {
     const value = json[name];
@@ -83,6 +83,9 @@ const readers: Readonly<Record<keyof KeyFields, (value: Json, now: number) => un
   models: (value) => readList("models", value, mostModels, readModel),
   limits: readLimits,
 };
+
+/** Every field of a key that may be set. */
+export const fieldNames: readonly string[] = Object.keys(readers);
 
 function readName(value: Json): string {
   const name = readText("name", value, longestName);
