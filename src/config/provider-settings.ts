@@ -10,14 +10,12 @@ export const providerKinds = {
   // The original's own number; vLLM's is 8000, which is MNN's.
   vllm: 58000,
   openai: 80,
+  // Another runtime, relay or gateway; the relay is the usual one.
+  lair: 8081,
 } as const;
 /** What sort of server an upstream is. */
 export type ProviderKind = keyof typeof providerKinds;
 const kinds = Object.keys(providerKinds) as [ProviderKind, ...ProviderKind[]];
-/** What sort of server an upstream of the gateway is: `lair` is another runtime, relay or gateway. */
-export type UpstreamKind = ProviderKind | "lair";
-/** The relay's, which is the usual one. */
-const lairPort = 8081;
 
 const urls = z.array(z.string().min(1)).min(1).superRefine(checkHosts).exactOptional();
 
@@ -28,11 +26,11 @@ const provider = z.strictObject({
   ),
   kind: setting(
     z.enum(kinds).exactOptional(),
-    "What sort of server it is. May be left out where the entry is named after its kind.",
+    "What sort of server it is; `lair` is another runtime, relay or gateway. May be left out where the entry is named after its kind.",
   ),
   urls: setting(
     urls,
-    "Addresses of the server; several share the load. An `http` address without a port gets the kind's own: ollama 11434, lmdeploy 23333, mnn 8000, vllm 58000, openai 80.",
+    "Addresses of the server; several share the load. An `http` address without a port gets the kind's own: ollama 11434, lmdeploy 23333, mnn 8000, vllm 58000, openai 80, lair 8081.",
   ),
   key: setting(z.string().min(1).exactOptional(), "Key sent to the server as `Authorization: Bearer …`.", {
     secret: true,
@@ -84,8 +82,8 @@ type ProviderConfig = Omit<ProviderEntry, "enabled" | "kind" | "urls"> & { kind:
 const upstream = z.strictObject({
   ...provider.shape,
   kind: setting(
-    z.enum(["lair", ...kinds]).default("lair"),
-    "What sort of server it is; `lair`: another runtime, relay or gateway.",
+    z.enum(kinds).default("lair"),
+    "What sort of server it is; `lair` is another runtime, relay or gateway.",
   ),
   urls: setting(
     urls,
@@ -120,7 +118,7 @@ export const upstreams = z
       else
         ready[name] = {
           ...rest,
-          urls: parseHosts(urls.join(","), rest.kind === "lair" ? lairPort : providerKinds[rest.kind]),
+          urls: parseHosts(urls.join(","), providerKinds[rest.kind]),
         };
     }
     return ready;
