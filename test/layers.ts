@@ -30,6 +30,7 @@ export const rooms: Readonly<Record<string, readonly string[] | "*">> = {
   gateway: "*",
   front: "*",
   "open-state": "*",
+  "relay-sharing": "*",
   agent: "*",
   "model-store": "*",
   cli: [

@@ -1,7 +1,7 @@
 import { agentsFile } from "../config/folders.ts";
 import { type Loaded, loadConfig } from "../config/load.ts";
 import { parseDuration } from "../config/units.ts";
-import type { AgentRecord, KeyRecord } from "../state/agent-file.ts";
+import type { AgentRecord, KeyRecord } from "../state/agent-records.ts";
 import { AgentKeys } from "../state/agent-keys.ts";
 import { type IssuedKey, keyState } from "../state/issue-key.ts";
 import { toColumns } from "./columns.ts";

@@ -55,14 +55,17 @@ export const relay = z
           text.default("127.0.0.1"),
           "Address on which this relay takes calls that other relays hand on for its agents, where several share their agents through Redis (`state.url`).",
         ),
-        port: setting(z.int().min(0).max(65535).default(8083), "Port for them; 0 takes a free one."),
+        port: setting(
+          z.int().min(0).max(65535).exactOptional(),
+          "Port for them; 0 takes a free one. Absent: this relay shares no agents with others.",
+        ),
         url: setting(
           text.superRefine(checkRelay).exactOptional(),
-          "Where the other relays reach that port, e.g. `http://10.0.0.7:8083`; absent: as it listens.",
+          "Where the other relays reach that port, e.g. `http://10.0.0.11:8091`; absent: as it listens.",
         ),
         secret: setting(
-          z.string().min(16).exactOptional(),
-          "Secret that all the relays share, at least 16 characters, by which they know one another.",
+          z.string().min(32).exactOptional(),
+          "Secret that all the relays share, at least 32 characters, by which they know one another. Relays on one machine agree on one by themselves.",
           { secret: true },
         ),
       })

@@ -1,16 +1,10 @@
 import { timingSafeEqual } from "node:crypto";
 import { type AgentIdentity, agentNamePattern } from "../core/agent-identity.ts";
 import { type Log, silent } from "../core/log.ts";
-import {
-  AgentFileError,
-  type AgentRecord,
-  type AgentRecords,
-  changeAgentFile,
-  type KeyRecord,
-  mostAgents,
-  readAgentFile,
-} from "./agent-file.ts";
-import { type FileWatch, watchFile } from "./file-watch.ts";
+import { agentFile } from "./agent-file.ts";
+import type { AgentChange, AgentPlace } from "./agent-place.ts";
+import { AgentFileError, type AgentRecord, type AgentRecords, type KeyRecord, mostAgents } from "./agent-records.ts";
+import type { FileWatch } from "./file-watch.ts";
 import { type IssuedKey, issueKey, keyState, readKey } from "./issue-key.ts";
 
 export interface KeyOptions {
@@ -35,14 +29,14 @@ const readAgain = { times: 5, pause: 100 };
 const nobody = Buffer.alloc(32);
 
 /**
- * The agents that may connect, with their keys: a file that this and other processes change. The constructor, and
- * whatever changes it, throw `AgentFileError`.
+ * The agents that may connect, with their keys: a file, or a document of a shared state, that this and other processes
+ * change. The constructor, and whatever changes it, throw `AgentFileError`.
  */
 export class AgentKeys {
-  readonly #path: string;
+  readonly #place: AgentPlace;
   readonly #log: Log;
   #agents: AgentRecords;
-  /** Why the file cannot be read: then nobody is let in. */
+  /** Why it cannot be read: then nobody is let in. */
   #problem: string | undefined;
   #watch: FileWatch | undefined;
   #onChange: () => void = () => undefined;
@@ -52,18 +46,19 @@ export class AgentKeys {
   readonly #uses = new Map<string, Use>();
   #noting = false;
 
-  constructor(path: string, log: Log = silent) {
-    this.#path = path;
+  /** `place`: the path of the file, or where else the list is. */
+  constructor(place: string | AgentPlace, log: Log = silent) {
+    this.#place = typeof place === "string" ? agentFile(place) : place;
     this.#log = log;
-    this.#agents = readAgentFile(path);
+    this.#agents = this.#place.read();
   }
 
-  /** As the file was last read, by name. */
+  /** As it was last read, by name. */
   list(): AgentRecord[] {
     return [...this.#agents.values()].toSorted((one, other) => (one.name < other.name ? -1 : 1));
   }
 
-  /** Whether nobody is registered; a file that cannot be read is not empty. */
+  /** Whether nobody is registered; a list that cannot be read is not empty. */
   get isEmpty(): boolean {
     return this.#problem === undefined && this.#agents.size === 0;
   }
@@ -118,6 +113,17 @@ export class AgentKeys {
     });
   }
 
+  /** Takes in agents of another list with their keys, all or none. */
+  adopt(others: AgentRecords): Promise<void> {
+    return this.#change((agents) => {
+      const twice = [...others.keys()].find((name) => agents.has(name));
+      if (twice !== undefined) throw new AgentFileError(`there is an agent ${twice} already; nothing was taken over`);
+      if (agents.size + others.size > mostAgents)
+        throw new AgentFileError(`that would be more than ${mostAgents} agents, and no more are allowed`);
+      return { agents: new Map([...agents, ...others]), result: undefined };
+    });
+  }
+
   /** Forgets the agent and its keys. */
   remove(name: string): Promise<void> {
     return this.#change((agents) => {
@@ -136,15 +142,15 @@ export class AgentKeys {
     return before === this.#agents ? undefined : this.#identify(text);
   }
 
-  /** From now on the file's changes count at once, and are told; so is a key's expiry. Ends with `close`. */
+  /** From now on changes count at once, and are told; so is a key's expiry. Ends with `close`. */
   watch(onChange: () => void): void {
     this.#onChange = onChange;
-    this.#watch = watchFile(this.#path, () => this.#read(readAgain.times));
+    this.#watch = this.#place.watch(() => this.#read(readAgain.times));
     // It may have changed since it was read first.
     this.#read(readAgain.times);
   }
 
-  /** Reads the file now; what has changed is told. */
+  /** Reads it now; what has changed is told. */
   reload(): void {
     this.#read(0);
   }
@@ -168,16 +174,16 @@ export class AgentKeys {
     return this.#identity(name, key);
   }
 
-  async #change<Result>(change: Parameters<typeof changeAgentFile<Result>>[1]): Promise<Result> {
-    const result = await changeAgentFile(this.#path, change);
+  async #change<Result>(change: AgentChange<Result>): Promise<Result> {
+    const result = await this.#place.change(change);
     this.#read(0);
     return result;
   }
 
   #read(again: number): void {
     try {
-      this.#agents = readAgentFile(this.#path);
-      if (this.#problem !== undefined) this.#log.info({}, "the file of agents can be read again");
+      this.#agents = this.#place.read();
+      if (this.#problem !== undefined) this.#log.info({}, `the ${this.#place.name} can be read again`);
       this.#problem = undefined;
     } catch (error) {
       if (again > 0) {
@@ -198,7 +204,7 @@ export class AgentKeys {
       name,
       keyId: id,
       refusal: () => {
-        if (this.#problem !== undefined) return "the relay cannot read its file of agents";
+        if (this.#problem !== undefined) return "the relay cannot read its list of agents";
         if (seen !== this.#agents) {
           seen = this.#agents;
           // An agent that was removed and registered again has a k1 too, and it is another key.

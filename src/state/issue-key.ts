@@ -1,5 +1,5 @@
 import { hash, randomBytes } from "node:crypto";
-import { type AgentRecord, type AgentRecords, type KeyRecord, mostKeys } from "./agent-file.ts";
+import { type AgentRecord, type AgentRecords, type KeyRecord, mostKeys } from "./agent-records.ts";
 
 /** A new key, which is nowhere else and is never shown again. */
 export interface IssuedKey {

@@ -269,7 +269,7 @@ describe("a watched file", () => {
     const seen = changes(relay);
     writeFileSync(file, good.slice(0, 50));
     await seen.next();
-    expect(identity?.refusal()).toBe("the relay cannot read its file of agents");
+    expect(identity?.refusal()).toBe("the relay cannot read its list of agents");
     expect(relay.authenticate(key)).toBeUndefined();
     writeFileSync(file, good);
     await seen.next();
