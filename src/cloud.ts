@@ -1,4 +1,5 @@
-import { RelayMetrics } from "./admin/metrics.ts";
+import { agentFamilies } from "./admin/agent-families.ts";
+import { Metrics } from "./admin/metrics.ts";
 import { agentList, relayReady } from "./admin/relay-status.ts";
 import { checkRelayExposure } from "./config/exposure.ts";
 import { agentsFile } from "./config/folders.ts";
@@ -93,7 +94,10 @@ async function listenWith(front: Front, config: Config, { tls, log, env, ...opti
     knows: (name) => keys.has(name),
     patience: agentPatience,
   });
-  const metrics = new RelayMetrics(() => fleet.agents(), options.version);
+  const metrics = new Metrics({
+    version: options.version,
+    families: [() => agentFamilies(fleet.agents())],
+  });
   const server = await listen({
     host: relay.host,
     port: relay.port,

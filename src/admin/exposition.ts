@@ -22,6 +22,16 @@ export function encodeFamilies(families: readonly Family[]): string {
   return families.map(encodeFamily).join("");
 }
 
+/** A value that only grows, while the process runs. */
+export function counter(name: string, help: string, samples: readonly Sample[]): Family {
+  return { name, type: "counter", help, samples };
+}
+
+/** A value that goes up and down. */
+export function gauge(name: string, help: string, samples: readonly Sample[]): Family {
+  return { name, type: "gauge", help, samples };
+}
+
 function encodeFamily({ name, type, help, samples }: Family): string {
   const lines = samples.map(
     ({ suffix = "", labels = {}, value }) => `${name}${suffix}${encodeLabels(labels)} ${value}\n`,

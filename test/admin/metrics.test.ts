@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { ownRoutes } from "../../src/admin/own-routes.ts";
 import { agentList, relayReady } from "../../src/admin/relay-status.ts";
-import { RelayMetrics } from "../../src/admin/metrics.ts";
+import { agentFamilies } from "../../src/admin/agent-families.ts";
+import { Metrics } from "../../src/admin/metrics.ts";
 import type { AgentState } from "../../src/core/agent-state.ts";
 import type { Reply } from "../../src/core/call.ts";
 import { type Asking, toCall } from "../support/tunnel-calls.ts";
@@ -27,7 +28,7 @@ const home: AgentState = {
 };
 const away: AgentState = { ...home, name: "away", ready: false, since: null, left: 5, roundTrip: null, models: [] };
 
-async function scrape(metrics: RelayMetrics): Promise<string> {
+async function scrape(metrics: Metrics): Promise<string> {
   const reply: Reply = await metrics.handler(call({ method: "GET", path: "/metrics" }));
   expect(reply.headers["content-type"]).toBe("text/plain; version=0.0.4; charset=utf-8");
   return reply.body as string;
@@ -58,7 +59,7 @@ function check(text: string): void {
 
 describe("the relay's metrics", () => {
   it("are valid text of Prometheus, with every agent's figures", async () => {
-    const metrics = new RelayMetrics(() => [home, away], '1.0"\\\n');
+    const metrics = new Metrics({ version: '1.0"\\\n', families: [() => agentFamilies([home, away])] });
     metrics.observe(call(), { status: 200, end: "complete", firstByte: 30, duration: 40, bytes: 10 });
     const text = await scrape(metrics);
     check(text);
@@ -71,7 +72,7 @@ describe("the relay's metrics", () => {
   });
 
   it("count exchanges by path, status and end, in a bounded set of labels", async () => {
-    const metrics = new RelayMetrics(() => [], "1");
+    const metrics = new Metrics({ version: "1", families: [] });
     const outcome = { status: 200, end: "complete", firstByte: 1, duration: 2, bytes: 5 } as const;
     for (let count = 0; count < 3; count++) metrics.observe(call(), outcome);
     metrics.observe(call(), { ...outcome, end: "left" });
@@ -87,7 +88,7 @@ describe("the relay's metrics", () => {
   });
 
   it("tell the time to the first byte as a histogram, each bound with all that is below it", async () => {
-    const metrics = new RelayMetrics(() => [], "1");
+    const metrics = new Metrics({ version: "1", families: [] });
     for (const firstByte of [1, 5, 70, 70, 900_000, 0])
       metrics.observe(call(), { status: 200, end: "complete", firstByte, duration: 1, bytes: 0 });
     metrics.observe(call({ method: "GET", path: "/v1/models" }), {
