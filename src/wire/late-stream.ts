@@ -29,6 +29,8 @@ export class LateStream implements ByteStream {
   constructor(pending: Promise<Reply>, settings: LateStreamSettings) {
     this.#pending = pending;
     this.#settings = settings;
+    // A reader who never comes is not told of the failure, and nobody else is to trip over it.
+    pending.catch(() => undefined);
   }
 
   start(sink: ByteSink): void {
@@ -44,10 +46,12 @@ export class LateStream implements ByteStream {
   }
 
   cancel(): void {
+    if (this.#cancelled) return;
     if (!this.#over) this.#settings.onCancel?.();
     this.#cancelled = true;
     this.#stop();
     this.#body?.cancel();
+    if (this.#sink === undefined) void this.#pending.then(giveUp, () => undefined);
   }
 
   /** Says its comment now, unless the reader does not keep up. */
@@ -60,16 +64,10 @@ export class LateStream implements ByteStream {
   async #relay(reply: Reply, sink: ByteSink): Promise<void> {
     this.#stop();
     const { body } = reply;
-    if (this.#cancelled) {
-      if (isStream(body)) body.cancel();
-      return;
-    }
+    if (this.#cancelled) return giveUp(reply);
+    if (isStream(body)) this.#body = body;
     if (reply.status >= 400) throw await failureOf(reply);
-    if (isStream(body)) {
-      this.#body = body;
-      body.start(sink);
-      return;
-    }
+    if (isStream(body)) return body.start(sink);
     if (body !== null) sink.write(toBytes(body, reply.encoding));
     sink.end();
   }
@@ -86,6 +84,10 @@ export class LateStream implements ByteStream {
     this.#over = true;
     clearInterval(this.#timer);
   }
+}
+
+function giveUp({ body }: Reply): void {
+  if (isStream(body)) body.cancel();
 }
 
 function toBytes(body: Buffer | string, encoding: Reply["encoding"]): Buffer {
@@ -109,8 +111,11 @@ async function failureOf({ status, body, encoding }: Reply): Promise<ApiError> {
   const said = isObject(json) && isObject(json.error) ? json.error : {};
   const { message, code, param } = said;
   if (typeof message !== "string") return unread;
-  const options = typeof param === "string" ? { param } : {};
-  return new ApiError(isErrorCode(code) ? code : codeOf(status), message, options);
+  const provider = isObject(json) ? json.provider : undefined;
+  return new ApiError(isErrorCode(code) ? code : codeOf(status), message, {
+    ...(typeof param === "string" ? { param } : {}),
+    ...(typeof provider === "string" ? { provider } : {}),
+  });
 }
 
 function codeOf(status: number): ErrorCode {
