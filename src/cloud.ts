@@ -87,13 +87,7 @@ async function listenWith(front: Front, config: Config, { tls, log, env, ...opti
   const { relay } = config;
   const keys = new AgentKeys(agentsFile(config, { env }), log);
   const admission = new Admission(config, keys, front);
-  const fleet = new Fleet({
-    log,
-    version: options.version,
-    errorEvents: encodeBrokenStream,
-    knows: (name) => keys.has(name),
-    patience: agentPatience,
-  });
+  const fleet = createFleet(keys, log, options.version);
   const metrics = new Metrics({
     version: options.version,
     families: [() => agentFamilies(fleet.agents())],
@@ -111,14 +105,7 @@ async function listenWith(front: Front, config: Config, { tls, log, env, ...opti
       metrics.observe(call, outcome);
       front.onOutcome(call, outcome);
     },
-    onUpgrade: tunnelDoor({
-      authenticate: (key, from) => admission.admit(key, from),
-      refusal: hostRefusal(config),
-      admit: (arrival) => fleet.admit(arrival),
-      relayVersion: options.version,
-      log,
-      requireClientCertificate: relay.tls.clientCa !== undefined,
-    }),
+    onUpgrade: createDoor(config, { admission, fleet, log, version: options.version }),
     ...serverBounds(config),
     ...(tls === undefined ? {} : { tls }),
   });
@@ -145,6 +132,34 @@ async function listenWith(front: Front, config: Config, { tls, log, env, ...opti
       await front.close();
     },
   };
+}
+
+function createFleet(keys: AgentKeys, log: Log, version: string): Fleet {
+  return new Fleet({
+    log,
+    version,
+    errorEvents: encodeBrokenStream,
+    knows: (name) => keys.has(name),
+    patience: agentPatience,
+  });
+}
+
+interface DoorParts {
+  readonly admission: Admission;
+  readonly fleet: Fleet;
+  readonly log: Log;
+  readonly version: string;
+}
+
+function createDoor(config: Config, { admission, fleet, log, version }: DoorParts): (upgrade: Upgrade) => void {
+  return tunnelDoor({
+    authenticate: (key, from) => admission.admit(key, from),
+    refusal: hostRefusal(config),
+    admit: (arrival) => fleet.admit(arrival),
+    relayVersion: version,
+    log,
+    requireClientCertificate: config.relay.tls.clientCa !== undefined,
+  });
 }
 
 /** Agents come through the same port as web pages that were led to this machine by another name. */

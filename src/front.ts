@@ -1,13 +1,18 @@
+import { randomBytes } from "node:crypto";
 import type { AccessSettings } from "./access/access.ts";
+import { KeyRing } from "./access/key-ring.ts";
+import { keyRoutes } from "./admin/keys.ts";
 import type { Family } from "./admin/exposition.ts";
 import { type OwnRoutes, ownRoutes } from "./admin/own-routes.ts";
 import { health, version } from "./admin/status.ts";
 import { asksForKey, ExposureError } from "./config/exposure.ts";
+import { journalFolder, stateUrl } from "./config/folders.ts";
 import { proxyFor } from "./config/proxy.ts";
 import type { Config, ProviderConfig } from "./config/schema.ts";
 import type { Call, Handler, Middleware } from "./core/call.ts";
 import type { Log } from "./core/log.ts";
 import type { Outcome } from "./core/outcome.ts";
+import { createLimiter, type LeasingLimiter } from "./limits/create-limiter.ts";
 import { line } from "./limits/line.ts";
 import { accessLog } from "./pipeline/access-log.ts";
 import { compose } from "./pipeline/compose.ts";
@@ -17,6 +22,10 @@ import { withoutFront } from "./pipeline/guard.ts";
 import { limits } from "./pipeline/limits.ts";
 import type { ProviderSettings } from "./providers/settings.ts";
 import type { State } from "./state/state.ts";
+import { accounting } from "./usage/accounting.ts";
+import { Journal } from "./usage/journal.ts";
+import { toPrices } from "./usage/prices.ts";
+import { tokenizer } from "./usage/tokenizer.ts";
 
 /** Where proxy variables and the user's folders are read. */
 export type Env = Readonly<Record<string, string | undefined>>;
@@ -51,31 +60,87 @@ export interface Front {
 /** Opens the state, where one is configured. Throws `StateError` when it cannot be used, `ExposureError` where strangers could call. */
 export async function openFront(config: Config, options: FrontOptions): Promise<Front> {
   const { log, listenHost } = options;
-  const refused = options.exposure(0);
-  if (refused !== undefined) throw new ExposureError(refused);
+  const ledger = await openLedger(config, options);
+  const refused = options.exposure(ledger?.ring.size ?? 0);
+  if (refused !== undefined) {
+    await ledger?.close();
+    throw new ExposureError(refused);
+  }
   const accessSettings: AccessSettings = {
     tokens: config.auth.keys,
     adminTokens: config.auth.admin,
+    ring: ledger?.ring,
     callerLimits: config.limits.caller,
     trustedProxies: config.proxies,
     log,
   };
+  // One of each for all ways in: what is bounded is this process.
   const bounded = [limits(config.limits.concurrent), line({ ...config.queue, heartbeat: config.timeouts.heartbeat })];
   return {
-    state: undefined,
-    asksForKey: asksForKey(config),
+    state: ledger?.state,
+    get asksForKey() {
+      return asksForKey(config) || (ledger?.ring.size ?? 0) > 0;
+    },
     around(handler, own) {
+      const counted = ledger === undefined ? [] : [ledger.counting(handler)];
       const answers = ownRoutes(
-        { "/health": health, "/version": version(options.version, options.role), ...own },
-        compose(bounded, handler),
+        {
+          "/health": health,
+          "/version": version(options.version, options.role),
+          ...(ledger === undefined ? {} : keyRoutes(ledger.state, ledger.ring)),
+          ...own,
+        },
+        compose([...counted, ...bounded], handler),
       );
       const shielded = options.role === "runtime" || config.insecure ? [] : [openToThisMachine];
       return entrance(config, { listenHost, access: accessSettings }, compose(shielded, answers));
     },
     published: (handler) => compose([errors(log), ...bounded], handler),
     onOutcome: accessLog(log),
-    close: () => Promise.resolve(),
+    close: async () => ledger?.close(),
   };
+}
+
+/** Keys, limits and usage, where there is a state. */
+interface Ledger {
+  readonly state: State;
+  readonly ring: KeyRing;
+  readonly limiter: LeasingLimiter;
+  readonly journal: Journal;
+  /** What counts the calls that `handler` answers. */
+  counting(handler: Handler): Middleware;
+  close(): Promise<void>;
+}
+
+async function openLedger(config: Config, { role, log, env }: FrontOptions): Promise<Ledger | undefined> {
+  const url = role === "gateway" || config.state.url !== undefined ? stateUrl(config, { env }) : undefined;
+  if (url === undefined) return undefined;
+  const replica = randomBytes(6).toString("hex");
+  // Whoever has no state loads none of it.
+  const { openState } = await import("./open-state.ts");
+  const state = await openState(url, { log, replica });
+  try {
+    const ring = await KeyRing.open(state, log);
+    const journal = await Journal.open(journalFolder(url, { env }), { state, log });
+    const limiter = createLimiter({ meters: state.meters, replica, grace: config.state.grace, log });
+    const prices = toPrices(config.prices);
+    return {
+      state,
+      ring,
+      limiter,
+      journal,
+      counting: (handler) =>
+        accounting({ limiter, journal, prices, capture: config.usage.capture, tokenize: tokenizer(handler) }),
+      close: async () => {
+        ring.close();
+        await Promise.all([limiter.close(), journal.close()]);
+        await state.close();
+      },
+    };
+  } catch (error) {
+    await state.close();
+    throw error;
+  }
 }
 
 /** Whoever is let in without a key must not have come through a front, behind which everybody looks like this machine. */

@@ -80,7 +80,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
       get asksForKey() {
         return front.asksForKey;
       },
-      reload: renewal.renew,
+      reload: () => renewal.renew(),
       close: async () => {
         renewal.stop();
         await server.close(gateway.grace);
