@@ -1,6 +1,5 @@
 import type { Target } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
-import type { JsonObject } from "../core/json.ts";
 import type { Model } from "../core/model.ts";
 import { nearNames } from "../core/near-names.ts";
 import type { Provider } from "../core/provider.ts";
@@ -96,29 +95,4 @@ export class Catalog {
       return this.#known.get(provider.name) ?? [];
     }
   }
-}
-
-/** A model in OpenAI's form, its limits under all the names that clients read (vLLM's, LM Studio's, llama-server's, OpenRouter's). */
-export function toJson({ name, provider, model }: ListedModel): JsonObject {
-  const { capabilities: can, contextLength, maxOutput } = model;
-  return {
-    id: name,
-    object: "model",
-    created: model.created ?? 0,
-    owned_by: model.ownedBy ?? provider.kind,
-    provider: provider.name,
-    state: model.state,
-    ...(model.problem === undefined ? {} : { problem: model.problem }),
-    ...(contextLength === undefined
-      ? {}
-      : {
-          context_length: contextLength,
-          max_model_len: contextLength,
-          max_context_length: contextLength,
-          context_window: contextLength,
-        }),
-    ...(maxOutput === undefined ? {} : { max_output_tokens: maxOutput }),
-    capabilities: { ...can },
-    modalities: { input: can.vision ? ["text", "image"] : ["text"], output: can.chat ? ["text"] : [] },
-  };
 }

@@ -1,9 +1,10 @@
 import { type Call, type Handler, jsonReply, type Reply } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
-import { isObject } from "../core/json.ts";
+import { isObject, type JsonObject } from "../core/json.ts";
 import type { Endpoint } from "../core/provider.ts";
-import { type Catalog, toJson } from "./catalog.ts";
-import { hopelessOverflow } from "./overflow.ts";
+import { encodeModel } from "../dialects/model-card.ts";
+import type { Catalog, ListedModel } from "./catalog.ts";
+import { hopelessOverflow } from "../dialects/overflow.ts";
 
 /** Answers of the server itself rather than of a model, e.g. `/health`. */
 export type OwnRoutes = Readonly<Record<string, Handler>>;
@@ -89,6 +90,10 @@ async function showModel(catalog: Catalog, call: Call): Promise<Reply> {
   );
   if (found === undefined) throw catalog.notFound(name);
   return jsonReply(200, { ...toJson(found), id: name });
+}
+
+function toJson({ name, provider, model }: ListedModel): JsonObject {
+  return encodeModel(model, { name, provider: provider.name, kind: provider.kind });
 }
 
 function decodePath(path: string): string {

@@ -21,7 +21,12 @@ export function hopelessOverflow(error: ApiError, body: JsonObject): ApiError | 
   return new ApiError(
     "unsupported_capability",
     `the instructions and tools of this request need about ${inThousands(tokens)} tokens by themselves, and the model's window has ${inThousands(Number(context))}: give the model a larger context (LLAMA_CPP_N_CTX, or the provider's contextLength), or take another model`,
-    { param: "messages", cause: error, ...(error.provider === undefined ? {} : { provider: error.provider }) },
+    {
+      param: "messages",
+      cause: error,
+      headers: error.headers,
+      ...(error.provider === undefined ? {} : { provider: error.provider }),
+    },
   );
 }
 
