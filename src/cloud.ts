@@ -1,7 +1,7 @@
 import { agentFamilies } from "./admin/agent-families.ts";
-import { Metrics } from "./admin/metrics.ts";
 import { agentList, relayReady } from "./admin/relay-status.ts";
-import { checkRelayExposure } from "./config/exposure.ts";
+import { existsSync } from "node:fs";
+import { checkRelayExposure, ExposureError } from "./config/exposure.ts";
 import { agentsFile } from "./config/folders.ts";
 import type { Config } from "./config/schema.ts";
 import type { AgentIdentity } from "./core/agent-identity.ts";
@@ -16,7 +16,9 @@ import type { ServerTls } from "./http/server-tls.ts";
 import { listen } from "./http/server.ts";
 import { readTls, renewTls } from "./http/tls-files.ts";
 import { hostCheck } from "./pipeline/guard.ts";
+import { openSharing } from "./relay-sharing.ts";
 import { AgentKeys } from "./state/agent-keys.ts";
+import { openAgentPlace } from "./state/open-agent-place.ts";
 import { watchFile } from "./state/file-watch.ts";
 import { keyState } from "./state/issue-key.ts";
 import { type DoorSettings, tunnelDoor } from "./tunnel/handshake/door.ts";
@@ -35,6 +37,8 @@ export interface Relay {
   /** Where it listens, e.g. `https://127.0.0.1:8081`. */
   readonly url: string;
   readonly fleet: Fleet;
+  /** How many agents have a key that works. */
+  readonly agents: number;
   /** Whether agents of this machine may connect without a key, for none is registered. */
   readonly keyless: boolean;
   /** Whether callers need a key now. */
@@ -43,13 +47,6 @@ export interface Relay {
   reload(): void;
   /** Tells agents to connect elsewhere, lets answers under way finish for at most `relay.grace`, then ends everything. */
   close(): Promise<void>;
-}
-
-/** The agents with a key that works. Throws `AgentFileError`. */
-export function countAgents(config: Config, env: NonNullable<RelayOptions["env"]>): number {
-  const now = Date.now();
-  const agents = new AgentKeys(agentsFile(config, { env })).list();
-  return agents.filter(({ keys }) => keys.some((key) => keyState(key, now) === "works")).length;
 }
 
 /**
@@ -64,7 +61,8 @@ export async function startRelay(config: Config, log: Log, options: RelayOptions
   const front = await openFront(config, {
     role: "relay",
     listenHost: relay.host,
-    exposure: (keys) => checkRelayExposure(config, countAgents(config, env), keys),
+    // Who its agents are may stand in the state: that is looked at as soon as there is one.
+    exposure: (keys) => checkRelayExposure(config, 1, keys),
     version: options.version,
     log,
     env,
@@ -88,23 +86,19 @@ async function listenWith(front: Front, config: Config, { tls, log, env, ...opti
   const keys = new AgentKeys(agentsFile(config, { env }), log);
   const admission = new Admission(config, keys, front);
   const fleet = createFleet(keys, log, options.version);
-  const metrics = new Metrics({
-    version: options.version,
-    families: [() => agentFamilies(fleet.agents())],
-  });
   const server = await listen({
     host: relay.host,
     port: relay.port,
     log,
-    handler: front.around(fleet.handler, {
-      "/ready": relayReady(() => fleet.health()),
-      "/metrics": metrics.handler,
-      "/admin/agents": agentList(() => fleet.agents()),
-    }),
-    onOutcome: (call, outcome) => {
-      metrics.observe(call, outcome);
-      front.onOutcome(call, outcome);
-    },
+    handler: front.around(
+      fleet.handler,
+      {
+        "/ready": relayReady(() => fleet.health()),
+        "/admin/agents": agentList(() => fleet.agents()),
+      },
+      () => agentFamilies(fleet.agents()),
+    ),
+    onOutcome: front.onOutcome,
     onUpgrade: createDoor(config, { admission, fleet, log, version: options.version }),
     ...serverBounds(config),
     ...(tls === undefined ? {} : { tls }),
@@ -114,6 +108,9 @@ async function listenWith(front: Front, config: Config, { tls, log, env, ...opti
   return {
     url: serverUrl(server, tls === undefined ? "http" : "https"),
     fleet,
+    get agents() {
+      return countAgents(keys);
+    },
     get keyless() {
       return admission.keyless;
     },
@@ -128,6 +125,7 @@ async function listenWith(front: Front, config: Config, { tls, log, env, ...opti
       renewal.stop();
       await Promise.all([server.close(relay.grace), within(fleet.drain(), relay.grace)]);
       await fleet.close();
+      await sharing?.close();
       keys.close();
       await front.close();
     },
@@ -160,6 +158,24 @@ function createDoor(config: Config, { admission, fleet, log, version }: DoorPart
     log,
     requireClientCertificate: config.relay.tls.clientCa !== undefined,
   });
+}
+
+/** The list of agents: in the file that is named for it, else in the state, where there is one. */
+async function openAgentKeys(
+  { state }: Front,
+  config: Config,
+  { log, env }: Pick<Parts, "log" | "env">,
+): Promise<AgentKeys> {
+  const file = agentsFile(config, { env });
+  const keys = new AgentKeys(await openAgentPlace(config.relay.agents === undefined ? state : undefined, file), log);
+  if (keys.isEmpty && state !== undefined && existsSync(file))
+    log.warn({ file }, `no agent is registered at ${state.place}; those of the file: lair cloud agents import FILE`);
+  return keys;
+}
+
+function countAgents(keys: AgentKeys): number {
+  const now = Date.now();
+  return keys.list().filter((agent) => agent.keys.some((key) => keyState(key, now) === "works")).length;
 }
 
 /** Agents come through the same port as web pages that were led to this machine by another name. */

@@ -3,7 +3,9 @@ import type { AccessSettings } from "./access/access.ts";
 import { KeyRing } from "./access/key-ring.ts";
 import { keyRoutes } from "./admin/keys.ts";
 import type { Family } from "./admin/exposition.ts";
+import { Metrics } from "./admin/metrics.ts";
 import { type OwnRoutes, ownRoutes } from "./admin/own-routes.ts";
+import { stateFamilies } from "./admin/state-families.ts";
 import { health, version } from "./admin/status.ts";
 import { asksForKey, ExposureError } from "./config/exposure.ts";
 import { journalFolder, stateUrl } from "./config/folders.ts";
@@ -47,7 +49,7 @@ export interface Front {
   readonly state: State | undefined;
   /** Whether callers need a key now. */
   readonly asksForKey: boolean;
-  /** The whole way of a call: this front, the program's own answers, and then `handler`. `families`: further metrics. */
+  /** The whole way of a call: this front, the server's own answers, and then `handler`. `families`: further metrics of it. */
   around(handler: Handler, own: OwnRoutes, families?: () => readonly Family[]): Handler;
   /** For callers whose key and limits were looked at elsewhere: no more than what this process bears. */
   published(handler: Handler): Handler;
@@ -60,7 +62,10 @@ export interface Front {
 /** Opens the state, where one is configured. Throws `StateError` when it cannot be used, `ExposureError` where strangers could call. */
 export async function openFront(config: Config, options: FrontOptions): Promise<Front> {
   const { log, listenHost } = options;
-  const ledger = await openLedger(config, options);
+  const families: (() => readonly Family[])[] = [];
+  const metrics = new Metrics({ version: options.version, families });
+  const ledger = await openLedger(config, options, metrics);
+  if (ledger !== undefined) families.push(() => stateFamilies(ledger));
   const refused = options.exposure(ledger?.ring.size ?? 0);
   if (refused !== undefined) {
     await ledger?.close();
@@ -74,6 +79,7 @@ export async function openFront(config: Config, options: FrontOptions): Promise<
     trustedProxies: config.proxies,
     log,
   };
+  const logged = accessLog(log);
   // One of each for all ways in: what is bounded is this process.
   const bounded = [limits(config.limits.concurrent), line({ ...config.queue, heartbeat: config.timeouts.heartbeat })];
   return {
@@ -81,12 +87,14 @@ export async function openFront(config: Config, options: FrontOptions): Promise<
     get asksForKey() {
       return asksForKey(config) || (ledger?.ring.size ?? 0) > 0;
     },
-    around(handler, own) {
+    around(handler, own, further) {
+      if (further !== undefined) families.push(further);
       const counted = ledger === undefined ? [] : [ledger.counting(handler)];
       const answers = ownRoutes(
         {
           "/health": health,
           "/version": version(options.version, options.role),
+          "/metrics": metrics.handler,
           ...(ledger === undefined ? {} : keyRoutes(ledger.state, ledger.ring)),
           ...own,
         },
@@ -96,7 +104,10 @@ export async function openFront(config: Config, options: FrontOptions): Promise<
       return entrance(config, { listenHost, access: accessSettings }, compose(shielded, answers));
     },
     published: (handler) => compose([errors(log), ...bounded], handler),
-    onOutcome: accessLog(log),
+    onOutcome: (call, outcome) => {
+      metrics.observe(call, outcome);
+      logged(call, outcome);
+    },
     close: async () => ledger?.close(),
   };
 }
@@ -112,7 +123,11 @@ interface Ledger {
   close(): Promise<void>;
 }
 
-async function openLedger(config: Config, { role, log, env }: FrontOptions): Promise<Ledger | undefined> {
+async function openLedger(
+  config: Config,
+  { role, log, env }: FrontOptions,
+  metrics: Metrics,
+): Promise<Ledger | undefined> {
   const url = role === "gateway" || config.state.url !== undefined ? stateUrl(config, { env }) : undefined;
   if (url === undefined) return undefined;
   const replica = randomBytes(6).toString("hex");
@@ -130,7 +145,15 @@ async function openLedger(config: Config, { role, log, env }: FrontOptions): Pro
       limiter,
       journal,
       counting: (handler) =>
-        accounting({ limiter, journal, prices, capture: config.usage.capture, tokenize: tokenizer(handler) }),
+        accounting({
+          limiter,
+          journal,
+          prices,
+          capture: config.usage.capture,
+          tokenize: tokenizer(handler),
+          onRecord: (record) => metrics.count(record),
+          onRefusal: (code) => metrics.refused(code),
+        }),
       close: async () => {
         ring.close();
         await Promise.all([limiter.close(), journal.close()]);
