@@ -12,7 +12,7 @@ export interface RedisAddress {
   readonly server: RedisServerAddress;
 }
 
-export interface RedisServerAddress {
+interface RedisServerAddress {
   readonly host?: string;
   readonly port?: number;
   /** Of a Unix socket. */

@@ -154,8 +154,8 @@ export class RedisConnection {
   }
 
   #toStateError(error: Error): StateError {
-    const { text } = toProblem(error);
-    if (/^(OOM|MISCONF|READONLY|NOPERM)/.test(error.message) && this.#refusal === undefined) {
+    const { text, writing } = toProblem(error);
+    if (writing === true && this.#refusal === undefined) {
       this.#refusal = { text, since: Date.now() };
       this.#log.error({ state: this.place }, this.#say(text));
       this.#tryWriting();
@@ -183,8 +183,9 @@ export class RedisConnection {
 
   async #greet(): Promise<void> {
     try {
-      const { run, problem } = readServer(String(await this.#line.ask((client) => client.call("INFO", []))));
+      const { run, problem, warning } = readServer(String(await this.#line.ask((client) => client.call("INFO", []))));
       if (problem !== undefined) return this.#greetAgain(problem);
+      if (warning !== undefined) this.#log.warn({ state: this.place }, this.#say(warning));
       this.#run = run;
     } catch (error) {
       return this.#greetAgain(toProblem(error as Error));

@@ -1,22 +1,25 @@
+import { randomBytes } from "node:crypto";
 import { type DocumentStore, StateError } from "../state.ts";
 import type { RedisConnection, RedisScript } from "./connection.ts";
-import type { RedisMarks } from "./marks.ts";
+import type { Loss, RedisMarks } from "./marks.ts";
 import { checkLength, textPatience } from "./texts.ts";
 
 interface Held {
   readonly text: string;
-  /** How often it was written; 0: there is none. */
-  readonly version: number;
+  /** How often it was written, a dot, and something random: a version that Redis has lost is not taken for the one that is written in its place. */
+  readonly version: string;
 }
+
+const none = "0";
 
 const mostAttempts = 1000;
 
-/** KEYS: schema, document. ARGV: channel, the version that was read, text. Answers 1, or 0 when somebody else was faster. */
+/** KEYS: schema, document. ARGV: channel, the version that was read, the next one, text. Answers 1, or 0 when somebody else was faster. */
 const changeScript: RedisScript = {
   name: "change document",
   text: `
     if (redis.call('HGET', KEYS[2], 'version') or '0') ~= ARGV[2] then return 0 end
-    redis.call('HSET', KEYS[2], 'text', ARGV[3], 'version', ARGV[2] + 1)
+    redis.call('HSET', KEYS[2], 'text', ARGV[4], 'version', ARGV[3])
     redis.call('HINCRBY', KEYS[1], 'documents', 1)
     redis.call('PUBLISH', ARGV[1], 'documents')
     return 1`,
@@ -27,7 +30,8 @@ const restoreScript: RedisScript = {
   name: "restore document",
   text: `
     local revision = math.max(tonumber(redis.call('HGET', KEYS[1], 'documents') or 0), tonumber(ARGV[2]))
-    local older = tonumber(redis.call('HGET', KEYS[2], 'version') or 0) < tonumber(ARGV[3])
+    local function count(version) return tonumber(string.match(version, '^%d+')) end
+    local older = count(redis.call('HGET', KEYS[2], 'version') or '0') < count(ARGV[3])
     if older then redis.call('HSET', KEYS[2], 'text', ARGV[4], 'version', ARGV[3]) end
     redis.call('HSET', KEYS[1], 'documents', string.format('%.0f', revision + (older and 1 or 0)))
     if older then redis.call('PUBLISH', ARGV[1], 'documents') end
@@ -43,7 +47,7 @@ export class RedisDocuments implements DocumentStore {
   constructor(connection: RedisConnection, marks: RedisMarks) {
     this.#connection = connection;
     this.#marks = marks;
-    marks.remember({ subject: "documents", restore: (revision) => this.#restore(revision) });
+    marks.remember({ subject: "documents", restore: (loss) => this.#restore(loss) });
   }
 
   async read(name: string): Promise<string | undefined> {
@@ -55,10 +59,11 @@ export class RedisDocuments implements DocumentStore {
       const before = await this.#read(name);
       const text = change(before?.text);
       checkLength(`the document "${name}"`, text);
-      const args = [this.#marks.channel, before?.version ?? 0, text];
+      const version = `${countOf(before?.version ?? none) + 1}.${randomBytes(6).toString("hex")}`;
+      const args = [this.#marks.channel, before?.version ?? none, version, text];
       const reply = await this.#connection.script(changeScript, this.#keys(name), args, textPatience);
       if (reply !== 1) continue;
-      this.#known.set(name, { text, version: (before?.version ?? 0) + 1 });
+      this.#known.set(name, { text, version });
       return text;
     }
     throw new StateError(`the document "${name}" is changed by others all the time`);
@@ -66,7 +71,7 @@ export class RedisDocuments implements DocumentStore {
 
   watch(name: string, onChange: () => void): () => void {
     // What was changed since it was last read here is news, too.
-    let version = this.#known.get(name)?.version ?? 0;
+    let version = this.#known.get(name)?.version ?? none;
     let over = false;
     const look = async (): Promise<void> => {
       const now = await this.#versionOf(name);
@@ -86,19 +91,19 @@ export class RedisDocuments implements DocumentStore {
     const reply = await this.#connection.command(["HMGET", this.#keys(name)[1]!, "text", "version"], textPatience);
     const [text, version] = reply as (string | null)[];
     if (typeof text !== "string") return undefined;
-    const held = { text, version: Number(version) };
-    if ((this.#known.get(name)?.version ?? 0) < held.version) this.#known.set(name, held);
+    const held = { text, version: version ?? none };
+    this.#known.set(name, held);
     return held;
   }
 
-  async #versionOf(name: string): Promise<number> {
-    return Number(await this.#connection.command(["HGET", this.#keys(name)[1]!, "version"]));
+  async #versionOf(name: string): Promise<string> {
+    return String((await this.#connection.command(["HGET", this.#keys(name)[1]!, "version"])) ?? none);
   }
 
-  async #restore(revision: number | undefined): Promise<number> {
+  async #restore({ revision }: Loss): Promise<number> {
     let restored = 0;
     for (const [name, { text, version }] of this.#known) {
-      const args = [this.#marks.channel, revision ?? 0, version, text];
+      const args = [this.#marks.channel, revision, version, text];
       restored += Number(await this.#connection.script(restoreScript, this.#keys(name), args, textPatience));
     }
     return restored;
@@ -107,4 +112,8 @@ export class RedisDocuments implements DocumentStore {
   #keys(name: string): readonly string[] {
     return [this.#marks.key, this.#connection.key(`document:${name}`)];
   }
+}
+
+function countOf(version: string): number {
+  return Number.parseInt(version, 10);
 }

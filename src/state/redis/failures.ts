@@ -3,9 +3,11 @@ export interface RedisProblem {
   readonly text: string;
   /** Nothing but a change by the operator mends it. */
   readonly lasting: boolean;
+  /** It answers, but takes no writes. */
+  readonly writing?: boolean;
 }
 
-/** Oldest version with every command that is used; Valkey and KeyDB say a version of Redis, too. */
+/** Oldest version that still was mended when this was written; the commands would do with 5. Valkey and KeyDB say a version of Redis, too. */
 const oldest = [6, 2] as const;
 
 /** The beginnings of Redis's own error replies, with what to do. Source: redis/src/server.c, `createSharedObjects`. */
@@ -34,9 +36,11 @@ const replies: readonly (readonly [beginning: RegExp, text: string, lasting: boo
 
 /** What an error of the client or a reply of the server means. Never holds a password. */
 export function toProblem(error: Error): RedisProblem {
-  const { message } = error;
+  // Before Redis 7 an error inside of a script came wrapped in words of its own.
+  const message = error.message.replace(/^ERR Error running script .*?-([A-Z]{3,} )/, "$1");
   const known = replies.find(([beginning]) => beginning.test(message));
-  if (known !== undefined) return { text: known[1], lasting: known[2] };
+  const writing = /^(OOM|READONLY|MISCONF)/.test(message);
+  if (known !== undefined) return { text: known[1], lasting: known[2], writing };
   const code = (error as NodeJS.ErrnoException).code ?? "";
   if (/protocol error|as reply type|unknown RESP type/i.test(message)) {
     return { text: "is something else: what it says is no word of Redis's protocol", lasting: true };
@@ -47,6 +51,7 @@ export function toProblem(error: Error): RedisProblem {
       lasting: true,
     };
   }
+  if (code === "ETIMEDOUT") return { text: "does not answer", lasting: false };
   if (code === "ENOTFOUND" || code === "ENOENT") return { text: `is not there (${code})`, lasting: false };
   if (/^E[A-Z]+$/.test(code)) return { text: `cannot be reached (${code})`, lasting: false };
   if (/^(Connection is closed|Reached the max retries|Command aborted)/.test(message)) {
@@ -56,7 +61,11 @@ export function toProblem(error: Error): RedisProblem {
 }
 
 /** What a server says of itself by INFO, as far as it matters; `problem` when it cannot be used. */
-export function readServer(text: string): { readonly run: string; readonly problem?: RedisProblem } {
+export function readServer(text: string): {
+  readonly run: string;
+  readonly problem?: RedisProblem;
+  readonly warning?: string;
+} {
   const fields = new Map(
     text.split(/\r?\n/).flatMap((line) => {
       const colon = line.indexOf(":");
@@ -65,7 +74,10 @@ export function readServer(text: string): { readonly run: string; readonly probl
   );
   const run = fields.get("run_id") ?? "";
   const problem = judge(fields);
-  return problem === undefined ? { run } : { run, problem };
+  if (problem !== undefined) return { run, problem };
+  const policy = fields.get("maxmemory_policy") ?? "noeviction";
+  if (fields.get("maxmemory") === "0" || policy === "noeviction") return { run };
+  return { run, warning: `forgets keys when it is full (maxmemory-policy ${policy.slice(0, 40)}): set noeviction` };
 }
 
 function judge(fields: ReadonlyMap<string, string>): RedisProblem | undefined {

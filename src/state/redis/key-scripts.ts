@@ -75,14 +75,17 @@ export const idsSince: RedisScript = {
     return { marks[1] or '', tonumber(marks[2] or 0), redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. ARGV[1], '+inf') }`,
 };
 
-/** After a loss. ARGV: the highest revision that is remembered. What has that one or a lower one counts as changed now, so that all read it anew. */
+/**
+ * After a loss. ARGV: the highest revision that is remembered, and another. What has a revision between them counts as changed now, so that all
+ * read it anew: revisions that were lost are given out again, and mean something else.
+ */
 export const liftRevisions: RedisScript = {
   name: "lift revisions",
   text: `
     local revision = tonumber(redis.call('HGET', KEYS[1], 'keys') or 0)
     revision = math.max(revision, tonumber(ARGV[1])) + 1
     redis.call('HSET', KEYS[1], 'keys', string.format('%.0f', revision))
-    local ids = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', ARGV[1])
+    local ids = redis.call('ZRANGEBYSCORE', KEYS[3], ARGV[2], ARGV[1])
     for _, id in ipairs(ids) do redis.call('ZADD', KEYS[3], revision, id) end
     return #ids`,
 };

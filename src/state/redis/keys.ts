@@ -1,7 +1,7 @@
 import { KeyConflict, type KeyRecord, type KeyStore, StateError } from "../state.ts";
 import type { RedisConnection, RedisReply, RedisScript } from "./connection.ts";
 import { changeKey, idsSince, insertKeys, liftRevisions, olderKeys, restoreKeys } from "./key-scripts.ts";
-import type { RedisMarks } from "./marks.ts";
+import type { Loss, RedisMarks } from "./marks.ts";
 
 interface Held {
   readonly record: KeyRecord;
@@ -13,6 +13,8 @@ const pageSize = 2000;
 /** Milliseconds: a hundred thousand keys at once keep Redis busy for a while. */
 const patience = 20_000;
 const mostAttempts = 1000;
+/** More than are made within the second that a Redis may lose in a crash. */
+const recentRevisions = 1000;
 
 /**
  * Keys in Redis: a hash of records, a sorted set of ids by revision, and a hash each for names and digests, so that all three are unique. What
@@ -29,12 +31,13 @@ export class RedisKeys implements KeyStore {
     this.#marks = marks;
     const names = ["keys", "keys:revisions", "keys:names", "keys:digests"];
     this.#keys = [marks.key, ...names.map((name) => connection.key(name))];
-    marks.remember({ subject: "keys", restore: (revision) => this.#restore(revision) });
+    marks.remember({ subject: "keys", restore: (loss) => this.#restore(loss) });
   }
 
   async since(revision: number): Promise<{ readonly keys: readonly KeyRecord[]; readonly revision: number }> {
+    const isStrange = this.#marks.suspect("keys");
     const [life, now, ids] = (await this.#script(idsSince, [revision])) as [string, number, string[]];
-    if (this.#marks.isStrange(life, "keys", now)) {
+    if (isStrange(life, now)) {
       await this.#marks.look();
       return this.since(revision);
     }
@@ -44,6 +47,7 @@ export class RedisKeys implements KeyStore {
       const reply = await this.#connection.command(["HMGET", this.#keys[1]!, ...page], patience);
       for (const text of reply as (string | null)[]) if (text !== null) keys.push(this.#remember(text).record);
     }
+    this.#marks.saw("keys", now);
     return { keys, revision: now };
   }
 
@@ -53,6 +57,7 @@ export class RedisKeys implements KeyStore {
     const reply = await this.#script(insertKeys, [this.#marks.channel, ...held.flatMap(toArguments)]);
     if (Array.isArray(reply)) throw toConflict(reply);
     for (const each of held) this.#known.set(each.record.id, each);
+    this.#marks.saw("keys", Number(reply));
   }
 
   async change(idOrName: string, change: (key: KeyRecord) => KeyRecord): Promise<KeyRecord | undefined> {
@@ -62,13 +67,12 @@ export class RedisKeys implements KeyStore {
       const now: Held = { record: { ...change(before.record), id: before.record.id }, version: before.version + 1 };
       const [id, name, digest, previous, text] = toArguments(now);
       const [, ...indexes] = toArguments(before).slice(0, 4);
-      const reply = await this.#script(changeKey, [
-        ...[this.#marks.channel, id, before.version, text],
-        ...[...indexes, name, digest, previous],
-      ]);
+      const args = [this.#marks.channel, id, before.version, text, ...indexes, name, digest, previous];
+      const reply = await this.#script(changeKey, args);
       if (Array.isArray(reply)) throw toConflict(reply);
       if (reply === "again") continue;
       this.#known.set(id, now);
+      this.#marks.saw("keys", Number(reply));
       return now.record;
     }
     throw new StateError(`the key "${idOrName}" is changed by others all the time`);
@@ -101,8 +105,8 @@ export class RedisKeys implements KeyStore {
     return held;
   }
 
-  async #restore(revision: number | undefined): Promise<number> {
-    if (revision !== undefined) await this.#script(liftRevisions, [revision]);
+  async #restore({ revision, all }: Loss): Promise<number> {
+    await this.#script(liftRevisions, [revision, all ? "-inf" : revision - recentRevisions]);
     const known = [...this.#known.values()];
     let restored = 0;
     for (let start = 0; start < known.length; start += pageSize) {

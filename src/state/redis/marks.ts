@@ -4,16 +4,20 @@ import { type StateHealth, StateError } from "../state.ts";
 import type { RedisConnection, RedisScript } from "./connection.ts";
 
 /** What several processes change and follow. */
-export type Subject = "keys" | "documents";
+type Subject = "keys" | "documents";
 
 /** What a store does after Redis has forgotten something. */
-export interface Memory {
+interface Memory {
   readonly subject: Subject;
-  /**
-   * Puts back what this process remembers and Redis has not, or has in an older form, and answers how much that was. `revision`: the
-   * highest that this process has seen; absent when Redis was only started anew and seems to have kept everything.
-   */
-  restore(revision: number | undefined): Promise<number>;
+  /** Puts back what this process remembers and Redis has not, or has in an older form, and answers how much that was. */
+  restore(loss: Loss): Promise<number>;
+}
+
+export interface Loss {
+  /** Highest revision that this process has seen. */
+  readonly revision: number;
+  /** False: Redis was started anew, and seems to have kept all but perhaps the last changes. */
+  readonly all: boolean;
 }
 
 interface Marks {
@@ -54,6 +58,7 @@ export class RedisMarks {
   readonly #poll: NodeJS.Timeout;
   #run: string;
   #marks: Marks;
+  #seen: Record<Subject, number>;
   #looking: Promise<void> | undefined;
   #lookAgain = false;
   #hears: (() => void) | undefined;
@@ -71,6 +76,7 @@ export class RedisMarks {
     this.#connection = connection;
     this.#log = log;
     this.#marks = marks;
+    this.#seen = { ...marks.revisions };
     this.#run = connection.run;
     connection.onReady(() => void this.look().catch(() => undefined));
     this.#poll = setInterval(() => void this.look().catch(() => undefined), lookEvery);
@@ -87,9 +93,18 @@ export class RedisMarks {
     return this.#connection.key("changes");
   }
 
-  /** Whether what was read by `HMGET <key> life <subject>` shows that something was lost; who reads so must look, and read again. */
-  isStrange(life: string, subject: Subject, revision: number): boolean {
-    return life !== this.#marks.life || revision < this.#marks.revisions[subject];
+  /**
+   * To be asked for before `HMGET <key> life <subject>` is sent, and called with what that has brought: whether something was lost. Who finds so
+   * looks, and reads again.
+   */
+  suspect(subject: Subject): (life: string, revision: number) => boolean {
+    const seen = this.#seen[subject];
+    return (life, revision) => life !== this.#marks.life || revision < seen;
+  }
+
+  /** Whoever has seen a revision says so: a lower one is strange from now on. */
+  saw(subject: Subject, revision: number): void {
+    this.#seen[subject] = Math.max(this.#seen[subject], revision);
   }
 
   remember(memory: Memory): void {
@@ -137,17 +152,21 @@ export class RedisMarks {
 
   async #lookOnce(): Promise<void> {
     const run = this.#connection.run;
+    const suspects = subjects.map((of) => ({ of, isStrange: this.suspect(of) }));
     let marks = await readMarks(this.#connection);
-    const lost = marks === undefined || subjects.some((of) => this.isStrange(marks!.life, of, marks!.revisions[of]));
+    const lost =
+      marks === undefined || suspects.some(({ of, isStrange }) => isStrange(marks!.life, marks!.revisions[of]));
     if (lost || run !== this.#run) {
       await this.#restore(lost);
       marks = await readMarks(this.#connection);
       this.#run = run;
+      this.#seen = { keys: 0, documents: 0 };
     }
     const before = this.#marks;
     if (marks === undefined) return;
     this.#marks = marks;
     for (const subject of subjects) {
+      this.saw(subject, marks.revisions[subject]);
       if (marks.revisions[subject] === before.revisions[subject]) continue;
       for (const listener of this.#listeners[subject]) listener();
     }
@@ -158,7 +177,7 @@ export class RedisMarks {
     await prepare(this.#connection);
     let restored = 0;
     for (const memory of this.#memories) {
-      restored += await memory.restore(lost ? this.#marks.revisions[memory.subject] : undefined);
+      restored += await memory.restore({ revision: this.#seen[memory.subject], all: lost });
     }
     if (!lost && restored === 0) return;
     this.#loss = { since: this.#loss?.since ?? Date.now(), restored: true };
@@ -174,7 +193,7 @@ async function prepare(connection: RedisConnection): Promise<void> {
   for (; version < schema; version++) {
     await connection.script(migrations[version - 1]!, [schemaKey(connection)], [version, connection.address.prefix]);
   }
-  if (version > schema) {
+  if (!(version <= schema)) {
     const remedy = "update this program, or choose another ?prefix= in the address";
     throw new StateError(
       `Redis at ${connection.place} has a state of version ${version}, newer than this program's ${schema}: ${remedy}`,
