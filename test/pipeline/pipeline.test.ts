@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { access } from "../../src/access/access.ts";
 import { Call, type Handler, jsonReply, type Reply } from "../../src/core/call.ts";
 import { ApiError } from "../../src/core/errors.ts";
 import { isObject, type JsonObject } from "../../src/core/json.ts";
@@ -7,7 +8,6 @@ import { type Log, silent } from "../../src/core/log.ts";
 import { chatModel, type Model } from "../../src/core/model.ts";
 import type { Provider } from "../../src/core/provider.ts";
 import { health, ready } from "../../src/admin/status.ts";
-import { auth } from "../../src/pipeline/auth.ts";
 import { Catalog } from "../../src/pipeline/catalog.ts";
 import { compose } from "../../src/pipeline/compose.ts";
 import { errors } from "../../src/pipeline/errors.ts";
@@ -69,7 +69,7 @@ function server(setup: Setup = {}): Handler {
       cors(settings),
       errors(setup.log ?? silent),
       guard(settings),
-      auth(setup.keys ?? []),
+      access({ tokens: setup.keys ?? [], adminTokens: [], callerLimits: {}, log: silent }),
       limits(setup.concurrent ?? 0),
     ],
     routes(catalog, { "/health": health, "/ready": ready(providers, 50) }),
