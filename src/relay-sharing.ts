@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { Config } from "./config/schema.ts";
-import type { Handler } from "./core/call.ts";
+import { errorReply, type Handler } from "./core/call.ts";
 import { ApiError } from "./core/errors.ts";
 import { isLoopback } from "./core/host-url.ts";
 import type { Log } from "./core/log.ts";
@@ -26,8 +26,7 @@ const closingTime = 1000;
 
 /**
  * Listens for calls of other relays and opens the directory of agents in Redis; undefined where the configuration does
- * not ask for it. Throws `Error` for a configuration with which it cannot be, `StateError`, and node's error where it
- * cannot listen.
+ * not ask for it. Throws `Error` for a configuration with which it cannot be, or where it cannot listen, and `StateError`.
  */
 export async function openSharing(
   config: Config,
@@ -43,12 +42,17 @@ export async function openSharing(
     );
   const secret = await readSecret(config, state);
   let handler: Handler = notYet;
-  const server = await listen({ host, port, log, handler: (call) => handler(call), ...serverBounds(config) });
   const [{ RedisConnection }, { RedisAgentDirectory }] = await Promise.all([
     import("./state/redis/connection.ts"),
     import("./state/redis/agent-directory.ts"),
   ]);
   const redis = await RedisConnection.open(url, { log, replica: "relay-directory" });
+  const bounds = serverBounds(config);
+  const server = await listen({ host, port, log, handler: (call) => handler(call), ...bounds }).catch(async (error) => {
+    await redis.close();
+    const { code } = error as NodeJS.ErrnoException;
+    throw new Error(`relay.internal cannot listen on port ${port} of ${host} (${code})`, { cause: error });
+  });
   const own = config.relay.internal.url ?? serverUrl(server);
   log.info({ internal: own }, "agents are shared with other relays");
   return {
@@ -84,4 +88,5 @@ async function readSecret({ relay: { internal } }: Config, { documents }: State)
   return Buffer.from(internal.secret ?? (await documents.change("relay-secret", (known) => known ?? fresh())));
 }
 
-const notYet: Handler = () => Promise.reject(new ApiError("service_unavailable", "this relay is about to start"));
+const notYet: Handler = () =>
+  Promise.resolve(errorReply(new ApiError("service_unavailable", "this relay is about to start")));

@@ -1,14 +1,6 @@
 import type { Relay } from "../cloud.ts";
 import { type Loaded, loadConfig } from "../config/load.ts";
-import {
-  type Command,
-  exitCodes,
-  type Options,
-  type ReadFlags,
-  readFlags,
-  type Terminal,
-  UsageError,
-} from "./command.ts";
+import { type Command, type Options, type ReadFlags, readFlags, type Terminal, UsageError } from "./command.ts";
 import { flagLines, settingFlags } from "./setting-flags.ts";
 import { listenText, type Output, runUntilStopped } from "./until-stopped.ts";
 import { packageVersion } from "./version.ts";
@@ -40,6 +32,7 @@ export const cloud: Command = {
        lair cloud agents rotate NAME [--expires 90d] a further key; the first works until it is revoked
        lair cloud agents revoke NAME [KEYID]         ends a key, or all of the agent's; its tunnels are cut at once
        lair cloud agents remove NAME                 forgets the agent
+       lair cloud agents import FILE                 takes over the agents of a file, with their keys
        lair cloud status [--json] [--url <address>]  who is connected to the relay that runs here, or there
 
 Answers OpenAI clients with models of other machines: their agents (lair agent) dial in from behind NAT and
@@ -75,19 +68,12 @@ async function serveRelay({ flags, words }: ReadFlags, terminal: Terminal): Prom
   if (words.length > 0) throw new UsageError(`it takes flags only, not ${JSON.stringify(words[0])}`);
   const loaded = await loadConfig({ flags, command: "cloud", env: terminal.env });
   const { relay } = loaded.config;
-  const { countAgents, startRelay } = await import("../cloud.ts");
-  let agents: number;
-  try {
-    agents = countAgents(loaded.config, terminal.env);
-  } catch (error) {
-    terminal.complain(`lair cloud: ${error instanceof Error ? error.message : String(error)}`);
-    return exitCodes.failed;
-  }
+  const { startRelay } = await import("../cloud.ts");
   return runUntilStopped(loaded, terminal, {
     command: "lair cloud",
     grace: relay.grace,
     start: ({ log }) => startRelay(loaded.config, log, { version: packageVersion(), env: terminal.env }),
-    announce: (running, output) => announce(running, { loaded, agents }, output),
+    announce: (running, output) => announce(running, loaded, output),
     startText: (error) =>
       listenText(error, { host: relay.host, port: relay.port, usual: 8081 }) ??
       (error instanceof Error ? error.message : String(error)),
@@ -96,8 +82,8 @@ async function serveRelay({ flags, words }: ReadFlags, terminal: Terminal): Prom
   });
 }
 
-function announce(running: Relay, { loaded, agents }: { loaded: Loaded; agents: number }, output: Output): void {
-  const { url, keyless, asksForKey } = running;
+function announce(running: Relay, loaded: Loaded, output: Output): void {
+  const { url, keyless, agents, asksForKey } = running;
   const { relay } = loaded.config;
   const { log, terminal, pretty } = output;
   if (!pretty) {
