@@ -27,11 +27,14 @@ export function isStream(body: Uint8Array | string | ByteStream | null): body is
   return body !== null && typeof body === "object" && "start" in body;
 }
 
+/** How a stream was over: all of it came; it broke, or told of a failure itself; its reader left. */
+export type StreamEnd = "complete" | "left" | Error;
+
 /** The stream, with a word, said once, when it is over, however it ends. */
-export function whenOver(stream: ByteStream, over: () => void): ByteStream {
+export function whenOver(stream: ByteStream, over: (end: StreamEnd) => void): ByteStream {
   let told = false;
-  const tell = (): void => {
-    if (!told) over();
+  const tell = (end: StreamEnd): void => {
+    if (!told) over(end);
     told = true;
   };
   return {
@@ -39,17 +42,17 @@ export function whenOver(stream: ByteStream, over: () => void): ByteStream {
       stream.start({
         write: (chunk) => sink.write(chunk),
         end: (problem) => {
-          tell();
+          tell(problem ?? "complete");
           sink.end(problem);
         },
         fail: (error) => {
-          tell();
+          tell(error);
           sink.fail(error);
         },
       }),
     resume: () => stream.resume(),
     cancel: () => {
-      tell();
+      tell("left");
       stream.cancel();
     },
   };

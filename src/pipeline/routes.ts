@@ -1,6 +1,7 @@
 import { type Call, type Handler, jsonReply, type Reply } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
 import { isObject, type JsonObject } from "../core/json.ts";
+import { modelInPath } from "../core/model-path.ts";
 import type { Endpoint } from "../core/provider.ts";
 import { encodeModel } from "../dialects/model-card.ts";
 import type { Catalog, ListedModel } from "./catalog.ts";
@@ -83,7 +84,7 @@ async function listModels(catalog: Catalog, call: Call): Promise<Reply> {
 }
 
 async function showModel(catalog: Catalog, call: Call): Promise<Reply> {
-  const name = decodePath(call.path.slice("/v1/models/".length));
+  const name = modelInPath(call.path);
   const { provider, model } = catalog.resolve(name);
   const found = (await catalog.list(call.signal)).find(
     (listed) => listed.provider === provider && listed.model.id === model,
@@ -94,14 +95,4 @@ async function showModel(catalog: Catalog, call: Call): Promise<Reply> {
 
 function toJson({ name, provider, model }: ListedModel): JsonObject {
   return encodeModel(model, { name, provider: provider.name, kind: provider.kind });
-}
-
-function decodePath(path: string): string {
-  try {
-    return decodeURIComponent(path);
-  } catch {
-    throw new ApiError("invalid_value", "the model's name in the path is not validly percent-encoded", {
-      param: "model",
-    });
-  }
 }

@@ -5,7 +5,7 @@ import { endpoints, type Provider } from "../core/provider.ts";
 import { encodeBrokenStream } from "../dialects/error-events.ts";
 import { AnswerStream } from "../wire/answer-stream.ts";
 import { ModelRenamer } from "../wire/model-renamer.ts";
-import { hopsHeader, replyHeaders, requestHeaders } from "../wire/onward-headers.ts";
+import { hopsHeader, hopsOf, replyHeaders, requestHeaders } from "../wire/onward-headers.ts";
 import { spliceFields } from "../wire/splice.ts";
 import { listCards, probe, toModel } from "./openai-models.ts";
 import type { ProviderSettings, ProviderTools } from "./settings.ts";
@@ -62,7 +62,7 @@ async function toBody(
 function onward(call: Call): Headers {
   const headers = requestHeaders(call.headers);
   headers["x-request-id"] = call.id;
-  headers[hopsHeader] = String(Number(headers[hopsHeader] ?? 0) + 1);
+  headers[hopsHeader] = String(hopsOf(call.headers) + 1);
   return headers;
 }
 

@@ -104,3 +104,9 @@ function nominated(connection: string | undefined): string[] | undefined {
   if (connection === undefined || connection === "close" || connection === "keep-alive") return undefined;
   return connection.split(",").map((name) => name.trim().toLowerCase());
 }
+
+/** How many gateways a call has passed, by its headers; infinite where that is no number. */
+export function hopsOf(headers: Headers): number {
+  const value = headers[hopsHeader] ?? "0";
+  return /^\d{1,4}$/.test(value) ? Number(value) : Number.POSITIVE_INFINITY;
+}
