@@ -16,7 +16,7 @@ import type { ServerTls } from "./http/server-tls.ts";
 import { listen } from "./http/server.ts";
 import { readTls, renewTls } from "./http/tls-files.ts";
 import { hostCheck } from "./pipeline/guard.ts";
-import { openSharing } from "./relay-sharing.ts";
+import { openSharing, type RelaySharing } from "./relay-sharing.ts";
 import { AgentKeys } from "./state/agent-keys.ts";
 import { openAgentPlace } from "./state/open-agent-place.ts";
 import { watchFile } from "./state/file-watch.ts";
@@ -83,9 +83,12 @@ interface Parts extends RelayOptions {
 
 async function listenWith(front: Front, config: Config, { tls, log, env, ...options }: Parts): Promise<Relay> {
   const { relay } = config;
-  const keys = new AgentKeys(agentsFile(config, { env }), log);
+  const keys = await openAgentKeys(front, config, { log, env });
+  const refused = checkRelayExposure(config, countAgents(keys), front.asksForKey ? 1 : 0);
+  if (refused !== undefined) throw new ExposureError(refused);
   const admission = new Admission(config, keys, front);
-  const fleet = createFleet(keys, log, options.version);
+  const sharing = await openSharing(config, front.state, log);
+  const fleet = createFleet(keys, { log, version: options.version, sharing });
   const server = await listen({
     host: relay.host,
     port: relay.port,
@@ -102,6 +105,10 @@ async function listenWith(front: Front, config: Config, { tls, log, env, ...opti
     onUpgrade: createDoor(config, { admission, fleet, log, version: options.version }),
     ...serverBounds(config),
     ...(tls === undefined ? {} : { tls }),
+  }).catch(async (error) => {
+    await fleet.close();
+    await sharing?.close();
+    throw error;
   });
   keys.watch(() => fleet.recheck());
   const renewal = renewTls(relay.tls, "relay.tls", { server, log, watch: watchFile });
@@ -132,14 +139,23 @@ async function listenWith(front: Front, config: Config, { tls, log, env, ...opti
   };
 }
 
-function createFleet(keys: AgentKeys, log: Log, version: string): Fleet {
-  return new Fleet({
+interface FleetParts {
+  readonly log: Log;
+  readonly version: string;
+  readonly sharing: RelaySharing | undefined;
+}
+
+function createFleet(keys: AgentKeys, { log, version, sharing }: FleetParts): Fleet {
+  const fleet = new Fleet({
     log,
     version,
     errorEvents: encodeBrokenStream,
     knows: (name) => keys.has(name),
     patience: agentPatience,
+    ...(sharing === undefined ? {} : { sharing: sharing.settings }),
   });
+  if (fleet.hops !== undefined) sharing?.serve(fleet.hops);
+  return fleet;
 }
 
 interface DoorParts {
