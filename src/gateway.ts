@@ -1,4 +1,5 @@
 import { upstreamList } from "./admin/gateway-status.ts";
+import { upstreamFamilies } from "./admin/upstream-families.ts";
 import { relayReady } from "./admin/relay-status.ts";
 import { checkGatewayExposure } from "./config/exposure.ts";
 import type { Config } from "./config/schema.ts";
@@ -49,7 +50,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     version: options.version,
   });
   const upstreams = Object.entries(gateway.upstreams).map(([name, entry]) => {
-    const settings = { ...providerSettings(entry, config, env), kind: entry.kind };
+    const settings = { ...providerSettings(entry, config, env), kind: entry.kind, discreet: true };
     const provider = createProvider(name, settings, { log, heartbeat: config.timeouts.heartbeat });
     return { provider, weight: entry.weight };
   });
@@ -64,10 +65,14 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
       host: gateway.host,
       port: gateway.port,
       log,
-      handler: front.around(router.handler, {
-        "/ready": relayReady(() => router.health()),
-        "/admin/upstreams": upstreamList(() => router.states()),
-      }),
+      handler: front.around(
+        router.handler,
+        {
+          "/ready": relayReady(() => router.health()),
+          "/admin/upstreams": upstreamList(() => router.states()),
+        },
+        () => upstreamFamilies(router.states()),
+      ),
       onOutcome: front.onOutcome,
       ...serverBounds(config),
       ...(tls === undefined ? {} : { tls }),
