@@ -1,9 +1,14 @@
-import { agentsFile } from "../config/folders.ts";
+import { existsSync } from "node:fs";
+import { agentsFile, stateUrl } from "../config/folders.ts";
 import { type Loaded, loadConfig } from "../config/load.ts";
 import { parseDuration } from "../config/units.ts";
-import type { AgentRecord, KeyRecord } from "../state/agent-records.ts";
+import { silent } from "../core/log.ts";
+import { readAgentFile } from "../state/agent-file.ts";
+import { AgentFileError, type AgentRecord, type KeyRecord } from "../state/agent-records.ts";
 import { AgentKeys } from "../state/agent-keys.ts";
 import { type IssuedKey, keyState } from "../state/issue-key.ts";
+import { openAgentPlace } from "../state/open-agent-place.ts";
+import type { State } from "../state/state.ts";
 import { toColumns } from "./columns.ts";
 import { exitCodes, type ReadFlags, type Terminal, UsageError } from "./command.ts";
 
@@ -32,6 +37,7 @@ const actions: Readonly<Record<string, Action>> = {
   rotate: { takes: "NAME", least: 1, most: 1, run: rotate },
   revoke: { takes: "NAME [KEYID]", least: 1, most: 2, run: revoke },
   remove: { takes: "NAME", least: 1, most: 1, run: remove },
+  import: { takes: "FILE", least: 1, most: 1, run: takeOver },
 };
 
 /** `lair cloud agents …`: the agents that may connect. */
@@ -47,14 +53,31 @@ export async function changeAgents({ words, flags }: ReadFlags, terminal: Termin
     throw new UsageError("--expires belongs to add and rotate");
   const lifetime = typeof expires === "string" ? readLifetime(expires) : undefined;
   const loaded = await loadConfig({ flags: settings, command: "cloud", env: terminal.env });
+  let state: State | undefined;
   try {
-    const keys = new AgentKeys(agentsFile(loaded.config, terminal));
+    state = await openSharedState(loaded, terminal);
+    const keys = new AgentKeys(await openAgentPlace(state, agentsFile(loaded.config, terminal)));
     await action.run({ keys, words: rest, json: json === true, expires: lifetime, loaded, terminal });
     return exitCodes.done;
   } catch (error) {
     terminal.complain(`lair cloud agents: ${error instanceof Error ? error.message : String(error)}`);
     return exitCodes.failed;
+  } finally {
+    await state?.close();
   }
+}
+
+/** The state in which the agents stand; undefined where they stand in a file, as in the relay itself. */
+async function openSharedState({ config }: Loaded, terminal: Terminal): Promise<State | undefined> {
+  if (!isShared(config)) return undefined;
+  const url = stateUrl(config, terminal);
+  if (url === undefined) return undefined;
+  const { openState } = await import("../open-state.ts");
+  return openState(url, { log: silent, replica: "cloud-agents" });
+}
+
+function isShared({ relay, state }: Loaded["config"]): boolean {
+  return relay.agents === undefined && state.url !== undefined;
 }
 
 function readLifetime(text: string): number {
@@ -64,12 +87,16 @@ function readLifetime(text: string): number {
   return lifetime;
 }
 
-function list({ keys, json, terminal }: Job): Promise<void> {
+function list({ keys, json, loaded, terminal }: Job): Promise<void> {
   const now = Date.now();
   const agents = keys.list();
+  const file = agentsFile(loaded.config, terminal);
   if (json) terminal.print(JSON.stringify(agents.map(toJson), null, 2));
-  else if (agents.length === 0) terminal.print("No agent is registered yet. Register one: lair cloud agents add NAME");
-  else {
+  else if (agents.length === 0) {
+    terminal.print("No agent is registered yet. Register one: lair cloud agents add NAME");
+    if (existsSync(file))
+      terminal.print(`Those that stand in a file are taken over by: lair cloud agents import ${file}`);
+  } else {
     const rows = agents.flatMap((agent) => agent.keys.map((key) => toRow(agent, key, now)));
     for (const line of toColumns([["AGENT", "KEY", "STATE", "CREATED", "EXPIRES", "LAST USED"], ...rows]))
       terminal.print(line);
@@ -100,6 +127,14 @@ async function revoke({ keys, words: [name = "", keyId], json, terminal }: Job):
 async function remove({ keys, words: [name = ""], json, terminal }: Job): Promise<void> {
   await keys.remove(name);
   terminal.print(json ? JSON.stringify({ name, removed: true }) : `${name} is removed; its tunnels are cut`);
+}
+
+async function takeOver({ keys, words: [file = ""], json, terminal }: Job): Promise<void> {
+  const agents = readAgentFile(file);
+  if (agents.size === 0) throw new AgentFileError(`there is no agent in ${file}`);
+  await keys.adopt(agents);
+  const names = [...agents.keys()];
+  terminal.print(json ? JSON.stringify({ names }) : `${names.join(", ")}: taken over, with the keys that they have`);
 }
 
 /** The key, which nobody can tell again, and how it is used. */
