@@ -7,6 +7,7 @@ import { Metrics } from "./admin/metrics.ts";
 import { type OwnRoutes, ownRoutes } from "./admin/own-routes.ts";
 import { stateFamilies } from "./admin/state-families.ts";
 import { health, version } from "./admin/status.ts";
+import { usageRoutes } from "./admin/usage.ts";
 import { asksForKey, ExposureError } from "./config/exposure.ts";
 import { journalFolder, stateUrl } from "./config/folders.ts";
 import { proxyFor } from "./config/proxy.ts";
@@ -27,6 +28,7 @@ import type { State } from "./state/state.ts";
 import { accounting } from "./usage/accounting.ts";
 import { Journal } from "./usage/journal.ts";
 import { toPrices } from "./usage/prices.ts";
+import { retainUsage } from "./usage/retention.ts";
 import { tokenizer } from "./usage/tokenizer.ts";
 
 /** Where proxy variables and the user's folders are read. */
@@ -95,7 +97,7 @@ export async function openFront(config: Config, options: FrontOptions): Promise<
           "/health": health,
           "/version": version(options.version, options.role),
           "/metrics": metrics.handler,
-          ...(ledger === undefined ? {} : keyRoutes(ledger.state, ledger.ring)),
+          ...(ledger === undefined ? {} : { ...keyRoutes(ledger.state, ledger.ring), ...usageRoutes(ledger.state) }),
           ...own,
         },
         compose([...counted, ...bounded], handler),
@@ -139,6 +141,7 @@ async function openLedger(
     const journal = await Journal.open(journalFolder(url, { env }), { state, log });
     const limiter = createLimiter({ meters: state.meters, replica, grace: config.state.grace, log });
     const prices = toPrices(config.prices);
+    const stopForgetting = retainUsage(state.usage, { ...config.usage, log });
     return {
       state,
       ring,
@@ -156,6 +159,7 @@ async function openLedger(
         }),
       close: async () => {
         ring.close();
+        stopForgetting();
         await Promise.all([limiter.close(), journal.close()]);
         await state.close();
       },
