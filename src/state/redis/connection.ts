@@ -23,7 +23,7 @@ export interface RedisSettings {
 }
 
 /** Milliseconds: for connecting, until an opening is given up, between looks at a server that cannot be used yet. */
-const timings = { connect: 2000, open: 5000, again: 500 };
+const timings = { connect: 2000, open: 3000, again: 500 };
 
 /**
  * The one door to Redis: commands on one connection, messages on another, both of which come back by themselves. While
@@ -47,7 +47,7 @@ export class RedisConnection {
   #again: NodeJS.Timeout | undefined;
   #told: (() => void) | undefined;
 
-  /** Connects; rejects with `StateError`, at once when only the operator can mend it, else after 5 seconds. */
+  /** Connects; rejects with `StateError`, at once when only the operator can mend it, else after 3 seconds. */
   static async open(url: string, settings: RedisSettings): Promise<RedisConnection> {
     const connection = new RedisConnection(readRedisAddress(url), settings);
     try {
@@ -265,6 +265,8 @@ function toOptions(address: RedisAddress, replica: string) {
     disableClientInfo: true,
     protocol: 2 as const,
     connectTimeout: timings.connect,
+    // A socket that is closed already would hold the process for this long.
+    disconnectTimeout: 50,
     retryStrategy: (attempts: number) => Math.min(50 * 2 ** Math.min(attempts, 10), 1000) * (0.75 + Math.random() / 2),
   };
 }

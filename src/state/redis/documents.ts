@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { type DocumentStore, StateError } from "../state.ts";
 import type { RedisConnection, RedisScript } from "./connection.ts";
 import type { Loss, RedisMarks } from "./marks.ts";
-import { checkLength, textPatience } from "./texts.ts";
+import { checkLength } from "./texts.ts";
 
 interface Held {
   readonly text: string;
@@ -61,7 +61,7 @@ export class RedisDocuments implements DocumentStore {
       checkLength(`the document "${name}"`, text);
       const version = `${countOf(before?.version ?? none) + 1}.${randomBytes(6).toString("hex")}`;
       const args = [this.#marks.channel, before?.version ?? none, version, text];
-      const reply = await this.#connection.script(changeScript, this.#keys(name), args, textPatience);
+      const reply = await this.#connection.script(changeScript, this.#keys(name), args);
       if (reply !== 1) continue;
       this.#known.set(name, { text, version });
       return text;
@@ -88,7 +88,7 @@ export class RedisDocuments implements DocumentStore {
   }
 
   async #read(name: string): Promise<Held | undefined> {
-    const reply = await this.#connection.command(["HMGET", this.#keys(name)[1]!, "text", "version"], textPatience);
+    const reply = await this.#connection.command(["HMGET", this.#keys(name)[1]!, "text", "version"]);
     const [text, version] = reply as (string | null)[];
     if (typeof text !== "string") return undefined;
     const held = { text, version: version ?? none };
@@ -104,7 +104,7 @@ export class RedisDocuments implements DocumentStore {
     let restored = 0;
     for (const [name, { text, version }] of this.#known) {
       const args = [this.#marks.channel, revision, version, text];
-      restored += Number(await this.#connection.script(restoreScript, this.#keys(name), args, textPatience));
+      restored += Number(await this.#connection.script(restoreScript, this.#keys(name), args));
     }
     return restored;
   }

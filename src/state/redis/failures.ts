@@ -82,8 +82,8 @@ export function readServer(text: string): {
 
 function judge(fields: ReadonlyMap<string, string>): RedisProblem | undefined {
   const version = fields.get("redis_version") ?? "";
-  const [major = Number.NaN, minor = 0] = version.split(".").map(Number);
-  if (Number.isNaN(major)) return { text: "says no version: it is no Redis or Valkey", lasting: true };
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  if (!/^\d+\./.test(version)) return { text: "says no version: it is no Redis or Valkey", lasting: true };
   if (major < oldest[0] || (major === oldest[0] && minor < oldest[1])) {
     const text = `is version ${version.slice(0, 20)}, too old: Redis ${oldest.join(".")} or newer is needed, best Redis 7 or Valkey`;
     return { text, lasting: true };

@@ -10,8 +10,6 @@ interface Held {
 }
 
 const pageSize = 2000;
-/** Milliseconds: a hundred thousand keys at once keep Redis busy for a while. */
-const patience = 20_000;
 const mostAttempts = 1000;
 /** More than are made within the second that a Redis may lose in a crash. */
 const recentRevisions = 1000;
@@ -44,7 +42,7 @@ export class RedisKeys implements KeyStore {
     const keys: KeyRecord[] = [];
     for (let start = 0; start < ids.length; start += pageSize) {
       const page = ids.slice(start, start + pageSize);
-      const reply = await this.#connection.command(["HMGET", this.#keys[1]!, ...page], patience);
+      const reply = await this.#connection.command(["HMGET", this.#keys[1]!, ...page]);
       for (const text of reply as (string | null)[]) if (text !== null) keys.push(this.#remember(text).record);
     }
     this.#marks.saw("keys", now);
@@ -54,7 +52,7 @@ export class RedisKeys implements KeyStore {
   async insert(keys: readonly KeyRecord[]): Promise<void> {
     if (keys.length === 0) return;
     const held = keys.map((record): Held => ({ record, version: 1 }));
-    const reply = await this.#script(insertKeys, [this.#marks.channel, ...held.flatMap(toArguments)]);
+    const reply = await this.#script(insertKeys, [this.#marks.channel, ...held.flatMap(toArguments)], keys.length);
     if (Array.isArray(reply)) throw toConflict(reply);
     for (const each of held) this.#known.set(each.record.id, each);
     this.#marks.saw("keys", Number(reply));
@@ -106,7 +104,7 @@ export class RedisKeys implements KeyStore {
   }
 
   async #restore({ revision, all }: Loss): Promise<number> {
-    await this.#script(liftRevisions, [revision, all ? "-inf" : revision - recentRevisions]);
+    await this.#script(liftRevisions, [revision, all ? "-inf" : revision - recentRevisions], this.#known.size);
     const known = [...this.#known.values()];
     let restored = 0;
     for (let start = 0; start < known.length; start += pageSize) {
@@ -121,8 +119,9 @@ export class RedisKeys implements KeyStore {
     return restored;
   }
 
-  #script(script: RedisScript, args: readonly (string | number)[]): Promise<RedisReply> {
-    return this.#connection.script(script, this.#keys, args, patience);
+  /** `count`: the keys that Redis is at work on; a hundred thousand keep it busy for a while. */
+  #script(script: RedisScript, args: readonly (string | number)[], count = 0): Promise<RedisReply> {
+    return this.#connection.script(script, this.#keys, args, 1000 + count / 5);
   }
 }
 

@@ -8,7 +8,7 @@ export interface RedisClient {
   on(event: "message", listener: (channel: string, text: string) => void): unknown;
   disconnect(): void;
   /** Absent before the first attempt. */
-  readonly stream?: { destroy(): unknown };
+  readonly stream?: { destroy(): unknown; readonly bytesRead?: number; readonly writableLength?: number };
 }
 
 export interface LineListener {
@@ -33,6 +33,7 @@ export class RedisLine {
   readonly #watch: NodeJS.Timeout;
   #pending = 0;
   #lastWord = 0;
+  #progress = "";
   #patience = silence;
   #error: Error | undefined;
   #greeting = false;
@@ -59,7 +60,7 @@ export class RedisLine {
     this.#watch.unref();
   }
 
-  /** Asks something; `patience`: milliseconds for which the server may be silent over it. Rejects with the client's or the server's error. */
+  /** Asks something; `patience`: milliseconds for which the server may be at work on it without a word. Rejects with the client's or the server's error. */
   async ask<T>(send: (client: RedisClient) => Promise<T>, patience = silence): Promise<T> {
     if (this.#pending === 0) {
       this.#lastWord = performance.now();
@@ -89,6 +90,11 @@ export class RedisLine {
   }
 
   #look(): void {
+    // A long text on its way is no silence.
+    const { bytesRead = 0, writableLength = 0 } = this.#client.stream ?? {};
+    const progress = `${bytesRead} ${writableLength}`;
+    if (progress !== this.#progress) this.#lastWord = performance.now();
+    this.#progress = progress;
     if (!this.#isSilent()) return;
     // Where this process was busy, the answer may have come and wait to be read.
     setImmediate(() => {

@@ -19,7 +19,7 @@ export interface RedisStateSettings {
 
 /**
  * Opens a Redis (6.2 or newer, best 7) or Valkey as state, at an address as `readRedisAddress` describes it. Everything is kept under one prefix that
- * a cluster keeps together. Throws `StateError` within about 5 seconds when it is not there or cannot be used.
+ * a cluster keeps together. Throws `StateError` within about 3 seconds when it is not there or cannot be used.
  */
 export async function openRedisState(url: string, settings: RedisStateSettings): Promise<State> {
   const connection = await RedisConnection.open(url, settings);

@@ -1,7 +1,7 @@
 import type { ResponseStore } from "../state.ts";
 import { type Clock, readClock } from "./clock.ts";
 import type { RedisConnection, RedisScript } from "./connection.ts";
-import { checkLength, textPatience } from "./texts.ts";
+import { checkLength } from "./texts.ts";
 
 /** ARGV: clock, lifetime, text. */
 const putScript: RedisScript = {
@@ -45,16 +45,11 @@ export class RedisResponses implements ResponseStore {
   async put(principal: string, id: string, text: string, lifetime: number): Promise<void> {
     checkLength("the response", text);
     const args = [this.#clock.argument(), Math.max(1, Math.ceil(lifetime)), text];
-    await this.#connection.script(putScript, [this.#key(principal, id)], args, textPatience);
+    await this.#connection.script(putScript, [this.#key(principal, id)], args);
   }
 
   async get(principal: string, id: string): Promise<string | undefined> {
-    const reply = await this.#connection.script(
-      getScript,
-      [this.#key(principal, id)],
-      [this.#clock.argument()],
-      textPatience,
-    );
+    const reply = await this.#connection.script(getScript, [this.#key(principal, id)], [this.#clock.argument()]);
     return typeof reply === "string" ? reply : undefined;
   }
 

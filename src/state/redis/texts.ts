@@ -2,9 +2,6 @@ import { StateError } from "../state.ts";
 
 const mostBytes = 8 * 1024 * 1024;
 
-/** Milliseconds that Redis may take for one text. */
-export const textPatience = 5000;
-
 /** Throws `StateError` for a text that is longer than 8 MB. */
 export function checkLength(what: string, text: string): void {
   if (text.length * 3 <= mostBytes) return;

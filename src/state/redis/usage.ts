@@ -9,8 +9,6 @@ type TrimBounds = Parameters<UsageStore["trim"]>[0];
 const stepSize = 1000;
 /** Records that are looked through in one step for those of one key. */
 const searchSize = 5000;
-/** Milliseconds that Redis may be at work on a step. */
-const patience = 5000;
 const daysAtOnce = 8;
 
 /**
@@ -110,7 +108,7 @@ export class RedisUsage implements UsageStore {
       for (const [name, counts] of sums) args.push(name, ...counts);
     }
     const keys = [this.#writers, this.#records, this.#last, this.#days, ...days.map(([day]) => this.#sumsKey(day))];
-    return (await this.#connection.script(addScript, keys, args, patience)) === 1;
+    return (await this.#connection.script(addScript, keys, args)) === 1;
   }
 
   async lastSequence(writer: string): Promise<number> {
@@ -135,7 +133,7 @@ export class RedisUsage implements UsageStore {
     const beginning = key === undefined ? "" : recordBeginning(key);
     for (let known = 0; ; known += size) {
       const args = [before ?? "", known, size, beginning];
-      const reply = await this.#connection.script(listScript, [this.#records], args, patience);
+      const reply = await this.#connection.script(listScript, [this.#records], args);
       const [seen, texts] = reply as [number, string[]];
       for (const text of texts) found.add(text);
       if (found.size >= limit || seen < size) return [...found].slice(0, limit).map(decodeRecord);
@@ -155,7 +153,7 @@ export class RedisUsage implements UsageStore {
   async trim({ before, most, sumsBefore }: TrimBounds): Promise<number> {
     let gone = 0;
     for (;;) {
-      const reply = await this.#connection.script(trimScript, [this.#records], [before, most, stepSize], patience);
+      const reply = await this.#connection.script(trimScript, [this.#records], [before, most, stepSize]);
       gone += Number(reply);
       if (Number(reply) < stepSize) break;
     }
@@ -172,7 +170,7 @@ export class RedisUsage implements UsageStore {
     const seen = new Set<string>();
     let cursor = "0";
     do {
-      const reply = await this.#connection.command(["HSCAN", this.#sumsKey(day), cursor, "COUNT", stepSize], patience);
+      const reply = await this.#connection.command(["HSCAN", this.#sumsKey(day), cursor, "COUNT", stepSize]);
       const [next, fields] = reply as [string, string[]];
       for (let turn = 0; turn < fields.length; turn += 2) {
         const name = fields[turn]!;
