@@ -220,9 +220,10 @@ class Admission {
     return this.#local && !this.#registered && !this.#front.asksForKey;
   }
 
-  admit(...[key, { name = "local", trusted }]: Parameters<DoorSettings["authenticate"]>): AgentIdentity | ApiError {
-    if (key !== undefined)
-      return this.#keys.authenticate(key) ?? new ApiError("invalid_api_key", "this agent's key is not valid here");
+  admit(
+    ...[key, { name = "local", trusted }]: Parameters<DoorSettings["authenticate"]>
+  ): ReturnType<DoorSettings["authenticate"]> {
+    if (key !== undefined) return this.#keys.authenticate(key) ?? this.#lookAgain(key);
     if (!this.keyless || !trusted) {
       return new ApiError(
         "invalid_api_key",
@@ -231,6 +232,12 @@ class Admission {
     }
     const refusal = (): string | undefined => (this.keyless ? undefined : "this relay asks agents for a key now");
     return { name, keyId: undefined, refusal };
+  }
+
+  /** It may have been registered a moment ago, and an agent that is refused stays away for a while. */
+  async #lookAgain(key: string): Promise<AgentIdentity | ApiError> {
+    await this.#keys.refresh();
+    return this.#keys.authenticate(key) ?? new ApiError("invalid_api_key", "this agent's key is not valid here");
   }
 }
 

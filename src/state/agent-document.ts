@@ -1,6 +1,6 @@
 import type { AgentPlace } from "./agent-place.ts";
 import { AgentFileError, type AgentRecords, decodeAgents, encodeAgents } from "./agent-records.ts";
-import type { State } from "./state.ts";
+import { type State, StateError } from "./state.ts";
 
 const documentName = "agents";
 
@@ -13,11 +13,17 @@ export async function openAgentDocument({ documents, place }: Pick<State, "docum
     text = changed;
   };
   const look = async (): Promise<void> => {
-    const found = await documents.read(documentName);
-    // Nobody deletes it: a state that has lost it must not lock every agent out. Whoever still has it puts it back.
-    if (found !== undefined || text === undefined) take(found);
-    else take(await documents.change(documentName, (other) => other ?? (text as string)));
+    try {
+      const found = await documents.read(documentName);
+      // Nobody deletes it: a state that has lost it must not lock every agent out. Whoever still has it puts it back.
+      if (found !== undefined || text === undefined) take(found);
+      else take(await documents.change(documentName, (other) => other ?? (text as string)));
+    } catch (error) {
+      // The state is away and says so itself; what is known goes on, and it tells again when it is back.
+      if (!(error instanceof StateError)) throw error;
+    }
   };
+  let looking: Promise<void> | undefined;
   return {
     name: `list of agents in ${place}`,
     read: () => (known ??= decode(text, place)),
@@ -32,14 +38,9 @@ export async function openAgentDocument({ documents, place }: Pick<State, "docum
       );
       return result!;
     },
+    refresh: () => (looking ??= look().finally(() => (looking = undefined))),
     watch(onChange) {
-      const end = documents.watch(documentName, () => {
-        look().then(
-          onChange,
-          // The state is away and says so itself; what is known goes on, and it tells again when it is back.
-          () => undefined,
-        );
-      });
+      const end = documents.watch(documentName, () => void look().then(onChange));
       return { look: () => undefined, close: end };
     },
   };

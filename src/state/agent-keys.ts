@@ -142,6 +142,13 @@ export class AgentKeys {
     return before === this.#agents ? undefined : this.#identify(text);
   }
 
+  /** Reads it anew where another process may have changed it unnoticed; resolves when that is done, or cannot be. */
+  async refresh(): Promise<void> {
+    if (this.#place.refresh === undefined) return;
+    await this.#place.refresh();
+    this.#read(0);
+  }
+
   /** From now on changes count at once, and are told; so is a key's expiry. Ends with `close`. */
   watch(onChange: () => void): void {
     this.#onChange = onChange;

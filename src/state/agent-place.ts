@@ -12,6 +12,8 @@ export interface AgentPlace {
   read(): AgentRecords;
   /** Changes follow one another, whichever process makes them. Throws what `change` throws, and where it cannot be written. */
   change<Result>(change: AgentChange<Result>): Promise<Result>;
+  /** Reads it anew, where that takes waiting; what is read is kept. Never rejects. */
+  refresh?(): Promise<void>;
   /** Calls back when it was changed. */
   watch(onChange: () => void): FileWatch;
 }

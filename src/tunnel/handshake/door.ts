@@ -29,7 +29,7 @@ export interface DoorSettings {
   readonly authenticate: (
     key: string | undefined,
     from: { readonly name: string | undefined; readonly trusted: boolean },
-  ) => AgentIdentity | ApiError;
+  ) => AgentIdentity | ApiError | Promise<AgentIdentity | ApiError>;
   /** Asked before everything else: why the request may not come in at all, e.g. because of the name in its Host. */
   readonly refusal?: (upgrade: Upgrade) => ApiError | undefined;
   readonly admit: (arrival: Arrival) => void;
@@ -64,6 +64,13 @@ class Door {
   }
 
   take(upgrade: Upgrade): void {
+    this.#take(upgrade).catch((error: unknown) => {
+      this.#settings.log.error({ error: String(error) }, "a request for a tunnel failed");
+      upgrade.socket.destroy();
+    });
+  }
+
+  async #take(upgrade: Upgrade): Promise<void> {
     const { socket } = upgrade;
     socket.on("error", () => undefined);
     const address = addressOf(upgrade);
@@ -72,7 +79,7 @@ class Door {
     if (this.#pending.total >= pending || this.#pending.of(limitKey) >= pendingOfOne) return void socket.destroy();
     const settle = this.#watch(socket, limitKey);
     const knock = this.#check(upgrade, limitKey);
-    const identity = knock instanceof ApiError ? knock : this.#identify(knock, upgrade, limitKey);
+    const identity = knock instanceof ApiError ? knock : await this.#identify(knock, upgrade, limitKey);
     if (knock instanceof ApiError || identity instanceof ApiError) {
       this.#refuse(socket, identity as ApiError, address);
       return;
@@ -114,8 +121,8 @@ class Door {
   }
 
   /** A key that is good is let in however many wrong ones its address has shown: others may share the address. */
-  #identify({ key, name }: Knock, upgrade: Upgrade, limitKey: string): AgentIdentity | ApiError {
-    const identity = this.#settings.authenticate(key, { name, trusted: isTrusted(upgrade) });
+  async #identify({ key, name }: Knock, upgrade: Upgrade, limitKey: string): Promise<AgentIdentity | ApiError> {
+    const identity = await this.#settings.authenticate(key, { name, trusted: isTrusted(upgrade) });
     if (!(identity instanceof ApiError) || identity.status !== 401) return identity;
     if (this.#failures.add(limitKey) > this.#limits.failures) return tooMany(this.#failures.left(limitKey));
     return key === undefined ? identity : unknownKey();
