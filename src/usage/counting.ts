@@ -21,8 +21,6 @@ export class AnswerReader {
   readonly text: AnswerText;
   readonly #streamed: boolean;
   readonly #usage = new UsageScan();
-  /** Pieces of text when a usage was told last. */
-  #piecesTold = 0;
   /** The first chunk with anything but comments. */
   #firstEvent = 0;
   /** Texts, not chunks: these may be small parts of large reads. */
@@ -42,7 +40,7 @@ export class AnswerReader {
     this.#beforeLast = this.#last;
     this.#last = text;
     this.text.read(text);
-    if (this.#usage.read(text)) this.#piecesTold = this.text.pieces;
+    this.#usage.read(text);
     if (this.firstToken !== 0) return;
     if (this.text.pieces > 0) this.firstToken = performance.now();
     else if (this.#firstEvent === 0 && !isComment(text)) this.#firstEvent = performance.now();
@@ -66,10 +64,10 @@ export class AnswerReader {
     return this.#streamed && /\[DONE\]|"(?:response\.(?:completed|incomplete)|message_stop)"/.test(this.#ending());
   }
 
-  /** What was told. Of an answer that broke off, only what covers all that came counts. */
+  /** What was told. Of an answer that broke off, a count of fewer tokens than came does not count: it was told before them. */
   told(ending: Ending): ToldUsage | undefined {
     const told = this.#usage.told() ?? readEnding(this.#ending());
-    if (told === undefined || ending === "complete" || this.#piecesTold === this.text.pieces) return told;
+    if (told === undefined || ending === "complete" || (told.completion ?? 0) >= this.text.pieces) return told;
     return { prompt: told.prompt, cached: told.cached };
   }
 
