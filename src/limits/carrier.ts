@@ -55,7 +55,7 @@ export class Carrier implements LeaseCarrier, PlacesCarrier {
 
   /** The state has been away for longer than limits may be kept without it. */
   get lost(): boolean {
-    return this.#awaySince !== undefined && performance.now() - this.#awaySince > this.#settings.grace;
+    return this.#awaySince !== undefined && performance.now() - this.#awaySince >= this.#settings.grace;
   }
 
   carry(lease: Lease): void {

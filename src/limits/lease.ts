@@ -54,8 +54,8 @@ export class Lease implements Enrolled {
   #held = 0;
   /** To be given back, whoever asks meanwhile. */
   #returning = 0;
-  /** With less in hand, more is fetched. */
-  #low = 0;
+  /** How much should be in hand; with less than half of it, more is fetched. */
+  #aim = 0;
   /** What the state last said is left for all, and when (`performance.now()`). */
   #level: number;
   #levelAt = -Infinity;
@@ -90,7 +90,7 @@ export class Lease implements Enrolled {
     this.#held -= amount;
     this.#taken += amount;
     if (!this.watched) this.#carrier.watch(this);
-    if (this.#held < this.#low && !this.#asking && !this.due && this.#ahead() >= 1) this.#carrier.carry(this);
+    if (this.#held * 2 < this.#aim && !this.#asking && !this.due && this.#ahead() >= 1) this.#carrier.carry(this);
   }
 
   /** Gives back what was taken and not used; a negative amount was used on top. */
@@ -135,12 +135,13 @@ export class Lease implements Enrolled {
     this.#level = Math.min(bounds.capacity, level);
     this.#levelAt = -Infinity;
     this.#bounds = bounds;
-    this.#low = 0;
     this.release();
   }
 
   /** All that is in hand goes back with the next exchange. */
   release(): void {
+    this.#aim = 0;
+    this.#taken = 0;
     if (this.#held <= 0) return;
     this.#returning += this.#held;
     this.#held = 0;
@@ -152,11 +153,10 @@ export class Lease implements Enrolled {
     this.#usual = (this.#usual + this.#taken) / 2;
     this.#idle = this.#taken > 0 ? 0 : this.#idle + 1;
     this.#taken = 0;
-    const aim = this.#idle < patience ? Math.min(this.#usual * 2, this.#bounds.capacity * shareOfAll) : 0;
-    this.#low = aim / 2;
-    if (this.#held > aim * 2) {
-      this.#returning += this.#held - aim;
-      this.#held = aim;
+    this.#aim = this.#idle < patience ? Math.min(this.#usual * 2, this.#bounds.capacity * shareOfAll) : 0;
+    if (this.#held > this.#aim * 2) {
+      this.#returning += this.#held - this.#aim;
+      this.#held = this.#aim;
     }
     return this.#returning > 0 || this.#held < 0;
   }
@@ -230,6 +230,8 @@ export class Lease implements Enrolled {
     this.#held -= Math.max(0, Math.min(this.#lent, lacking));
     this.#lent = 0;
     this.#levelAt = -Infinity;
+    this.#aim = 0;
+    this.#taken = 0;
   }
 
   #serve({ amount, resolve }: Waiter): boolean {
@@ -261,7 +263,7 @@ export class Lease implements Enrolled {
 
   /** How much should be in hand ahead of demand: two beats' worth, if the meter can spare it. */
   #ahead(): number {
-    const demand = Math.max(this.#usual * 2, this.#taken);
+    const demand = Math.max(this.#aim, this.#taken);
     const spare = Math.min(this.#bounds.capacity * shareOfAll, this.#there(performance.now()) * shareOfRest);
     return Math.max(0, Math.floor(Math.min(demand, spare)));
   }
