@@ -7,7 +7,7 @@ export interface RedisAddress {
   readonly place: string;
   /** Every key and channel begins with this and a colon. In braces: a cluster keeps such keys together. */
   readonly prefix: string;
-  /** Most usage records that are kept, whatever the retention allows: they live in memory, about 400 bytes each. */
+  /** Most usage records that are kept, whatever the retention allows: they live in memory, about 300 bytes each. */
   readonly records: number;
   readonly server: RedisServerAddress;
 }

@@ -16,16 +16,44 @@ const counts: readonly (keyof Total)[] = [
   "duration",
 ];
 
+type Field = Exclude<keyof UsageRecord, "key">;
+
+/** What is written of a record, in this order, for ever: without their names, which would be half of it. What is new goes to the end. */
+const written: Readonly<Record<Field, true>> = {
+  id: true,
+  time: true,
+  path: true,
+  model: true,
+  provider: true,
+  agent: true,
+  promptTokens: true,
+  cachedTokens: true,
+  completionTokens: true,
+  counted: true,
+  spend: true,
+  firstToken: true,
+  duration: true,
+  bytesIn: true,
+  bytesOut: true,
+  status: true,
+  outcome: true,
+  content: true,
+};
+const fields = Object.keys(written) as Field[];
+
 /** A record as text that begins with its key, so that those of one key are found by their beginning. */
 export function encodeRecord(batch: UsageBatch, turn: number): string {
-  const { key, ...rest } = batch.records[turn]!;
+  const record = batch.records[turn]!;
+  const values = record.content === undefined ? fields.slice(0, -1) : fields;
   // The place in its journal tells records apart: calls may have the same id.
-  return `${recordBeginning(key)}${JSON.stringify([batch.writer, batch.sequence, turn])},${JSON.stringify(rest)}]`;
+  const place = `${batch.writer} ${batch.sequence} ${turn}`;
+  return `${recordBeginning(record.key)}${JSON.stringify([place, ...values.map((field) => record[field])]).slice(1)}`;
 }
 
 export function decodeRecord(text: string): UsageRecord {
-  const [key, , rest] = JSON.parse(text) as [string, unknown, Omit<UsageRecord, "key">];
-  return { ...rest, key };
+  const [key, , ...values] = JSON.parse(text) as unknown[];
+  const named = values.map((value, turn) => [fields[turn]!, value]);
+  return { key, ...Object.fromEntries(named) } as UsageRecord;
 }
 
 /** How all records of that key begin. */

@@ -78,7 +78,7 @@ const trimScript: RedisScript = {
 
 /**
  * Usage in Redis: a sorted set of records by time, a hash of sums for each day, a hash of when each key was last used and one of each
- * writer's last sequence. As all of it lives in memory, about 400 bytes for a record, there are never more records than the address allows by
+ * writer's last sequence. As all of it lives in memory, about 300 bytes for a record, there are never more records than the address allows by
  * `?records=`, 1,000,000 by itself: the oldest go first, their sums stay.
  */
 export class RedisUsage implements UsageStore {
