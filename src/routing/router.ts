@@ -40,7 +40,7 @@ export interface Router {
   readonly handler: Handler;
   /** The cards of all models, an upstream that is away with those that it listed last. */
   models(): Promise<JsonObject[]>;
-  /** Ok while a call could be sent to an upstream. */
+  /** Ok while a call could be sent to an upstream that has answered before. */
   health(): Promise<Health>;
   states(): UpstreamState[];
   /** Ends the health checks; the providers stay open. */
@@ -197,7 +197,8 @@ function unknown({ method, path }: Call): ApiError {
 }
 
 function healthOf(backends: readonly Backend[]): Health {
-  if (backends.some(({ healthy, breaker }) => healthy && breaker.circuit !== "open")) return { ok: true };
+  const usable = ({ healthy, breaker, list }: Backend): boolean => healthy && breaker.circuit !== "open" && list.known;
+  if (backends.some(usable)) return { ok: true };
   const names = backends.map(({ name }) => name).join(", ");
   return { ok: false, detail: names === "" ? "there is no upstream" : `no upstream answers: ${names}` };
 }
