@@ -1,4 +1,3 @@
-import { hash } from "node:crypto";
 import { type CallerLimits, type Principal, type Role, roles } from "../core/access.ts";
 import type { Call, Handler, Middleware, Reply } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
@@ -9,6 +8,7 @@ import { cleanBody, mayHoldCredential, UnprovenBodies } from "./body-credentials
 import { callerAddress } from "./caller-address.ts";
 import { differing, onlyCredential, takeCredentials } from "./credentials.ts";
 import { GuessLimit } from "./guess-limit.ts";
+import { digestOf } from "./issue.ts";
 import type { KeyRing } from "./key-ring.ts";
 import { StaticTokens } from "./static-tokens.ts";
 
@@ -104,18 +104,23 @@ class Desk {
   }
 
   #admit(call: Call, credential: string): void {
-    const address = toLimitKey(this.#addressOf(call));
-    const wait = this.#guesses.wait(address);
+    const wait = this.#guesses.size === 0 ? 0 : this.#guesses.wait(this.#limitKey(call));
     if (wait > 0 && credential.length < leastUnguessable) throw guessing(wait);
     const principal = this.#find(credential);
-    if (principal === undefined) {
-      if (wait > 0) throw guessing(wait);
-      if (this.#guesses.add(address))
-        this.#settings.log.warn({ address, path: call.path }, "many wrong keys come from this address: it has to wait");
-      throw new ApiError("invalid_api_key", "the key that was sent is not valid here");
-    }
+    if (principal === undefined) throw wait > 0 ? guessing(wait) : this.#refuse(call);
     checkRole(principal, call);
     call.principal = principal;
+  }
+
+  #refuse(call: Call): ApiError {
+    const address = this.#limitKey(call);
+    if (this.#guesses.add(address))
+      this.#settings.log.warn({ address, path: call.path }, "many wrong keys come from this address: it has to wait");
+    return new ApiError("invalid_api_key", "the key that was sent is not valid here");
+  }
+
+  #limitKey(call: Call): string {
+    return toLimitKey(this.#addressOf(call));
   }
 
   async #admitByBody(call: Call): Promise<void> {
@@ -131,7 +136,7 @@ class Desk {
 
   /** The same work whoever it is: one hash, every token compared, one look among the keys. */
   #find(credential: string): Principal | undefined {
-    const digest = hash("sha256", credential, "buffer");
+    const digest = digestOf(credential);
     const token = this.#tokens.find(digest);
     const key = this.#settings.ring?.find(digest, Date.now());
     return token ?? (key === undefined || !this.#hasDefaults ? key : this.#withLimits(key));

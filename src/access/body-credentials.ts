@@ -50,25 +50,19 @@ export class UnprovenBodies {
 }
 
 async function takeFromBody(call: Call, judge: (found: Json) => void): Promise<void> {
-  if (!(await mayName(call)) || !isObject(await call.json())) return;
   const text = await call.latin1();
+  if (!maybe.test(text) || !isObject(await call.json())) return;
   const found = fieldValues(text, bodyKeys);
   if (found.length === 0) return;
   call.strip({ body: Buffer.from(blankFields(text, bodyKeys), "latin1") });
   for (const value of found) judge(value);
 }
 
-const plainKeys = bodyKeys.map((key) => Buffer.from(key));
-const unicodeEscape = Buffer.from(String.raw`\u00`);
-/** Escapes of the letters that the keys are made of. */
-const escapedLetter = /\\u00(?:2d|5f|6[159b]|7[09])/i;
-
-/** Whether one of the keys can be in the body's JSON. Far cheaper than parsing, and hardly ever wrong. */
-async function mayName(call: Call): Promise<boolean> {
-  const bytes = await call.bytes();
-  if (plainKeys.some((key) => bytes.includes(key))) return true;
-  return bytes.includes(unicodeEscape) && escapedLetter.test(await call.latin1());
-}
+/**
+ * Whether one of the keys can be in a JSON text: as it is, or with a letter of it escaped. A twentieth of what parsing
+ * costs, where several searches for plain texts cost up to five times this one.
+ */
+const maybe = /api[-_]key|\\u00(?:2[dD]|5[fF]|6[159bB]|7[09])/;
 
 /** The body, broken off before a credential in it would go on. */
 function watched(body: ByteStream): ByteStream {

@@ -61,13 +61,7 @@ export function differing(): ApiError {
 function withoutCredentials(headers: Headers): Headers {
   const rest: Headers = {};
   for (const name in headers)
-    if (
-      name !== "authorization" &&
-      name !== "api-key" &&
-      name !== "x-api-key" &&
-      name !== "proxy-authorization" &&
-      Object.hasOwn(headers, name)
-    )
+    if (name !== "authorization" && name !== "api-key" && name !== "x-api-key" && name !== "proxy-authorization")
       rest[name] = headers[name] as string;
   return rest;
 }

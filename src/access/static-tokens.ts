@@ -1,5 +1,6 @@
-import { hash, timingSafeEqual } from "node:crypto";
+import { timingSafeEqual } from "node:crypto";
 import { type CallerLimits, type Principal, type Role, roles } from "../core/access.ts";
+import { digestOf } from "./issue.ts";
 
 /** The tokens that stand in the configuration, as digests. */
 export class StaticTokens {
@@ -12,7 +13,7 @@ export class StaticTokens {
       (token: string, index: number): { digest: Buffer; principal: Principal } => {
         const name = `${kind}-${index + 1}`;
         return {
-          digest: hash("sha256", token, "buffer"),
+          digest: digestOf(token),
           principal: { id: name, name, roles: new Set(has), limits },
         };
       };

@@ -129,6 +129,7 @@ export class Call {
       address: this.address,
     });
     call.#json = change.json ?? this.#json;
+    if (change.json === undefined) call.#latin1 = this.#latin1;
     call.principal = this.principal;
     call.demand = this.demand;
     call.target = change.target ?? this.target;
