@@ -17,6 +17,8 @@ export class MemoryUsage implements UsageStore {
   /** Every batch that was asked for, added or not. */
   readonly asked: UsageBatch[] = [];
   readonly trimmed: Parameters<UsageStore["trim"]>[0][] = [];
+  /** Batches with such a record it does not take, though it is well. */
+  refuses: (record: UsageRecord) => boolean = () => false;
   readonly #last = new Map<string, number>();
   #away: "before" | "after" | undefined;
 
@@ -36,6 +38,7 @@ export class MemoryUsage implements UsageStore {
   add(batch: UsageBatch): Promise<boolean> {
     this.asked.push(batch);
     if (this.#away === "before") return this.#fail();
+    if (batch.records.some((record) => this.refuses(record))) return Promise.reject(new StateError("too odd"));
     const isNew = batch.sequence > (this.#last.get(batch.writer) ?? 0);
     if (isNew) this.records.push(...batch.records);
     if (isNew) this.#last.set(batch.writer, batch.sequence);
