@@ -93,6 +93,11 @@ export class TestClock implements Clock {
     return () => void this.#tasks.delete(waiting);
   }
 
+  /** Tasks that wait for their time. */
+  get waiting(): number {
+    return this.#tasks.size;
+  }
+
   random(): number {
     return 0.5;
   }
@@ -112,13 +117,18 @@ export interface UpstreamEntry extends Partial<ProviderSettings> {
   readonly weight?: number;
 }
 
+export interface AskingModel extends Asking {
+  /** Further fields of the body. */
+  readonly json?: JsonObject;
+}
+
 export interface TestGateway {
   readonly url: string;
   readonly router: Router;
   readonly clock: TestClock;
   /** A chat with that model. */
-  chat(model: string, more?: Asking & { readonly json?: JsonObject }): Promise<Answer & { readonly json: JsonObject }>;
-  open(model: string, more?: Asking & { readonly json?: JsonObject }): Promise<Exchange>;
+  chat(model: string, more?: AskingModel): Promise<Answer & { readonly json: JsonObject }>;
+  open(model: string, more?: AskingModel): Promise<Exchange>;
   get(path: string): Promise<Answer & { readonly json: JsonObject }>;
   state(name: string): UpstreamState;
 }
@@ -159,7 +169,7 @@ export async function startGateway(
     await Promise.all(routed.map(({ provider }) => provider.close()));
   });
   const url = `http://127.0.0.1:${server.port}`;
-  const asking = (model: string, { json = {}, ...more }: Asking & { readonly json?: JsonObject }): Asking => ({
+  const asking = (model: string, { json = {}, ...more }: AskingModel): Asking => ({
     body: { model, messages: [{ role: "user", content: "Hi" }], ...json },
     ...more,
   });
