@@ -245,8 +245,10 @@ export class Fleet {
   }
 
   #go(channel: FarChannel): void {
-    this.#agents.get(channel.agent)?.remove(channel);
-    this.#miss(channel.agent);
+    const { agent, session } = channel;
+    this.#agents.get(agent)?.remove(channel);
+    // One that was removed, or lost its key there, is not expected back.
+    if (session.keyId === null || this.#settings.knows?.(agent) !== false) this.#miss(agent);
   }
 
   /** An agent that takes no calls any more is expected back. */
