@@ -71,7 +71,6 @@ export class ModelLine {
       return true;
     });
     turns.join(principal, ticket);
-    this.#place();
     this.#move();
     return ticket;
   }

@@ -62,7 +62,7 @@ async function pass(milliseconds: number): Promise<void> {
   const step = milliseconds > 10_000 ? 50 : 1;
   for (let passed = 0; passed <= milliseconds; passed += step) {
     vi.advanceTimersByTime(passed === 0 ? 0 : step);
-    for (let turn = 0; turn < 12; turn++) await undefined;
+    for (let turn = 0; turn < 12; turn++) await Promise.resolve();
   }
 }
 
