@@ -23,7 +23,8 @@ export function accessLog(log: Log): (call: Call, outcome: Outcome) => void {
         status,
         model: call.target?.requested,
         provider: call.target?.provider.name,
-        key: call.principal?.id,
+        // Nobody was asked for one.
+        key: call.principal?.id === "" ? undefined : call.principal?.id,
         firstByte: Math.round(firstByte * 10) / 10,
         duration: Math.round(duration * 10) / 10,
         bytes,

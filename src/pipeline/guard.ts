@@ -112,10 +112,16 @@ function preflight(call: Call, origin: string, allowed: boolean): Reply {
   };
 }
 
+const limited = ["requests", "tokens"].flatMap((what) =>
+  ["limit", "remaining", "reset"].map((word) => `x-ratelimit-${word}-${what}`),
+);
+/** What pages may read of an answer's head. */
+const exposed = ["x-request-id", "retry-after", "x-lair-target", "x-lair-agent", ...limited].join(", ");
+
 function corsHeaders(origin: string): Headers {
   return {
     "access-control-allow-origin": origin,
-    "access-control-expose-headers": "x-request-id, retry-after",
+    "access-control-expose-headers": exposed,
     vary: "origin",
   };
 }
