@@ -71,6 +71,7 @@ export class ModelLine {
       return true;
     });
     turns.join(principal, ticket);
+    this.#place();
     this.#move();
     return ticket;
   }
@@ -87,21 +88,22 @@ export class ModelLine {
     this.#moving = true;
     afterPoll(() => {
       this.#moving = false;
-      for (const ticket of this.#place()) ticket.onMove?.();
+      for (const ticket of this.#place()) {
+        if (ticket.told === ticket.position) continue;
+        ticket.told = ticket.position;
+        ticket.onMove?.();
+      }
     });
   }
 
-  /** Numbers those who wait; those whose place is another than before. */
+  /** Numbers those who wait. */
   #place(): Waiting[] {
     const order = [...this.#usual.list(), ...this.#later.list()];
-    const moved: Waiting[] = [];
     for (const [index, ticket] of order.entries()) {
-      ticket.total = order.length;
-      if (ticket.position === index + 1) continue;
       ticket.position = index + 1;
-      moved.push(ticket);
+      ticket.total = order.length;
     }
-    return moved;
+    return order;
   }
 }
 
@@ -117,6 +119,8 @@ class Waiting implements Ticket {
   readonly later: boolean;
   position = 0;
   total = 0;
+  /** The position that was last told. */
+  told = 0;
   onMove?: () => void;
   readonly turn: Promise<void>;
   readonly #timer: NodeJS.Timeout;

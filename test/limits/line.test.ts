@@ -13,10 +13,11 @@ import { errors } from "../../src/pipeline/errors.ts";
 import { eventStreamHeaders } from "../../src/wire/headers.ts";
 import { parseSse } from "../../src/wire/sse.ts";
 
-afterEach(() => {
-  // What was put off to the end of a turn is not to be lost with the clock.
+afterEach(async () => {
+  // What was put off to the end of a turn is not to be lost with the clock, nor to meet the next one's.
   if (vi.isFakeTimers()) vi.advanceTimersByTime(1);
   vi.useRealTimers();
+  await new Promise((resolve) => setImmediate(resolve));
 });
 
 function settings(fields: Partial<LineSettings> = {}): LineSettings {
