@@ -66,7 +66,9 @@ export async function readDemand(call: Call): Promise<Demand | undefined> {
 }
 
 function toDemand(path: string, endpoint: Endpoint, body: JsonObject, bytes: Buffer): Demand {
-  const { model, stream } = body;
+  const { stream } = body;
+  // Older clients of Ollama's say `name`.
+  const model = body["model"] ?? (path.startsWith("/api/") ? body["name"] : undefined);
   const work = workOf(endpoint);
   const images = work === "generates" && hasImages(body, bytes);
   return {

@@ -2,9 +2,12 @@ import { describe, expect, it } from "vitest";
 import { ownRoutes } from "../../src/admin/own-routes.ts";
 import { agentList, relayReady } from "../../src/admin/relay-status.ts";
 import { agentFamilies } from "../../src/admin/agent-families.ts";
+import type { Family } from "../../src/admin/exposition.ts";
 import { Metrics } from "../../src/admin/metrics.ts";
+import { stateFamilies } from "../../src/admin/state-families.ts";
 import type { AgentState } from "../../src/core/agent-state.ts";
 import type { Reply } from "../../src/core/call.ts";
+import { usageRecord } from "../support/usage-record.ts";
 import { type Asking, toCall } from "../support/tunnel-calls.ts";
 
 function call(asking: Asking = {}): ReturnType<typeof toCall>["call"] {
@@ -106,6 +109,54 @@ describe("the relay's metrics", () => {
     expect(text).toContain('lair_first_byte_seconds_bucket{le="+Inf"} 5\n');
     expect(text).toContain("lair_first_byte_seconds_count 5\n");
     expect(text).toMatch(/lair_first_byte_seconds_sum 900\.146/);
+  });
+});
+
+describe("what calls have used", () => {
+  const metrics = (families: readonly (() => readonly Family[])[] = []): Metrics =>
+    new Metrics({ version: "1", families });
+
+  it("is told by model and direction, and in the currency of the prices", async () => {
+    const counted = metrics();
+    counted.count(usageRecord());
+    counted.count(usageRecord({ spend: 660 }));
+    counted.count(usageRecord({ model: "other", cachedTokens: 0, completionTokens: 0, spend: 0 }));
+    const text = await scrape(counted);
+    check(text);
+    expect(text).toContain('lair_tokens_total{model="home:qwen",direction="prompt"} 120\n');
+    expect(text).toContain('lair_tokens_total{model="home:qwen",direction="cached"} 80\n');
+    expect(text).toContain('lair_tokens_total{model="home:qwen",direction="completion"} 40\n');
+    expect(text).toContain('lair_tokens_total{model="other",direction="prompt"} 100\n');
+    expect(text).toContain('lair_spend_total{model="home:qwen"} 0.001\n');
+    expect(text).not.toContain("kabcdefghijkl");
+  });
+
+  it("tells only so many models apart, and none that callers made up", async () => {
+    const counted = metrics();
+    counted.count(usageRecord({ model: "made up", promptTokens: 0, completionTokens: 0, status: 404 }));
+    for (let number = 0; number < 500; number++) counted.count(usageRecord({ model: `model-${number}` }));
+    const text = await scrape(counted);
+    check(text);
+    expect(text).not.toContain("made up");
+    expect(text.match(/lair_spend_total\{/g)).toHaveLength(101);
+    expect(text).toContain('lair_tokens_total{model="other",direction="completion"} 8000\n');
+  });
+
+  it("stands beside refusals, the state and its journal", async () => {
+    const journal = { health: () => ({ ok: false, backlog: 12, lost: 3 }) };
+    const state = { health: () => ({ ok: false, since: 1 }) };
+    const counted = metrics([() => stateFamilies({ state, limiter: { local: true }, journal })]);
+    counted.refused("rate_limit_exceeded");
+    counted.refused("rate_limit_exceeded");
+    counted.refused("insufficient_quota");
+    const text = await scrape(counted);
+    check(text);
+    expect(text).toContain('lair_refusals_total{code="rate_limit_exceeded"} 2\n');
+    expect(text).toContain("lair_state_up 0\n");
+    expect(text).toContain("lair_limits_local 1\n");
+    expect(text).toContain("lair_usage_journal_up 0\n");
+    expect(text).toContain("lair_usage_backlog_records 12\n");
+    expect(text).toContain("lair_usage_lost_total 3\n");
   });
 });
 
