@@ -25,10 +25,11 @@ export class RedisAgentDirectory {
   readonly sessions: ReadonlyMap<string, AgentSession>;
   readonly #redis: RedisConnection;
   readonly #log: Log;
+  readonly #now: () => number;
   readonly #keys: readonly string[];
   readonly #channel: string;
   readonly #sessions = new Map<string, AgentSession>();
-  /** `performance.now()` of the last word about each. */
+  /** When the last word about each came. */
   readonly #heard = new Map<string, number>();
   /** To be read, as they are new or others. */
   readonly #wanted = new Set<string>();
@@ -43,12 +44,14 @@ export class RedisAgentDirectory {
   /** Writes follow one another. */
   #writing: Promise<void> = Promise.resolve();
   #reading: Promise<void> | undefined;
-  /** `performance.now()` of the time when Redis was found again. */
+  /** When Redis was found again. */
   #found = Number.NEGATIVE_INFINITY;
 
-  constructor(redis: RedisConnection, log: Log) {
+  /** `now`: milliseconds, whatever the machine's clock is set to. */
+  constructor(redis: RedisConnection, log: Log, now: () => number = () => performance.now()) {
     this.#redis = redis;
     this.#log = log;
+    this.#now = now;
     this.#keys = [redis.key("agents"), redis.key("agents:ends")];
     this.#channel = redis.key("agents:told");
     this.sessions = this.#sessions;
@@ -100,14 +103,14 @@ export class RedisAgentDirectory {
 
   /** Redis is there, for the first time or again: it may have lost everything, and we may have missed anything. */
   #begin(): void {
-    this.#found = performance.now();
+    this.#found = this.#now();
     this.#written.clear();
     this.touch();
     void this.reread();
   }
 
   #tick(): void {
-    const now = performance.now();
+    const now = this.#now();
     const settled = this.#redis.health().ok && now - this.#found > settleTime;
     const oldest = now - (settled ? lifetime : lifetimeAlone);
     const silent = [...this.#heard].filter(([, time]) => time < oldest).map(([id]) => id);
@@ -176,7 +179,7 @@ export class RedisAgentDirectory {
 
   /** With all that a relay has. */
   #compare(relay: string, all: readonly Json[]): void {
-    const now = performance.now();
+    const now = this.#now();
     const there = new Set<string>();
     for (const one of all) {
       const [id, epoch, inFlight] = Array.isArray(one) ? one : [];
@@ -230,7 +233,7 @@ export class RedisAgentDirectory {
     const known = this.#sessions.get(id);
     if (known !== undefined && known.epoch > session.epoch) return;
     this.#sessions.set(id, session);
-    this.#heard.set(id, performance.now());
+    this.#heard.set(id, this.#now());
   }
 
   #forget(id: string): void {
