@@ -139,9 +139,9 @@ export class Account {
       const value = callerLimits[kind.field];
       if (value === undefined) continue;
       const bounds = toBounds(kind, value);
-      const id = this.#idOf(kind, today);
+      const id = this.#idOf(kind, bounds, today);
       const known = before.find(({ lease }) => lease.id === id);
-      known?.lease.change(bounds);
+      known?.lease.change(bounds.capacity);
       const ends = kind.span === "minute" ? Infinity : kind.span === "day" ? today.dayEnd : today.monthEnd;
       after.push(known ?? { kind, lease: new Lease(id, bounds, ends, this.#carrier) });
     }
@@ -158,9 +158,10 @@ export class Account {
     this.#today = today;
   }
 
-  #idOf({ name, span }: LimitKind, { day, month }: Today): string {
-    const id = `${this.#principal}/${name}`;
-    return span === "minute" ? id : `${id}/${span === "day" ? day : month}`;
+  /** Of a bucket, its size is a part: a smaller one is another, full at first, and no heir to what the old one lacked. */
+  #idOf({ name, span }: LimitKind, { capacity }: MeterBounds, { day, month }: Today): string {
+    const last = span === "minute" ? capacity : span === "day" ? day : month;
+    return `${this.#principal}/${name}/${last}`;
   }
 }
 

@@ -126,15 +126,12 @@ export class Lease implements Enrolled {
     return missing <= 0 ? 0 : (missing / this.#bounds.refill) * 1000;
   }
 
-  /** The limit is another one from now on: what is in hand goes back, and the state is asked. */
-  change(bounds: MeterBounds): void {
-    const { capacity, refill } = this.#bounds;
-    if (bounds.capacity === capacity && bounds.refill === refill) return;
-    // What was used of a quota stays used.
-    const level = bounds.refill === 0 ? this.#level + bounds.capacity - capacity : this.#level;
-    this.#level = Math.min(bounds.capacity, level);
+  /** The quota is another one from now on: what was used of it stays used, what is in hand goes back, and the state is asked. */
+  change(capacity: number): void {
+    if (capacity === this.#bounds.capacity) return;
+    this.#level += capacity - this.#bounds.capacity;
     this.#levelAt = -Infinity;
-    this.#bounds = bounds;
+    this.#bounds = { ...this.#bounds, capacity };
     this.release();
   }
 

@@ -3,7 +3,7 @@ import type { CallerLimits } from "../core/access.ts";
 /** One of a caller's limits, as a meter. */
 export interface LimitKind {
   readonly field: Exclude<keyof CallerLimits, "concurrent">;
-  /** The last part of the meter's id; a day or month follows. */
+  /** What the meter's id names it; its day, its month or its size follows. */
   readonly name: string;
   readonly unit: "requests" | "tokens" | "spend";
   readonly span: "minute" | "day" | "month";

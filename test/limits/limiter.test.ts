@@ -108,7 +108,7 @@ async function count(calls: number, ...args: Asking): Promise<number> {
   return (await Promise.all(results)).reduce<number>((sum, one) => sum + one, 0);
 }
 
-const perMinute = { id: "k1/requests-per-minute", capacity: 60, refill: 1, expires: Infinity };
+const perMinute = { id: "k1/requests-per-minute/60", capacity: 60, refill: 1, expires: Infinity };
 const tokensToday = { id: "k1/tokens/2026-11-22", capacity: 10_000, refill: 0, expires: Infinity };
 
 describe("a limit over several replicas", () => {
