@@ -52,7 +52,8 @@ export async function readDemand(call: Call): Promise<Demand | undefined> {
   if (call.demand !== undefined) return call.demand;
   const endpoint = endpointOf(call);
   if (endpoint === undefined) return undefined;
-  const bytes = await call.bytes();
+  // Of what is usual, ASCII, this is the text that the JSON is read from.
+  const text = await call.latin1();
   let body: Json;
   try {
     body = await call.json();
@@ -61,22 +62,22 @@ export async function readDemand(call: Call): Promise<Demand | undefined> {
     throw error;
   }
   if (!isObject(body)) return undefined;
-  call.demand = toDemand(call.path, endpoint, body, bytes);
+  call.demand = toDemand(call.path, endpoint, body, text);
   return call.demand;
 }
 
-function toDemand(path: string, endpoint: Endpoint, body: JsonObject, bytes: Buffer): Demand {
+function toDemand(path: string, endpoint: Endpoint, body: JsonObject, text: string): Demand {
   const { stream } = body;
   // Older clients of Ollama's say `name`.
   const model = body["model"] ?? (path.startsWith("/api/") ? body["name"] : undefined);
   const work = workOf(endpoint);
-  const images = work === "generates" && hasImages(body, bytes);
+  const images = work === "generates" && hasImages(body, text);
   return {
     endpoint,
     model: typeof model === "string" ? model : "",
     // Ollama's own paths stream unless they are told not to.
     streamed: stream === true || (stream === undefined && (path === "/api/chat" || path === "/api/generate")),
-    promptTokens: work === "nothing" ? 0 : promptTokens(bytes),
+    promptTokens: work === "nothing" ? 0 : promptTokens(text),
     outputTokens: work === "generates" ? outputTokens(body) : 0,
     tools: isFilled(body["tools"]) || isFilled(body["functions"]),
     images,
@@ -84,12 +85,12 @@ function toDemand(path: string, endpoint: Endpoint, body: JsonObject, bytes: Buf
 }
 
 /** By the length of the body, pictures and sounds aside, which are not read as text. */
-function promptTokens(bytes: Buffer): number {
-  let length = bytes.length;
+function promptTokens(text: string): number {
+  let { length } = text;
   let pictures = 0;
-  for (let at = bytes.indexOf(";base64,"); at !== -1; at = bytes.indexOf(";base64,", at)) {
-    const close = bytes.indexOf('"', at);
-    const end = close === -1 ? bytes.length : close;
+  for (let at = text.indexOf(";base64,"); at !== -1; at = text.indexOf(";base64,", at)) {
+    const close = text.indexOf('"', at);
+    const end = close === -1 ? text.length : close;
     length -= end - at;
     pictures++;
     at = end;
@@ -128,8 +129,8 @@ function isFilled(value: Json | undefined): boolean {
 const pictureMarks = ['"image_url"', '"input_image"', '"image"', '"images"'];
 
 /** Most bodies hold none of the words, and are not walked through. */
-function hasImages({ messages, input }: JsonObject, bytes: Buffer): boolean {
-  if (!pictureMarks.some((mark) => bytes.includes(mark))) return false;
+function hasImages({ messages, input }: JsonObject, text: string): boolean {
+  if (!pictureMarks.some((mark) => text.includes(mark))) return false;
   const list = [messages, input].find((one) => Array.isArray(one)) as Json[] | undefined;
   return list?.some((item) => isObject(item) && holdsImage(item)) === true;
 }
