@@ -38,7 +38,7 @@ export class GuessLimit {
     this.#guesses.delete(address);
     const idle = known === undefined ? 0 : Math.max(0, now - Math.max(known.last, known.until));
     const count = Math.max(0, (known?.count ?? 0) - (idle / minute) * mostGuesses) + 1;
-    const beyond = Math.floor(count) - mostGuesses;
+    const beyond = Math.ceil(count) - mostGuesses;
     const pause = beyond < 0 ? 0 : Math.min(minute, firstPause * 2 ** Math.min(beyond, 10));
     if (this.#guesses.size >= mostAddresses) this.#guesses.delete(this.#guesses.keys().next().value as string);
     this.#guesses.set(address, { count, last: now, until: pause === 0 ? 0 : now + pause });
