@@ -109,7 +109,7 @@ export class Places implements Enrolled {
   answered(held: number): void {
     this.#asking = false;
     this.#held = held;
-    if (this.#sent.some((resolve) => !this.#serve(resolve))) this.#refusedAt = performance.now();
+    for (const resolve of this.#sent) if (!this.#serve(resolve)) this.#refusedAt = performance.now();
     this.#sent = [];
     while (this.#waiters.length > 0 && this.free) this.#serve(this.#waiters.shift()!);
     if (this.#waiters.length > 0) this.#carrier.carryPlaces(this);

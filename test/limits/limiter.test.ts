@@ -195,6 +195,11 @@ describe("a limit over several replicas", () => {
     expect(store.held("k1/concurrent")).toBe(3);
   });
 
+  it("lets in as many as there are places when more come at once, and refuses the others", async () => {
+    const { limiter } = replica();
+    expect(await count(20, limiter, caller({ concurrent: 7 }))).toBe(7);
+  });
+
   it("keeps the places of long calls, for as long as they are under way and the replica lives", async () => {
     const first = replica();
     const principal = caller({ concurrent: 1 });
