@@ -1,13 +1,10 @@
-import { stateUrl } from "../config/folders.ts";
 import { loadConfig } from "../config/load.ts";
-import type { Config } from "../config/schema.ts";
-import type { Log } from "../core/log.ts";
 import { suggestion } from "../core/nearest.ts";
-import type { State } from "../state/state.ts";
-import { type Command, exitCodes, type Options, readFlags, type Terminal, UsageError } from "./command.ts";
+import { type Command, type Options, readFlags, UsageError } from "./command.ts";
 import { change, create, importKeys, type Job, list, revoke, rotate, show } from "./keys-actions.ts";
 import { fieldFlags } from "./keys-flags.ts";
 import { flagLines, settingFlags } from "./setting-flags.ts";
+import { withState } from "./with-state.ts";
 
 interface Action {
   /** What follows its word. */
@@ -79,30 +76,8 @@ exit codes: 0 done · 1 it failed · 2 the command line or the configuration is 
     if (stray !== undefined) throw new UsageError(`--${stray} does not belong to keys ${word}`);
     const settings = Object.fromEntries(Object.entries(flags).filter(([flag]) => !(flag in own)));
     const { config } = await loadConfig({ flags: settings, command: "keys", env: terminal.env });
-    return work(config, terminal, (state) => action.run({ state, word: rest[0] ?? "", flags, config, terminal }));
+    return withState({ command: "keys", config, terminal }, (state) =>
+      action.run({ state, word: rest[0] ?? "", flags, config, terminal }),
+    );
   },
 };
-
-/** Opens the state for as long as the work takes. */
-async function work(config: Config, terminal: Terminal, run: (state: State) => Promise<void>): Promise<number> {
-  const url = stateUrl(config, { env: terminal.env });
-  if (url === undefined) throw new UsageError("state.url is none, so there are no managed keys; --state names a state");
-  const { openState } = await import("../open-state.ts");
-  let state: State | undefined;
-  try {
-    state = await openState(url, { log: complaints(terminal), replica: `lair keys ${process.pid}` });
-    await run(state);
-    return exitCodes.done;
-  } catch (error) {
-    if (error instanceof UsageError) throw error;
-    terminal.complain(`lair keys: ${error instanceof Error ? error.message : String(error)}`);
-    return exitCodes.failed;
-  } finally {
-    await state?.close();
-  }
-}
-
-function complaints(terminal: Terminal): Log {
-  const complain = (_fields: object, message: string): void => terminal.complain(`lair keys: ${message}`);
-  return { debug() {}, info() {}, warn: complain, error: complain };
-}
