@@ -1,0 +1,119 @@
+import { setImmediate as yieldToOthers } from "node:timers/promises";
+import type { UsageBatch, UsageQuery, UsageRecord, UsageStore, UsageSum } from "../state.ts";
+import { countRecords, takeNumbers } from "./counters.ts";
+import type { Database } from "./database.ts";
+import type { StateFile } from "./state-file.ts";
+import { Texts } from "./texts.ts";
+import { addUp, fromRecordRow, type RecordIds, recordColumns, toRecordRow, toWhole } from "./usage-rows.ts";
+import { reportSums } from "./usage-sums.ts";
+import { trimUsage } from "./usage-trim.ts";
+
+/** Keys looked up in one go before others get their turn. */
+const step = 500;
+
+export class SqliteUsage implements UsageStore {
+  readonly #file: StateFile;
+  readonly #texts = new Texts();
+
+  constructor(file: StateFile) {
+    this.#file = file;
+  }
+
+  async add({ writer, sequence, records }: UsageBatch): Promise<boolean> {
+    const added = await this.#file.write((db) => {
+      if (sequence <= lastSequence(db, writer)) return undefined;
+      db.prepare("REPLACE INTO writers (name, sequence) VALUES (?, ?)").run([writer, sequence]);
+      return { db, fresh: addRecords(db, this.#texts, records) };
+    });
+    if (added === undefined) return false;
+    this.#texts.remember(added.db, added.fresh);
+    return true;
+  }
+
+  lastSequence(writer: string): Promise<number> {
+    return this.#file.read((db) => lastSequence(db, writer));
+  }
+
+  sums(query: UsageQuery): Promise<UsageSum[]> {
+    return reportSums(this.#file, this.#texts, query);
+  }
+
+  list(query: { before?: number; key?: string; limit: number }): Promise<UsageRecord[]> {
+    const { before = Number.MAX_SAFE_INTEGER, key } = query;
+    const limit = Math.max(1, Math.min(1000, query.limit));
+    return this.#file.read((db) => {
+      const id = key === undefined ? undefined : this.#texts.find(db, key);
+      if (key !== undefined && id === undefined) return [];
+      const where = id === undefined ? "time < ?" : "key = ? AND time < ?";
+      const select = `SELECT ${recordColumns} FROM records WHERE ${where} ORDER BY time DESC, sequence DESC LIMIT ?`;
+      const rows = db.prepare(select).all(id === undefined ? [before, limit] : [id, before, limit]);
+      return rows.map((row) => fromRecordRow(db, this.#texts, row));
+    });
+  }
+
+  async lastUsed(keys: readonly string[]): Promise<ReadonlyMap<string, number>> {
+    const found = new Map<string, number>();
+    for (let from = 0; from < keys.length; from += step) {
+      await this.#file.read((db) => {
+        for (const key of keys.slice(from, from + step)) {
+          const row = db
+            .prepare("SELECT time FROM last_used WHERE key = (SELECT id FROM texts WHERE text = ?)")
+            .get([key]);
+          if (row !== undefined) found.set(key, Number(row[0]));
+        }
+      });
+      await yieldToOthers();
+    }
+    return found;
+  }
+
+  trim(bounds: { before: number; most: number; sumsBefore: number }): Promise<number> {
+    return trimUsage(this.#file, bounds);
+  }
+}
+
+function lastSequence(db: Database, writer: string): number {
+  return Number(db.prepare("SELECT sequence FROM writers WHERE name = ?").get([writer])?.[0] ?? 0);
+}
+
+/** Returns the texts that are new. */
+function addRecords(db: Database, texts: Texts, records: readonly UsageRecord[]): Map<string, number> {
+  const fresh = new Map<string, number>();
+  if (records.length === 0) return fresh;
+  const take = (text: string): number => texts.take(db, text, fresh);
+  const ids = records.map(({ key, path, model, provider, agent }): RecordIds => {
+    return { key: take(key), path: take(path), model: take(model), provider: take(provider), agent: take(agent) };
+  });
+  insertRecords(db, records, ids);
+  countRecords(db, records.length);
+  const addSums = db.prepare(upsertSums);
+  for (const { group, values } of addUp(records, ids)) addSums.run([...group, ...values]);
+  const touch = db.prepare(upsertLastUsed);
+  const used = new Map<number, number>();
+  for (const [index, { key }] of ids.entries())
+    used.set(key, Math.max(used.get(key) ?? 0, toWhole(records[index]!.time)));
+  for (const [key, time] of used) touch.run([key, time]);
+  return fresh;
+}
+
+function insertRecords(db: Database, records: readonly UsageRecord[], ids: readonly RecordIds[]): void {
+  const insert = db.prepare(`INSERT INTO records (${recordColumns}) VALUES (${"?, ".repeat(18)}?)`);
+  let sequence = takeNumbers(db, "sequence", records.length);
+  for (const [index, record] of records.entries()) {
+    insert.run(toRecordRow(record, ids[index]!, sequence));
+    const { content } = record;
+    if (content !== undefined) {
+      const values = [toWhole(record.time), sequence, Buffer.from(content.request), Buffer.from(content.reply)];
+      db.prepare("INSERT INTO contents (time, sequence, request, reply) VALUES (?, ?, ?, ?)").run(values);
+    }
+    sequence++;
+  }
+}
+
+const upsertSums =
+  "INSERT INTO sums VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, " +
+  "failures = failures + excluded.failures, prompt_tokens = prompt_tokens + excluded.prompt_tokens, " +
+  "cached_tokens = cached_tokens + excluded.cached_tokens, completion_tokens = completion_tokens + excluded.completion_tokens, " +
+  "spend = spend + excluded.spend, duration = duration + excluded.duration";
+
+const upsertLastUsed = "INSERT INTO last_used VALUES (?, ?) ON CONFLICT DO UPDATE SET time = max(time, excluded.time)";
