@@ -145,11 +145,12 @@ function buildProviders(config: Config, log: Log, env: NonNullable<RuntimeOption
     log,
   );
   const { heartbeat } = config.timeouts;
+  const tools = { log, heartbeat, images: config.images };
   const upstreams = Object.entries(config.providers).map(([name, entry]) =>
-    createProvider(name, { ...providerSettings(entry, config, env), kind: entry.kind }, { log, heartbeat }),
+    createProvider(name, { ...providerSettings(entry, config, env), kind: entry.kind }, tools),
   );
   const embedded = fromEngine(engine, { log, heartbeatInterval: heartbeat });
-  const llama = config.llama.server === undefined ? embedded : withLlamaServer(embedded, engine, { log, heartbeat });
+  const llama = config.llama.server === undefined ? embedded : withLlamaServer(embedded, engine, tools);
   return [llama, ...upstreams];
 }
 

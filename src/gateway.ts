@@ -51,7 +51,8 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   });
   const upstreams = Object.entries(gateway.upstreams).map(([name, entry]) => {
     const settings = { ...providerSettings(entry, config, env), kind: entry.kind, discreet: true };
-    const provider = createProvider(name, settings, { log, heartbeat: config.timeouts.heartbeat });
+    const tools = { log, heartbeat: config.timeouts.heartbeat, images: config.images };
+    const provider = createProvider(name, settings, tools);
     return { provider, weight: entry.weight };
   });
   const providers = upstreams.map(({ provider }) => provider);

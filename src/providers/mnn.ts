@@ -142,12 +142,20 @@ function toBody(request: ChatRequest): JsonObject {
 
 /** One content that is no string makes the whole stream empty, or drops all messages after it. */
 function toContent(message: Message): string | JsonObject[] {
-  const text = message.content.flatMap((part) => (part.type === "text" ? [part.text] : [])).join("\n");
+  const text = message.content.flatMap((part) => (part.type === "text" ? [withoutTags(part.text)] : [])).join("\n");
   const images = message.content.flatMap((part) =>
     part.type === "image" ? [`data:${part.mediaType};base64,${part.base64}`] : [],
   );
   if (images.length === 0) return text;
   return [{ type: "text", text }, ...images.map((url) => ({ type: "image_url", image_url: { url } }))];
+}
+
+/**
+ * MNN takes `<img>…</img>` and `<audio>…</audio>` in a prompt's text for an address to fetch, or a file of its machine to
+ * read (transformers/llm/engine/src/omni.cpp: tokenizer_encode, multimodeProcess). With a space in it, the tag is text.
+ */
+function withoutTags(text: string): string {
+  return text.replace(/<(img|audio)>/g, "<$1 >");
 }
 
 /** Each chunk of its stream is one token. */

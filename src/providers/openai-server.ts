@@ -1,9 +1,11 @@
 import type { Call, Handler } from "../core/call.ts";
 import type { Engine } from "../core/engine.ts";
 import { ApiError } from "../core/errors.ts";
+import { addressProblem, type ImageSources, noImageSources } from "../core/image-source.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
 import type { Endpoint, Provider } from "../core/provider.ts";
 import { asObject, invalidValue, readArray, readString, required } from "../dialects/fields.ts";
+import { mediaAddresses } from "../dialects/media-addresses.ts";
 import { fromEngine } from "../dialects/translate.ts";
 import { clampMaxTokens, OpenAiClient } from "./openai-client.ts";
 import { listModels, probe } from "./openai-models.ts";
@@ -46,8 +48,7 @@ export function openaiServer(upstream: Upstream, tools: ProviderTools, options: 
   const direct = passthrough({
     name,
     upstream,
-    adapt: (body, call) =>
-      call.path === "/v1/chat/completions" ? adaptChat(body, upstream) : options.adapt?.(body, call.path),
+    adapt: (body, call) => (call.path === "/v1/chat/completions" ? adaptChat(body) : options.adapt?.(body, call.path)),
     mend: (error, body) => clampMaxTokens(error, body),
     ...(tools.heartbeat === undefined ? {} : { heartbeat: tools.heartbeat }),
   });
@@ -58,8 +59,10 @@ export function openaiServer(upstream: Upstream, tools: ProviderTools, options: 
     { name, kind: options.kind, chat: (request, signal) => client.chat(request, signal), models, health, close },
     lift(tools),
   );
-  const handle: Handler = async (call) =>
-    (await needsEnforcing(call, options)) ? enforced.handle(call) : direct(call);
+  const handle: Handler = async (call) => {
+    await refuseAddresses(call, tools.images ?? noImageSources);
+    return (await needsEnforcing(call, options)) ? enforced.handle(call) : direct(call);
+  };
   return { name, kind: options.kind, speaks, handle, models, health, close };
 }
 
@@ -72,7 +75,7 @@ async function needsEnforcing(call: Call, options: OpenAiServerOptions): Promise
   return options.toolChoice !== "all" && (choice === "required" || isObject(choice));
 }
 
-function adaptChat(body: JsonObject, upstream: Upstream): JsonObject | undefined {
+function adaptChat(body: JsonObject): JsonObject | undefined {
   checkMessages(body);
   const changes: JsonObject = {};
   // The template shows the tools to the model even so, and nobody would read its call.
@@ -86,7 +89,6 @@ function adaptChat(body: JsonObject, upstream: Upstream): JsonObject | undefined
       isDeveloper(message) ? { ...message, role: "system" } : message,
     );
   }
-  refuseRemoteImages(body.messages, upstream);
   return Object.keys(changes).length === 0 ? undefined : changes;
 }
 
@@ -104,21 +106,17 @@ function isDeveloper(message: Json): message is JsonObject {
   return isObject(message) && message.role === "developer";
 }
 
-/** A server in the local network that fetches what a caller names would let callers reach into that network. */
-function refuseRemoteImages(messages: Json | undefined, upstream: Upstream): void {
-  if (!Array.isArray(messages) || upstream.origins.every((origin) => origin.startsWith("https:"))) return;
-  for (const [at, message] of messages.entries()) {
-    if (!isObject(message) || !Array.isArray(message.content)) continue;
-    for (const [index, part] of message.content.entries()) {
-      const url = isObject(part) && isObject(part.image_url) ? part.image_url.url : undefined;
-      if (typeof url !== "string" || url.startsWith("data:")) continue;
-      throw new ApiError(
-        "invalid_image",
-        "images are taken as data URLs (data:image/png;base64,…) only, not as addresses",
-        {
-          param: `messages[${at}].content[${index}].image_url`,
-        },
-      );
-    }
+/** A server that fetches what a caller names would let callers reach into its network. */
+async function refuseAddresses(call: Call, sources: ImageSources): Promise<void> {
+  const body = await call.json();
+  if (!isObject(body)) return;
+  for (const { at, address } of mediaAddresses(body, call.path)) {
+    const problem = await addressProblem(address, sources);
+    if (problem === undefined) continue;
+    throw new ApiError(
+      "invalid_image",
+      `images are taken as data URLs (data:image/png;base64,…), and from hosts that images.allow names; \`${at}\` cannot be used: ${problem}`,
+      { param: at },
+    );
   }
 }

@@ -1,3 +1,4 @@
+import type { ImageSources } from "../core/image-source.ts";
 import type { Log } from "../core/log.ts";
 import type { LiftOptions } from "../dialects/lift.ts";
 import type { UpstreamSettings } from "./upstream.ts";
@@ -28,6 +29,8 @@ export interface ProviderTools {
   readonly log: Log;
   /** Longest silence of a stream before a comment keeps it alive, in milliseconds. */
   readonly heartbeat?: number;
+  /** From where a server may fetch images for a caller; default: from nowhere. */
+  readonly images?: ImageSources;
 }
 
 /** The context length that the user has set for a model, if any. */
