@@ -114,7 +114,9 @@ export function readEnvironment(
     for (const source of setting.facts.env ?? [])
       assignments.push(...namedAssignments(setting, [cleaned(env[source])], source));
   }
-  assignments.push(...sectionAssignments(env, names));
+  const named = assignments.flatMap(({ keys }) => (keys[1] === "upstreams" ? (keys[2] ?? []) : []));
+  const known = { ...names, "gateway.upstreams": [...names["gateway.upstreams"], ...named] };
+  assignments.push(...sectionAssignments(env, known));
   return { assignments, warnings: [...warnings, ...strangers(env)] };
 }
 

@@ -53,11 +53,15 @@ export function resolveConfig({ flags, command = "serve", env, file, found }: La
   const draft: Draft = { tree: {}, sources: new Map(), problems: [], hidden: new Set() };
   for (const { keys, value, source } of found) assign(draft, keys, value, source);
   if (file !== undefined) assignFile(draft, file, env);
+  const flagged = [...flagAssignments(draft, flags, command)];
   const fromEnvironment = readEnvironment(env, {
     providers: Object.keys(mapAt(draft.tree, "providers")),
-    "gateway.upstreams": Object.keys(mapAt(mapAt(draft.tree, "gateway"), "upstreams")),
+    "gateway.upstreams": [
+      ...Object.keys(mapAt(mapAt(draft.tree, "gateway"), "upstreams")),
+      ...flagged.flatMap(({ keys }) => (keys[1] === "upstreams" ? (keys[2] ?? []) : [])),
+    ],
   });
-  const given = [...fromEnvironment.assignments, ...flagAssignments(draft, flags, command)];
+  const given = [...fromEnvironment.assignments, ...flagged];
   for (const { keys, value, source } of given) assign(draft, keys, value, source);
   draft.problems.push(...repeatedNames(given));
   const parsed = schema.safeParse(draft.tree);
@@ -223,6 +227,11 @@ function* idleSettings(config: Config, sources: ReadonlyMap<string, string>): Ge
   for (const [name, { kind, keepAlive }] of Object.entries(config.providers)) {
     if (keepAlive !== undefined && kind !== "ollama")
       yield `${from(`providers.${name}.keepAlive`)} has no effect: only Ollama knows it`;
+  }
+  if (config.state.url !== undefined || Object.keys(config.gateway.upstreams).length > 0) return;
+  for (const path of sources.keys()) {
+    if (/^(limits\.caller|prices|usage)\./.test(path))
+      yield `${from(path)} has no effect in lair serve and lair cloud: limits and usage need a state (LAIR_STATE)`;
   }
 }
 

@@ -14,6 +14,7 @@ import type { Step } from "../support/fake-server.ts";
 import { startFakeVllm } from "../support/fake-vllm.ts";
 import { callerKey, startChain } from "../support/tunnel-chain.ts";
 import { toolCall, writePlay } from "../support/opencode-model.ts";
+import { holdGateway, openPlace, type Place } from "../support/gateway.ts";
 import { findOpencode, makeWorkplace, type OpencodeRun, runOpencode, type Workplace } from "../support/opencode.ts";
 
 const example = fileURLToPath(new URL("../../examples/opencode/opencode.json", import.meta.url));
@@ -100,6 +101,8 @@ interface Setup {
   readonly models?: JsonObject;
   /** The runtime is reached through a relay, with an agent of this name beside it. */
   readonly agent?: string;
+  /** The relay is reached through a gateway over this place, with a managed key of it. */
+  readonly place?: Place;
   readonly signal: AbortSignal;
 }
 
@@ -111,7 +114,7 @@ interface Finished extends OpencodeRun {
 }
 
 /** Starts a runtime and lets opencode do the task with one of its models. */
-async function finish(task: Task, { model, env, models = {}, agent, signal }: Setup): Promise<Finished> {
+async function finish(task: Task, { model, env, models = {}, agent, place, signal }: Setup): Promise<Finished> {
   const requests: { status: number; model?: string; end: string }[] = [];
   const warnings: string[] = [];
   const looping = new AbortController();
@@ -123,7 +126,8 @@ async function finish(task: Task, { model, env, models = {}, agent, signal }: Se
   };
   const log: Log = { debug() {}, info, warn, error: warn };
   const runtime = await startHere(task, env, log);
-  const { url, apiKey } = agent === undefined ? { url: runtime.url, apiKey: key } : await relayed(runtime, agent);
+  const relay = agent === undefined ? { url: runtime.url, apiKey: key } : await relayed(runtime, agent);
+  const { url, apiKey } = place === undefined ? relay : await guarded(place, relay);
   const local: JsonObject = { options: { baseURL: `${url}/v1` }, models };
   const run = await runOpencode({
     ...task,
@@ -153,6 +157,14 @@ async function relayed(runtime: Runtime, agent: string): Promise<{ url: string; 
   const chain = await startChain({ runtime: runtime.url, agents: [agent], agentEnv });
   closing.push(() => chain.close());
   return { url: chain.url, apiKey: callerKey };
+}
+
+/** A gateway before the relay, and a key that it has made. */
+async function guarded(place: Place, relay: { url: string; apiKey: string }): Promise<{ url: string; apiKey: string }> {
+  const apiKey = await place.createKey("opencode", { models: ["llama_cpp:*"], limits: { requestsPerMinute: 600 } });
+  const gateway = await holdGateway(place, `home=${relay.url}`, { LAIR_GATEWAY_UPSTREAMS_HOME_KEY: relay.apiKey });
+  closing.push(() => gateway.close());
+  return { url: gateway.url, apiKey };
 }
 
 function expectDone(task: Task, run: Finished, complaints: unknown[] = []): void {
@@ -305,6 +317,30 @@ describe("the real opencode reads a file and writes another", () => {
       expectDone(task, run);
       expect(run.warnings).toEqual([]);
       expect(run.requests.every(({ status, end }) => status === 200 && end === "complete")).toBe(true);
+    },
+  );
+
+  it(
+    "with the embedded llama.cpp at home, through a gateway that asks for a key, a relay and an agent",
+    { timeout: 180_000 },
+    async ({ signal, skip }) => {
+      if (missing !== undefined) return skip(missing);
+      const task = makeTask();
+      const { id, models, env } = copyist(task);
+      const place = await openPlace();
+      closing.push(() => place.close());
+
+      const run = await finish(task, { model: id, env, models, agent: "home", place, signal });
+
+      expectDone(task, run);
+      expect(run.warnings).toEqual([]);
+      const records = await place.records(run.requests.length);
+      const { id: keyId } = (await place.state.keys.find("opencode")) ?? {};
+      for (const record of records)
+        expect(record).toMatchObject({ key: keyId, model: id, provider: "home", agent: "home", outcome: "complete" });
+      // What the gateway has counted is what opencode was told.
+      for (const { promptTokens, cachedTokens, completionTokens } of run.steps)
+        expect(records).toContainEqual(expect.objectContaining({ promptTokens, cachedTokens, completionTokens }));
     },
   );
 });

@@ -192,7 +192,7 @@ describe("bad input", () => {
 
   it("names the provider that lacks its kind or addresses, and refuses names that model ids could not carry", async () => {
     expect(await refusal({ file: "providers: { lab: { urls: [a] } }" })).toBe(
-      "providers.lab.kind (lair.yaml:1): is missing; allowed: ollama, lmdeploy, mnn, vllm, openai",
+      "providers.lab.kind (lair.yaml:1): is missing; allowed: ollama, lmdeploy, mnn, vllm, openai, lair",
     );
     expect(await refusal({ file: "providers: { lab: { kind: openai } }" })).toMatch(
       /providers\.lab\.urls .*is missing/,
