@@ -1,11 +1,13 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import path from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { afterEach, describe, expect, it } from "vitest";
 import { openState } from "../../src/open-state.ts";
 import { RedisConnection } from "../../src/state/redis/connection.ts";
 import { type KeyRecord, type State, StateError } from "../../src/state/state.ts";
 import { redisMissing, type RedisOptions, type RedisServer, startRedis } from "../support/redis.ts";
+import { type CutLine, startCutLine } from "../support/tunnel-lines.ts";
 import { type KeptLog, keptLog, waitUntil } from "../support/tunnel-log.ts";
 import { someKey, someRecord } from "./contract.ts";
 
@@ -25,8 +27,8 @@ describe.skipIf(missing !== undefined)("when Redis", () => {
     log = keptLog();
     return open();
   };
-  const open = async (): Promise<State> => {
-    const state = await openState(server.url, { log, replica: `replica-${closing.length}` });
+  const open = async (url = server.url): Promise<State> => {
+    const state = await openState(url, { log, replica: `replica-${closing.length}` });
     closing.push(() => state.close());
     return state;
   };
@@ -137,12 +139,33 @@ describe.skipIf(missing !== undefined)("when Redis", () => {
     await waitUntil(async () => (await fresh.keys.find(revokedKey.id))?.revoked === 7);
     expect(byId((await fresh.keys.since(0)).keys)).toEqual(expected);
     expect(await fresh.keys.find(kept.name)).toEqual(kept);
+    expect(await fresh.keys.find(changed.name)).toBeUndefined();
     // One who goes on from where it was gets them all.
     expect(byId((await first.keys.since(ring.revision)).keys)).toEqual(expected);
     expect(await fresh.documents.read("agents")).toBe("a list");
     expect(first.health().problem).toMatch(/has lost what it held; keys were put back: let it save/);
     await log.until(/^error Redis has lost what it held.*put back \d+ keys and documents/);
     await expect(fresh.keys.insert([someKey({ name: kept.name })])).rejects.toThrow(kept.name);
+  });
+
+  it("has forgotten everything, and several put it back at once, the latest form of each key remains", async () => {
+    const states = [await begin(), await open(), await open(), await open()];
+    const keys = Array.from({ length: 80 }, () => someKey());
+    await states[0]!.keys.insert(keys);
+    for (const state of states) await state.keys.since(0);
+    const latest = await Promise.all(
+      keys.map(({ id }, turn) => {
+        const news = turn % 3 === 0 ? { revoked: turn } : { name: `renamed ${turn}` };
+        return states[turn % 4]!.keys.change(id, (held) => ({ ...held, ...news }));
+      }),
+    );
+    await server.cli("flushall");
+    const fresh = await open();
+    await waitUntil(async () => {
+      const { keys: now } = await fresh.keys.since(0);
+      return isDeepStrictEqual(byId(now), byId(latest as KeyRecord[]));
+    }, "all keys in their latest form");
+    expect(await server.cli("hlen", "{lair}:keys:names")).toBe("80");
   });
 
   it("has been set back to an earlier save, a revocation since then stays one", async () => {
@@ -163,6 +186,47 @@ describe.skipIf(missing !== undefined)("when Redis", () => {
     const news = await state.keys.since(revision);
     expect(news.keys.map(({ id }) => id)).toContain(late.id);
     expect(news.keys).toContainEqual({ ...key, revoked: 7 });
+  });
+
+  it("has lost its last changes, and others have written since, both are seen", async () => {
+    const direct = await begin();
+    const line = await lineTo(server);
+    closing.push(() => line.close());
+    const state = await open(line.url);
+    const [first, second] = [someKey(), someKey()];
+    await state.keys.insert([first, second]);
+    await server.cli("save");
+    await state.keys.change(first.id, (held) => ({ ...held, revoked: 7 }));
+    const { revision } = await state.keys.since(0);
+    line.refuse();
+    await direct.close();
+    await server.kill();
+    await server.start();
+    // It knows nothing of the revocation, and gives out its revision again.
+    const other = await open();
+    await other.keys.change(second.id, (held) => ({ ...held, revoked: 8 }));
+    line.mend();
+    await waitUntil(async () => (await other.keys.find(first.id))?.revoked === 7);
+    const news = await state.keys.since(revision);
+    expect(byId(news.keys)).toEqual(byId([first, second]).map((key) => ({ ...key, revoked: key === first ? 7 : 8 })));
+  });
+
+  it("is behind a network that swallows everything, it is asked by new connections", async () => {
+    const direct = await begin();
+    const line = await lineTo(server);
+    closing.push(() => line.close());
+    const state = await open(line.url);
+    let told = 0;
+    state.keys.watch(() => told++);
+    const listeners = async (): Promise<number> =>
+      Number((await server.cli("pubsub", "numsub", channel)).split("\n")[1]);
+    await waitUntil(async () => (await listeners()) === 1);
+    line.freeze();
+    await expect(state.keys.since(0)).rejects.toThrow(StateError);
+    await waitUntil(() => state.health().ok);
+    await direct.keys.insert([someKey()]);
+    await waitUntil(() => told > 0);
+    await waitUntil(() => line.connections() >= 4, "messages come by a new connection, too");
   });
 
   it("is emptied while it runs, keys come back too, and those that were made meanwhile stay", async () => {
@@ -224,6 +288,14 @@ describe.skipIf(missing !== undefined)("when Redis", () => {
     expect(await ended).toEqual([0, null]);
   });
 });
+
+const channel = "{lair}:changes";
+
+/** A line to it that can be broken, with the URL of a state. */
+async function lineTo({ port, password }: RedisServer): Promise<CutLine> {
+  const line = await startCutLine(`http://127.0.0.1:${port}`);
+  return { ...line, url: `redis://:${password}@${new URL(line.url).host}` };
+}
 
 function byId(keys: readonly KeyRecord[]): KeyRecord[] {
   return keys.toSorted((a, b) => (a.id < b.id ? -1 : 1));

@@ -90,32 +90,52 @@ export const liftRevisions: RedisScript = {
     return #ids`,
 };
 
-/** ARGV: for each key: id, version, `r` or `-`. Answers the ids that are not there, older there, or revoked here only. */
-export const olderKeys: RedisScript = {
-  name: "older keys",
+/** Whether a version with that flag is to take the place of what is kept of the key: it is newer, or revoked alone. */
+const isLacking = `
+    local function isLacking(id, version, flag)
+      local held, revoked = string.match(redis.call('HGET', KEYS[2], id) or '0-', '^(%d+)([-r])')
+      if revoked ~= flag then return flag == 'r' end
+      return tonumber(held) < tonumber(version)
+    end`;
+
+/** ARGV: for each key: id, version, `r` or `-`. Answers the ids of those that are lacking. */
+export const lackingKeys: RedisScript = {
+  name: "lacking keys",
   text: `
-    local older = {}
+    ${isLacking}
+    local lacking = {}
     for i = 1, #ARGV, 3 do
-      local version, revoked = string.match(redis.call('HGET', KEYS[2], ARGV[i]) or '0-', '^(%d+)([-r])')
-      local newer = tonumber(version) < tonumber(ARGV[i + 1])
-      if revoked == 'r' then newer = newer and ARGV[i + 2] == 'r' end
-      if newer or (revoked == '-' and ARGV[i + 2] == 'r') then older[#older + 1] = ARGV[i] end
+      if isLacking(ARGV[i], ARGV[i + 1], ARGV[i + 2]) then lacking[#lacking + 1] = ARGV[i] end
     end
-    return older`,
+    return lacking`,
 };
 
-/** ARGV as of `insertKeys`. Puts each one there, whatever is there. A name or digest that another has stays with that one. */
+/**
+ * ARGV as of `insertKeys`. Puts back those that are lacking, for another process may have been faster, and answers how many. A name or
+ * digest that another key has stays with that one.
+ */
 export const restoreKeys: RedisScript = {
   name: "restore keys",
   text: `
-    local revision = redis.call('HINCRBY', KEYS[1], 'keys', 1)
+    ${isLacking}
+    local revision, restored = redis.call('HINCRBY', KEYS[1], 'keys', 1), 0
     for i = 2, #ARGV, 5 do
-      redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 4])
-      redis.call('ZADD', KEYS[3], revision, ARGV[i])
-      redis.call('HSETNX', KEYS[4], ARGV[i + 1], ARGV[i])
-      redis.call('HSETNX', KEYS[5], ARGV[i + 2], ARGV[i])
-      if ARGV[i + 3] ~= '' then redis.call('HSETNX', KEYS[5], ARGV[i + 3], ARGV[i]) end
+      local version, flag = string.match(ARGV[i + 4], '^(%d+)([-r])')
+      if isLacking(ARGV[i], version, flag) then
+        restored = restored + 1
+        local held = redis.call('HGET', KEYS[2], ARGV[i])
+        if held then
+          local before = cjson.decode(string.match(held, '{.*'))
+          if redis.call('HGET', KEYS[4], before.name) == ARGV[i] then redis.call('HDEL', KEYS[4], before.name) end
+          redis.call('HDEL', KEYS[5], before.digest, before.previous and before.previous.digest or '')
+        end
+        redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 4])
+        redis.call('ZADD', KEYS[3], revision, ARGV[i])
+        redis.call('HSETNX', KEYS[4], ARGV[i + 1], ARGV[i])
+        redis.call('HSETNX', KEYS[5], ARGV[i + 2], ARGV[i])
+        if ARGV[i + 3] ~= '' then redis.call('HSETNX', KEYS[5], ARGV[i + 3], ARGV[i]) end
+      end
     end
     redis.call('PUBLISH', ARGV[1], 'keys')
-    return revision`,
+    return restored`,
 };

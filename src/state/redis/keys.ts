@@ -1,6 +1,6 @@
 import { KeyConflict, type KeyRecord, type KeyStore, StateError } from "../state.ts";
 import type { RedisConnection, RedisReply, RedisScript } from "./connection.ts";
-import { changeKey, idsSince, insertKeys, liftRevisions, olderKeys, restoreKeys } from "./key-scripts.ts";
+import { changeKey, idsSince, insertKeys, liftRevisions, lackingKeys, restoreKeys } from "./key-scripts.ts";
 import type { Loss, RedisMarks } from "./marks.ts";
 
 interface Held {
@@ -110,11 +110,10 @@ export class RedisKeys implements KeyStore {
     for (let start = 0; start < known.length; start += pageSize) {
       const page = known.slice(start, start + pageSize);
       const asked = page.flatMap(({ record, version }) => [record.id, version, toFlag(record)]);
-      const older = (await this.#script(olderKeys, asked)) as string[];
-      if (older.length === 0) continue;
-      const lacking = older.flatMap((id) => toArguments(this.#known.get(id)!));
-      await this.#script(restoreKeys, [this.#marks.channel, ...lacking]);
-      restored += older.length;
+      const lacking = (await this.#script(lackingKeys, asked)) as string[];
+      if (lacking.length === 0) continue;
+      const args = lacking.flatMap((id) => toArguments(this.#known.get(id)!));
+      restored += Number(await this.#script(restoreKeys, [this.#marks.channel, ...args]));
     }
     return restored;
   }

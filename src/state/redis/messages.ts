@@ -1,10 +1,10 @@
 import { type RedisClient, RedisLine } from "./line.ts";
 
-const pingEvery = 5000;
+const pingEvery = 2000;
 
 /**
  * What is published, on a connection of its own that is made when the first channel is asked for: Redis allows one that
- * listens nothing else. It is asked for a sign of life every 5 seconds, as a dead one would be silent for ever.
+ * listens nothing else. It is asked for a sign of life every 2 seconds, as a dead one would be silent for ever.
  */
 export class RedisMessages {
   readonly #connect: () => RedisClient;
