@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { AccessSettings } from "./access/access.ts";
+import { withAllowedModels } from "./access/allowed-models.ts";
 import { KeyRing } from "./access/key-ring.ts";
 import { keyRoutes } from "./admin/keys.ts";
 import type { Family } from "./admin/exposition.ts";
@@ -91,7 +92,7 @@ export async function openFront(config: Config, options: FrontOptions): Promise<
     },
     around(handler, own, further) {
       if (further !== undefined) families.push(further);
-      const counted = ledger === undefined ? [] : [ledger.counting(handler)];
+      const counted = ledger === undefined ? [] : [ledger.counting(handler), withAllowedModels];
       const answers = ownRoutes(
         {
           "/health": health,
