@@ -90,7 +90,8 @@ export class Lease implements Enrolled {
     this.#held -= amount;
     this.#taken += amount;
     if (!this.watched) this.#carrier.watch(this);
-    if (this.#held * 2 < this.#aim && !this.#asking && !this.due && this.#ahead() >= 1) this.#carrier.carry(this);
+    if (this.#held * 2 < this.#aim && !this.#carrier.local && !this.#asking && !this.due && this.#ahead() >= 1)
+      this.#carrier.carry(this);
   }
 
   /** Gives back what was taken and not used; a negative amount was used on top. */
