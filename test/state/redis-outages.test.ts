@@ -33,6 +33,9 @@ describe.skipIf(missing !== undefined)("when Redis", () => {
     return state;
   };
 
+  /** How many hear of changes. */
+  const listeners = async (): Promise<number> => Number((await server.cli("pubsub", "numsub", channel)).split("\n")[1]);
+
   it("is killed, everything asked fails at once and says so; when it is back all goes on, and nothing is lost", async () => {
     const state = await begin({ persistence: "append" });
     const key = someKey();
@@ -159,7 +162,10 @@ describe.skipIf(missing !== undefined)("when Redis", () => {
         return states[turn % 4]!.keys.change(id, (held) => ({ ...held, ...news }));
       }),
     );
+    for (const state of states) state.keys.watch(() => undefined);
+    await waitUntil(async () => (await listeners()) === 4);
     await server.cli("flushall");
+    await server.cli("publish", channel, "all look now");
     const fresh = await open();
     await waitUntil(async () => {
       const { keys: now } = await fresh.keys.since(0);
