@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, readFileSync, readSync } from "node:fs";
 import { setImmediate as yieldToOthers } from "node:timers/promises";
 import type { Log } from "../../core/log.ts";
 import { takeLock } from "../file-lock.ts";
@@ -25,6 +25,8 @@ interface Head {
 /** Milliseconds after a change until the copy is written; longer where writing takes long. */
 const delayAfterChange = 2000;
 const longestShareOfTime = 1 / 50;
+/** Bytes in which the first line has its place. */
+const mostOfHead = 200;
 /** Keys made into text at a time, before others get their turn. */
 const step = 1000;
 
@@ -90,6 +92,8 @@ export class KeyBackup {
       const lock = await takeLock(`${path}.lock`);
       try {
         const { keys, revision } = await this.#read();
+        // Another process has written it already.
+        if (readHead(path)?.revision === revision) return;
         await replaceFile(path, await toText(keys, revision), () => lock.isHeld());
       } finally {
         await lock.release();
@@ -102,6 +106,21 @@ export class KeyBackup {
       );
     }
     this.#delay = Math.max(delayAfterChange, (performance.now() - start) / longestShareOfTime);
+  }
+}
+
+function readHead(path: string): Head | undefined {
+  const start = Buffer.alloc(mostOfHead);
+  try {
+    const descriptor = openSync(path, "r");
+    try {
+      const length = readSync(descriptor, start);
+      return JSON.parse(start.toString("utf8", 0, length).split("\n")[0]!) as Head;
+    } finally {
+      closeSync(descriptor);
+    }
+  } catch {
+    return undefined;
   }
 }
 

@@ -18,7 +18,7 @@ export class SqliteMeters implements MeterStore {
     if (exchanges.length === 0) return [];
     return this.#file.write((db) => {
       const now = Math.floor(this.#now());
-      forget(db, "meters", "expires", now);
+      db.prepare(forgetMeters).run([now]);
       return exchanges.map((exchange) => exchangeOne(db, exchange, now));
     });
   }
@@ -27,7 +27,7 @@ export class SqliteMeters implements MeterStore {
     if (holds.length === 0) return [];
     return this.#file.write((db) => {
       const now = Math.floor(this.#now());
-      forget(db, "holds", "until", now);
+      db.prepare(forgetHolds).run([now]);
       return holds.map((hold) => holdOne(db, replica, hold, now));
     });
   }
@@ -47,7 +47,7 @@ function exchangeOne(db: Database, { meter, give, want, least }: MeterExchange, 
     id,
     missing + granted,
     now,
-    Math.ceil(meter.expires),
+    Math.min(Number.MAX_SAFE_INTEGER, Math.ceil(meter.expires)),
   ]);
   return { granted, level: capacity - missing - granted };
 }
@@ -70,8 +70,5 @@ function holdOne(db: Database, replica: string, { id, most, want }: MeterHold, n
   return held;
 }
 
-function forget(db: Database, table: "meters" | "holds", column: string, now: number): void {
-  const key = table === "meters" ? "id" : "(id, replica)";
-  const over = `SELECT ${key === "id" ? "id" : "id, replica"} FROM ${table} WHERE ${column} < ? LIMIT ${forgottenAtOnce}`;
-  db.prepare(`DELETE FROM ${table} WHERE ${key} IN (${over})`).run([now]);
-}
+const forgetMeters = `DELETE FROM meters WHERE id IN (SELECT id FROM meters WHERE expires < ? LIMIT ${forgottenAtOnce})`;
+const forgetHolds = `DELETE FROM holds WHERE (id, replica) IN (SELECT id, replica FROM holds WHERE until < ? LIMIT ${forgottenAtOnce})`;

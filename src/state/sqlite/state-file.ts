@@ -1,12 +1,13 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Log } from "../../core/log.ts";
-import { takeLock } from "../file-lock.ts";
 import { type StateHealth, StateError } from "../state.ts";
 import { type Database, type OpenDatabase, sqliteCode } from "./database.ts";
 import { busy, corrupt, isCorrupt, isOutage, toStateError } from "./failures.ts";
+import { FileHealth } from "./file-health.ts";
 import { type KeyCopy, readKeyCopy } from "./key-backup.ts";
-import { addKeys, readKeys } from "./key-rows.ts";
-import { identify, moveAside, prepareFile, sizeOf } from "./place.ts";
+import { addKeys } from "./key-rows.ts";
+import { identify, prepareFile, sizeOf } from "./place.ts";
+import { setAside } from "./recovery.ts";
 import { migrate } from "./schema.ts";
 
 export interface StateFileSettings {
@@ -27,8 +28,6 @@ const shortWait = 4;
 const pollInterval = 500;
 /** Files up to this size, in bytes, are read and checked whole when they are opened: that takes some 50 ms. */
 const smallFile = 16 * 2 ** 20;
-/** An unwell state is asked again this often, in milliseconds, whether it works. */
-const probeInterval = 1000;
 
 /**
  * The connection to one state file, which other processes share. Survives that the file is damaged, deleted or replaced
@@ -46,14 +45,12 @@ export class StateFile {
   #poll: NodeJS.Timeout | undefined;
   #dataVersion = 0;
   #closed = false;
-  #problem: string | undefined;
-  #since = Date.now();
-  #writeFailed = false;
-  #probed = 0;
+  readonly #health: FileHealth;
 
   private constructor(path: string, settings: StateFileSettings) {
     this.path = path;
     this.#settings = settings;
+    this.#health = new FileHealth(path, settings.log);
   }
 
   /** `path` is absolute. Throws `StateError`. */
@@ -96,13 +93,12 @@ export class StateFile {
 
   /** Something was written that may be watched. */
   changed(): void {
-    for (const watcher of [...this.#watchers]) this.#tell(watcher);
+    for (const watcher of this.#watchers) this.#tell(watcher);
   }
 
   health(): StateHealth {
-    if (this.#problem !== undefined && performance.now() - this.#probed > probeInterval) this.#probe();
-    const since = this.#since;
-    return this.#problem === undefined ? { ok: true, since } : { ok: false, problem: this.#problem, since };
+    if (this.#health.isProbeDue()) this.#probe();
+    return this.#health.state();
   }
 
   async close(): Promise<void> {
@@ -125,7 +121,7 @@ export class StateFile {
         if (this.#db === undefined && !this.#closed) this.#startRenewal(false);
         if (this.#renewal !== undefined) await this.#renewal;
         const result = await act();
-        this.#worked(writes);
+        this.#health.works(writes);
         return result;
       } catch (error) {
         if (this.#closed || renewals === 2 || !isCorrupt(error)) throw this.#failed(error, writes);
@@ -150,6 +146,7 @@ export class StateFile {
     const until = performance.now() + this.#settings.patience;
     for (;;) {
       try {
+        if (this.#db === undefined) await this.#renewal;
         if (this.#db === undefined) throw new StateError(`the state ${this.path} is closed`);
         return attempt(this.#db);
       } catch (error) {
@@ -165,7 +162,7 @@ export class StateFile {
     let copy: KeyCopy | undefined;
     for (let tries = 0; ; tries++) {
       try {
-        if (isDamaged) copy = await this.#setAside();
+        if (isDamaged) copy = await setAside(this.path, this.#settings);
         isDamaged = false;
         prepareFile(this.path);
         this.#openDatabase(copy);
@@ -209,48 +206,12 @@ export class StateFile {
     );
   }
 
-  /** Keeps the damaged file under another name. Returns its keys where they can still be read and are the newest. */
-  async #setAside(): Promise<KeyCopy | undefined> {
-    const damaged = identify(this.path);
-    const lock = await takeLock(`${this.path}.lock`);
-    try {
-      // Another process was faster.
-      if (damaged === undefined || identify(this.path) !== damaged) return undefined;
-      const copy = readKeyCopy(this.path);
-      if (copy === undefined)
-        throw new StateError(
-          `${this.path} is damaged or no state file of lair, and has no copy of its keys beside it: move it away, or name another file; nothing was changed`,
-        );
-      const salvaged = this.#salvage();
-      const aside = moveAside(this.path);
-      this.#settings.log.error(
-        { file: this.path, kept: aside },
-        `the state file ${this.path} is damaged: it is kept as ${aside} with the usage up to now, and a new one takes its place`,
-      );
-      return salvaged !== undefined && salvaged.revision >= copy.revision ? salvaged : copy;
-    } finally {
-      await lock.release();
-    }
-  }
-
-  #salvage(): KeyCopy | undefined {
-    let db: Database | undefined;
-    try {
-      db = this.#settings.driver(this.path);
-      return { ...readKeys(db, 0, Number.MAX_SAFE_INTEGER), time: Date.now() };
-    } catch {
-      return undefined;
-    } finally {
-      db?.close();
-    }
-  }
-
   /** Opens the file anew; whoever wants to use it waits for that. */
   #startRenewal(isDamaged: boolean): void {
     if (this.#renewal !== undefined) return;
     const renewal = this.#renew(isDamaged).finally(() => (this.#renewal = undefined));
     this.#renewal = renewal;
-    renewal.then(() => this.#worked(true)).catch((error: unknown) => this.#failed(error, true));
+    renewal.then(() => this.#health.works(true)).catch((error: unknown) => this.#failed(error, true));
   }
 
   async #renew(isDamaged: boolean): Promise<void> {
@@ -302,8 +263,8 @@ export class StateFile {
     watcher.onChange();
   }
 
+  /** Whether it works again: that it can be read would prove nothing. */
   #probe(): void {
-    this.#probed = performance.now();
     if (this.#renewal !== undefined) return;
     try {
       if (this.#db === undefined) {
@@ -311,32 +272,15 @@ export class StateFile {
         return;
       }
       transact(this.#db, (db) => db.prepare("UPDATE counters SET value = value + 1 WHERE name = 'probe'").run());
-      this.#worked(true);
+      this.#health.works(true);
     } catch (error) {
       this.#failed(error, true);
     }
   }
 
-  #worked(writes: boolean): void {
-    // That it can be read proves nothing where it could not be written.
-    if (this.#problem === undefined || (this.#writeFailed && !writes)) return;
-    this.#problem = undefined;
-    this.#writeFailed = false;
-    this.#since = Date.now();
-    this.#settings.log.info({ file: this.path }, `the state file ${this.path} works again`);
-  }
-
   #failed(error: unknown, writes: boolean): unknown {
     const failure = toStateError(error, this.path);
-    if (!isOutage(error) || this.#closed) return failure;
-    if (writes) this.#writeFailed = true;
-    this.#probed = performance.now();
-    const problem = failure instanceof Error ? failure.message : String(failure);
-    if (this.#problem === undefined) {
-      this.#since = Date.now();
-      this.#settings.log.error({ file: this.path }, problem);
-    }
-    this.#problem = problem;
+    if (!this.#closed && isOutage(error)) this.#health.fails((failure as Error).message, writes);
     return failure;
   }
 }

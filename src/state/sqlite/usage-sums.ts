@@ -37,14 +37,14 @@ export async function reportSums(file: StateFile, texts: Texts, query: UsageQuer
   const [from, to] = [parseDay(query.from), parseDay(query.to)];
   const plan = await file.read((db) => toPlan(db, texts, query));
   if (plan === undefined) return [];
-  const lines = new Map<string, Line>();
+  const report: Report = { plan, lines: new Map(), query, to };
   let slice: Slice | undefined = { day: from, after: -1, upTo: -1 };
   while (slice !== undefined) {
     const start: Slice = slice;
-    slice = await file.read((db) => addSlices(db, { plan, lines, query, to }, start));
+    slice = await file.read((db) => addSlices(db, report, start));
     await yieldToOthers();
   }
-  return toSums(file, texts, query, plan, [...lines.values()]);
+  return toSums(file, texts, report);
 }
 
 interface Report {
@@ -125,13 +125,8 @@ function toPlan(db: Database, texts: Texts, { by, key, model }: UsageQuery): Pla
   return { columns: [...new Set(by.map(toColumn))], ...ids };
 }
 
-async function toSums(
-  file: StateFile,
-  texts: Texts,
-  { by }: UsageQuery,
-  plan: Plan,
-  lines: readonly Line[],
-): Promise<UsageSum[]> {
+async function toSums(file: StateFile, texts: Texts, { query, plan, lines: found }: Report): Promise<UsageSum[]> {
+  const [{ by }, lines] = [query, [...found.values()]];
   const sums: UsageSum[] = [];
   for (let from = 0; from < lines.length; from += step) {
     await file.read((db) => {
