@@ -60,6 +60,11 @@ describe("an address of an image", () => {
     "http://127.0.0.1.:80/",
     "http://\u2460\u2461\u2466.0.0.1/",
     "http://127\u30020\u30020\u30021/",
+    // public ones that some readers take for others
+    "http://0135.184.216.34/",
+    "http://0x5db8d822/",
+    "http://93.12113954/",
+    "http://[2606:2800:0220:1::1]/",
     // private networks, and those that carriers and clouds have for themselves
     "http://10.0.0.1/",
     "http://172.16.0.1/",

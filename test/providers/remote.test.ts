@@ -80,7 +80,7 @@ const echo: RequestListener = (request, reply) => {
 describe("a call to another server of our own kind", () => {
   it("keeps its path, query and body, and leaves credentials and addresses behind", async () => {
     const url = await startServer(echo);
-    const reply = await ask(remoteAt(url, { key: "OUR-KEY", headers: { "X-Team": "a" } }), {
+    const reply = await ask(remoteAt(url, { key: "OUR-KEY", headers: { "X-Team": "a", Accept: "text/ours" } }), {
       path: "/v1/responses",
       search: "?x=%20y",
       body: Buffer.from('{ "model" : "demo", "z": 1e2, "\u00e4": "\\u00e4" }'),
@@ -117,7 +117,7 @@ describe("a call to another server of our own kind", () => {
         "x-team": "a",
         "content-type": "application/json; charset=utf-8",
         "content-length": expect.any(String) as string,
-        accept: "text/event-stream",
+        accept: "text/ours",
         "user-agent": "opencode/1",
         "x-session-id": "s1",
         "x-session-affinity": "s2",

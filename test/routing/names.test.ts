@@ -3,7 +3,7 @@ import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import type { JsonObject } from "../../src/core/json.ts";
-import { card, startGateway, startUpstream, type TestGateway } from "../support/routing.ts";
+import { card, startGateway, startUpstream, type TestGateway, until } from "../support/routing.ts";
 
 const undo: (() => unknown)[] = [];
 afterEach(async () => {
@@ -201,13 +201,32 @@ describe("the list of models", () => {
     expect((await gateway.get("/v1/models/%ff")).status).toBe(400);
   });
 
-  it("comes within the time of a probe when an upstream is silent, and at once when that is known", async () => {
+  it("comes within the time of a probe when an upstream is silent", async () => {
     const home = await startUpstream("home");
     const gateway = await startGateway({ home, office: { urls: [await startSilent()] } }, { probeTimeout: 50 });
     expect((await list(gateway)).map(({ id }) => id)).toEqual(["demo"]);
+  });
+
+  it("does not wait for an upstream that did not answer when it was asked before", async () => {
+    let asked = 0;
+    let given = 0;
+    const office = createServer((request, reply) => {
+      // The first question is refused, the next ones are left unanswered.
+      if (request.url === "/v1/models" && ++asked === 1) reply.writeHead(500).end();
+      reply.on("close", () => given++);
+    });
+    office.listen(0, "127.0.0.1");
+    await once(office, "listening");
+    undo.push(
+      () => office.closeAllConnections(),
+      () => office.close(),
+    );
+    const urls = [`http://127.0.0.1:${(office.address() as AddressInfo).port}`];
+    const gateway = await startGateway({ home: await startUpstream("home"), office: { urls } }, { probeTimeout: 2000 });
     gateway.clock.advance(5000);
-    home.cards = [card("other")];
-    expect((await list(gateway)).map(({ id }) => id)).toEqual(["other"]);
+    expect((await list(gateway)).map(({ id }) => id)).toEqual(["demo"]);
+    await until(() => asked === 2);
+    expect(given).toBe(1);
   });
 
   it("keeps what an upstream listed before it went away", async () => {

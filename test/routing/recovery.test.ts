@@ -4,6 +4,7 @@ import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { failing, breaking, saying, startGateway, startUpstream, until } from "../support/routing.ts";
 import { gate } from "../support/fake-server.ts";
+import { openUnanswered } from "../support/tunnel-caller.ts";
 
 const servers: Server[] = [];
 afterEach(() => {
@@ -104,6 +105,21 @@ describe("an upstream that fails", () => {
     relay.answering = failing(503, "agent_offline");
     for (let count = 0; count < 6; count++) await gateway.chat("demo");
     expect(gateway.state("relay")).toMatchObject({ circuit: "closed", failures: 0 });
+  });
+
+  it("is not taken for well because a caller has left it", async () => {
+    const home = await startUpstream("home");
+    const gateway = await startGateway({ home });
+    home.answering = failing(500, "internal_error");
+    for (let count = 0; count < 4; count++) await gateway.chat("demo");
+    home.answering = () => undefined;
+    const asked = openUnanswered(`${gateway.url}/v1/chat/completions`, { body: { model: "demo", messages: [] } });
+    await until(() => home.calls.length === 5);
+    asked.leave();
+    await until(() => gateway.state("home").inFlight === 0);
+    home.answering = failing(500, "internal_error");
+    await gateway.chat("demo");
+    expect(gateway.state("home").circuit).toBe("open");
   });
 
   it("in the middle of its streams, again and again, gets no calls", async () => {

@@ -104,8 +104,8 @@ export class TestClock implements Clock {
 
   advance(milliseconds: number): void {
     this.#now += milliseconds;
-    for (const task of [...this.#tasks]) {
-      if (task.at > this.#now) continue;
+    const due = [...this.#tasks].filter(({ at }) => at <= this.#now);
+    for (const task of due) {
       this.#tasks.delete(task);
       task.run();
     }
