@@ -106,6 +106,18 @@ describe.skipIf(missing !== undefined)("when Redis", () => {
     stop();
   });
 
+  it("was changed between the reading and the watching, who watches is told", async () => {
+    const state = await begin();
+    const other = await open();
+    await state.keys.since(0);
+    await other.keys.insert([someKey()]);
+    // The look that finds this has found the key, too.
+    const looked = new Promise<void>((resolve) => state.documents.watch("d", resolve));
+    await other.documents.change("d", () => "text");
+    await looked;
+    await new Promise<void>((resolve) => state.keys.watch(resolve));
+  });
+
   it("loses the connection that messages come by, changes are seen nevertheless", async () => {
     const state = await begin();
     const other = await open();

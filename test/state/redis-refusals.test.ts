@@ -97,6 +97,14 @@ describe("a server that cannot be used", () => {
     expect(await refusal(fake.url)).toMatch(/address of the primary/);
   });
 
+  it("because the keys are at another node of its cluster is refused with that node", async () => {
+    fake = await startFakeRedis(([name]) => {
+      if (name === "INFO") return bulk("redis_version:7.2.0\r\nrole:master\r\n");
+      return name === "AUTH" ? "+OK\r\n" : "-MOVED 7638 10.0.0.2:6379\r\n";
+    });
+    expect(await refusal(fake.url)).toMatch(/whose node 10\.0\.0\.2:6379 has the keys/);
+  });
+
   it("because it does not say what it is is refused", async () => {
     fake = await startFakeRedis(([name]) => (name === "INFO" ? bulk("some_proxy:1\r\n") : "+OK\r\n"));
     expect(await refusal(fake.url)).toMatch(/no Redis or Valkey/);

@@ -190,6 +190,7 @@ export class RedisConnection {
     } catch (error) {
       return this.#greetAgain(toProblem(error as Error));
     }
+    clearTimeout(this.#again);
     if (this.#problem !== undefined) {
       this.#problem = undefined;
       this.#since = Date.now();

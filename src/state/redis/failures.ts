@@ -40,6 +40,9 @@ export function toProblem(error: Error): RedisProblem {
   const message = error.message.replace(/^ERR Error running script .*?-([A-Z]{3,} )/, "$1");
   const known = replies.find(([beginning]) => beginning.test(message));
   const writing = /^(OOM|READONLY|MISCONF)/.test(message);
+  const [, node] = /^MOVED \d+ (\S{1,100})$/.exec(message) ?? [];
+  if (node !== undefined)
+    return { text: `is a cluster whose node ${node} has the keys: give its address`, lasting: true };
   if (known !== undefined) return { text: known[1], lasting: known[2], writing };
   const code = (error as NodeJS.ErrnoException).code ?? "";
   if (/protocol error|as reply type|unknown RESP type/i.test(message)) {

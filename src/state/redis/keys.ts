@@ -23,6 +23,8 @@ export class RedisKeys implements KeyStore {
   readonly #marks: RedisMarks;
   readonly #known = new Map<string, Held>();
   readonly #keys: readonly string[];
+  /** The revision that was read last. */
+  #read: number | undefined;
 
   constructor(connection: RedisConnection, marks: RedisMarks) {
     this.#connection = connection;
@@ -46,6 +48,7 @@ export class RedisKeys implements KeyStore {
       for (const text of reply as (string | null)[]) if (text !== null) keys.push(this.#remember(text).record);
     }
     this.#marks.saw("keys", now);
+    this.#read = now;
     return { keys, revision: now };
   }
 
@@ -81,7 +84,10 @@ export class RedisKeys implements KeyStore {
   }
 
   watch(onChange: () => void): () => void {
-    return this.#marks.watch("keys", onChange);
+    const stop = this.#marks.watch("keys", onChange);
+    // Seen by a look after it was last read, when nobody watched.
+    if (this.#read !== undefined && this.#read < this.#marks.revision("keys")) setImmediate(onChange);
+    return stop;
   }
 
   async #find(idOrName: string): Promise<Held | undefined> {

@@ -107,6 +107,11 @@ export class RedisMarks {
     this.#seen[subject] = Math.max(this.#seen[subject], revision);
   }
 
+  /** As of the last look. */
+  revision(subject: Subject): number {
+    return this.#marks.revisions[subject];
+  }
+
   remember(memory: Memory): void {
     this.#memories.push(memory);
   }
