@@ -119,5 +119,3 @@ export const schema = z.strictObject({
 export type Config = z.output<typeof schema>;
 /** One upstream, ready to build: `urls` are base URLs without a trailing slash. */
 export type ProviderConfig = Config["providers"][string];
-/** One upstream of the gateway, ready to build. */
-export type UpstreamConfig = Config["gateway"]["upstreams"][string];

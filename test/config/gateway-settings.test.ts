@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { config } from "../../src/cli/config.ts";
 import { flagLines, settingFlags } from "../../src/cli/setting-flags.ts";
 import { asksForKey, checkExposure, checkGatewayExposure, checkRelayExposure } from "../../src/config/exposure.ts";
 import { journalFolder, stateUrl } from "../../src/config/folders.ts";
@@ -52,12 +53,12 @@ describe("upstreams", () => {
 
   it("that a flag has named take their further settings from variables too", async () => {
     const env = { LAIR_GATEWAY_UPSTREAMS_MY_BOX_KEY: "relay-key" };
-    const { config } = await load(env, { upstream: ["my-box=http://10.0.0.2:8081"] });
-    expect(config.gateway.upstreams).toMatchObject({ "my-box": { key: "relay-key" } });
+    const { config: loaded } = await load(env, { upstream: ["my-box=http://10.0.0.2:8081"] });
+    expect(loaded.gateway.upstreams).toMatchObject({ "my-box": { key: "relay-key" } });
   });
 
   it("stand in a file with all that a provider may have, and virtual models beside them", async () => {
-    const { config } = await loadFile(
+    const { config: loaded } = await loadFile(
       `
 gateway:
   upstreams:
@@ -74,12 +75,12 @@ queue:
 `,
       { RELAY_KEY: "from outside" },
     );
-    expect(Object.keys(config.gateway.upstreams)).toEqual(["home", "office"]);
-    expect(config.gateway.upstreams["home"]).toMatchObject({ key: "from outside", weight: 2 });
-    expect(config.gateway.upstreams["office"]).toMatchObject({ kind: "vllm", timeouts: { firstByte: 60_000 } });
-    expect(config.gateway.models).toEqual({ coder: ["home/llama_cpp:qwen3-coder", "office/Qwen/Qwen3-Coder-30B"] });
-    expect(config.prices).toEqual({ "qwen3.5*": { prompt: 0.1, cached: 0.02, completion: 0.4 } });
-    expect(config.queue).toMatchObject({ concurrent: 4, waiting: 64, models: { "gpt-4.1*": { concurrent: 1 } } });
+    expect(Object.keys(loaded.gateway.upstreams)).toEqual(["home", "office"]);
+    expect(loaded.gateway.upstreams["home"]).toMatchObject({ key: "from outside", weight: 2 });
+    expect(loaded.gateway.upstreams["office"]).toMatchObject({ kind: "vllm", timeouts: { firstByte: 60_000 } });
+    expect(loaded.gateway.models).toEqual({ coder: ["home/llama_cpp:qwen3-coder", "office/Qwen/Qwen3-Coder-30B"] });
+    expect(loaded.prices).toEqual({ "qwen3.5*": { prompt: 0.1, cached: 0.02, completion: 0.4 } });
+    expect(loaded.queue).toMatchObject({ concurrent: 4, waiting: 64, models: { "gpt-4.1*": { concurrent: 1 } } });
   });
 });
 
@@ -200,16 +201,48 @@ describe("the state", () => {
     ["rediss://host:6380?password=pass&x=1", "rediss://host:6380?password=***&x=1"],
     ["unix:/run/redis.sock?password=pass", "unix:/run/redis.sock?password=***"],
     ["C:\\lair\\state.db", "C:\\lair\\state.db"],
-  ])("is shown without its password: %s", (url, shown) => expect(maskPassword(url)).toBe(shown));
+  ])("is masked where it is shown: %s", (url, shown) => expect(maskPassword(url)).toBe(shown));
+});
+
+describe("lair config", () => {
+  async function printed(...args: string[]): Promise<{ code: number; text: string }> {
+    let text = "";
+    const say = (line: string): void => void (text += `${line}\n`);
+    const env = {
+      LAIR_CONFIG: path.join(cwd, "empty.yaml"),
+      LAIR_STATE: "redis://lair:pass-word@127.0.0.1:6379/1",
+      LAIR_AUTH_ADMIN: "operators-token",
+      LAIR_RELAY_INTERNAL_SECRET: "a-secret-that-all-the-relays-share",
+      LAIR_GATEWAY_UPSTREAMS: "home=http://127.0.0.1:8081",
+      LAIR_GATEWAY_UPSTREAMS_HOME_KEY: "relays-key",
+    };
+    writeFileSync(env.LAIR_CONFIG, "");
+    const terminal = { env, print: say, write: say, complain: say, interactive: false };
+    return { code: await config.run(args, { ...terminal, input: process.stdin, output: process.stdout }), text };
+  }
+
+  it.each([["show"], ["show", "--json"], ["check", "--host", "0.0.0.0"]])("%s %s prints no secret", async (...args) => {
+    const { code, text } = await printed(...args);
+    expect([code, text]).toEqual([0, expect.not.stringMatching(/pass-word|operators-token|a-secret|relays-key/)]);
+    if (args[0] === "show") expect(text).toContain("redis://lair:***@127.0.0.1:6379/1");
+  });
+
+  it("explains a setting with the variables that it really has", async () => {
+    expect((await printed("explain", "gateway.upstreams.home.key")).text).toMatch(
+      /variable +LAIR_GATEWAY_UPSTREAMS_<NAME>_KEY$/m,
+    );
+    expect((await printed("explain", "state.url")).text).toMatch(/variable +LAIR_STATE_URL, LAIR_STATE$/m);
+    expect((await printed("explain", "prices.x.prompt")).text).not.toMatch(/variable/);
+  });
 });
 
 describe("listening beyond this machine", () => {
   const everywhere = { RUNTIME_LISTEN_HOST: "0.0.0.0", LAIR_RELAY_HOST: "0.0.0.0", LAIR_GATEWAY_HOST: "0.0.0.0" };
   it("needs a key: of the configuration, or of the state", async () => {
-    const { config } = await load(everywhere);
-    for (const check of [checkExposure(config), checkGatewayExposure(config, 0), checkRelayExposure(config, 1)])
+    const { config: loaded } = await load(everywhere);
+    for (const check of [checkExposure(loaded), checkGatewayExposure(loaded, 0), checkRelayExposure(loaded, 1)])
       expect(check).toMatch(/without a key is refused[\s\S]*lair keys create NAME/);
-    for (const check of [checkExposure(config, 1), checkGatewayExposure(config, 1), checkRelayExposure(config, 1, 1)])
+    for (const check of [checkExposure(loaded, 1), checkGatewayExposure(loaded, 1), checkRelayExposure(loaded, 1, 1)])
       expect(check).toBeUndefined();
     for (const env of [{ LLM_V1_PROXY_TOKEN: "a" }, { LAIR_AUTH_ADMIN: "a" }] as Record<string, string>[]) {
       const { config: keyed } = await load({ ...everywhere, ...env });

@@ -1,8 +1,11 @@
+import { copyFileSync } from "node:fs";
+import path from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { startFakeOpenAi } from "../support/fake-openai.ts";
 import type { FakeServer } from "../support/fake-server.ts";
 import { type HeldGateway, holdGateway, openPlace, type Place } from "../support/gateway.ts";
-import { type Answer, ask, get } from "../support/tunnel-caller.ts";
+import { type Answer, ask, get, open } from "../support/tunnel-caller.ts";
+import { type Certificate, makeCertificate } from "../support/tunnel-certificate.ts";
 import { waitUntil } from "../support/tunnel-log.ts";
 
 // A gateway with a state in a file, before one server of another make.
@@ -82,8 +85,8 @@ describe("a gateway", () => {
 
   it("refuses to listen beyond this machine without a key, and says how to get one", async () => {
     place = await openPlace();
-    const open = holdGateway(place, `llama=${upstream.url}`, { LAIR_GATEWAY_HOST: "0.0.0.0" });
-    await expect(open).rejects.toThrow(/without a key is refused[\s\S]*lair keys create NAME/);
+    const refused = holdGateway(place, `llama=${upstream.url}`, { LAIR_GATEWAY_HOST: "0.0.0.0" });
+    await expect(refused).rejects.toThrow(/without a key is refused[\s\S]*lair keys create NAME/);
     await place.createKey("one");
     const gateway = await gatewayWith({ LAIR_GATEWAY_HOST: "0.0.0.0" });
     expect((await get(`${gateway.url.replace("0.0.0.0", "127.0.0.1")}/v1/models`)).status).toBe(401);
@@ -154,6 +157,46 @@ describe("a gateway", () => {
     const answer = await get(`${gateway.url}/ready`);
     expect([answer.status, answer.text]).toEqual([503, expect.stringContaining("no upstream answers: upstream")]);
     expect((await get(`${gateway.url}/health`)).status).toBe(200);
+  });
+
+  it("lets calls of a model wait in line, and tells them their place", async () => {
+    place = await openPlace();
+    const key = await place.createKey("patient");
+    let go = (): void => undefined;
+    const gate = new Promise<void>((resolve) => (go = resolve));
+    const slow = await startFakeOpenAi({ reply: [{ text: "one" }, { wait: gate }, { finish: "stop" }] });
+    const gateway = await holdGateway(place, slow.url, { LAIR_QUEUE_CONCURRENT: "1" });
+    gateways.push(gateway);
+    const streamed = { headers: bearer(key), body: { ...body, model: "gemma-3-4b", stream: true } };
+    const first = await open(`${gateway.url}/v1/chat/completions`, streamed);
+    const second = await open(`${gateway.url}/v1/chat/completions`, streamed);
+    await second.until(/^: waiting in line, position 1 of 1$/m);
+    go();
+    for (const { answer } of [first, second]) expect((await answer).text).toMatch(/one[\s\S]*\[DONE\]/);
+    await slow.close();
+  });
+
+  it("speaks TLS, and takes over another certificate when its files change", async ({ skip }) => {
+    const [own, other] = [makeCertificate(), makeCertificate()];
+    if (own === undefined || other === undefined) return skip("openssl is not installed");
+    place = await openPlace();
+    const files = { cert: path.join(place.folder, "cert.pem"), key: path.join(place.folder, "key.pem") };
+    const put = ({ cert, key }: Certificate): void => {
+      copyFileSync(cert, files.cert);
+      copyFileSync(key, files.key);
+    };
+    put(own);
+    const env = { LAIR_GATEWAY_TLS_CERT: files.cert, LAIR_GATEWAY_TLS_KEY: files.key };
+    const gateway = await holdGateway(place, upstream.url, env);
+    gateways.push(gateway);
+    const statusBy = async ({ cert }: Certificate): Promise<number> =>
+      (await ask(`${gateway.url}/health`, { method: "GET", ca: cert })).status;
+    expect([gateway.url.slice(0, 6), await statusBy(own)]).toEqual(["https:", 200]);
+    put(other);
+    gateway.reload();
+    expect(await statusBy(other)).toBe(200);
+    own.remove();
+    other.remove();
   });
 
   it("does without any state where told to", async () => {

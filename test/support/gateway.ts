@@ -14,10 +14,10 @@ import { keptLog, type KeptLog, waitUntil } from "./tunnel-log.ts";
 /** A folder of a test's own, with a state in it that the servers of the test share, and that is looked into from outside as `lair keys` does. */
 export interface Place {
   readonly folder: string;
-  /** The state's file. */
+  /** The state's file, or address. */
   readonly file: string;
   readonly state: State;
-  /** The configuration that these variables make; `LAIR_STATE` is the state's file. */
+  /** The configuration that these variables make; `LAIR_STATE` is the state's file or address. */
   configure(env: Readonly<Record<string, string>>): Promise<Config>;
   /** The text of a new key. */
   createKey(name: string, fields?: KeyFields): Promise<string>;
@@ -26,9 +26,10 @@ export interface Place {
   close(): Promise<void>;
 }
 
-export async function openPlace(): Promise<Place> {
+/** `url`: that of a state elsewhere, in place of a file in the folder. */
+export async function openPlace(url?: string): Promise<Place> {
   const folder = mkdtempSync(path.join(tmpdir(), "lair-gateway-"));
-  const file = path.join(folder, "state.db");
+  const file = url ?? path.join(folder, "state.db");
   const state = await openState(file, { log: silent, replica: "test" });
   return {
     folder,
@@ -68,7 +69,9 @@ export async function holdGateway(
   upstreams: string,
   env: Readonly<Record<string, string>> = {},
 ): Promise<HeldGateway> {
-  const variables = { LAIR_GATEWAY_PORT: "0", LAIR_GATEWAY_GRACE: "5s", LAIR_GATEWAY_UPSTREAMS: upstreams, ...env };
+  const folders = { XDG_DATA_HOME: place.folder, LOCALAPPDATA: place.folder };
+  const servers = { LAIR_GATEWAY_PORT: "0", LAIR_GATEWAY_GRACE: "5s", LAIR_GATEWAY_UPSTREAMS: upstreams };
+  const variables = { ...folders, ...servers, ...env };
   const log = keptLog();
   const config = await place.configure(variables);
   const gateway = await startGateway(config, log, { version: "0.0.0-test", env: variables });
