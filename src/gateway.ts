@@ -41,14 +41,6 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   const { gateway } = config;
   const env = options.env ?? {};
   const tls = readTls(gateway.tls, "gateway.tls");
-  const front = await openFront(config, {
-    role: "gateway",
-    listenHost: gateway.host,
-    exposure: (keys) => checkGatewayExposure(config, keys),
-    log,
-    env,
-    version: options.version,
-  });
   const upstreams = Object.entries(gateway.upstreams).map(([name, entry]) => {
     const settings = { ...providerSettings(entry, config, env), kind: entry.kind, discreet: true };
     const tools = { log, heartbeat: config.timeouts.heartbeat, images: config.images };
@@ -57,9 +49,23 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   });
   const providers = upstreams.map(({ provider }) => provider);
   const router = createRouter({ upstreams, models: gateway.models, probeTimeout: config.timeouts.probe, log });
-  const closeAll = async (): Promise<void> => {
+  const closeUpstreams = async (): Promise<void> => {
     router.close();
-    await Promise.all([front.close(), ...providers.map((provider) => provider.close())]);
+    await Promise.all(providers.map((provider) => provider.close()));
+  };
+  const front = await openFront(config, {
+    role: "gateway",
+    listenHost: gateway.host,
+    exposure: (keys) => checkGatewayExposure(config, keys),
+    log,
+    env,
+    version: options.version,
+  }).catch(async (error: unknown) => {
+    await closeUpstreams();
+    throw error;
+  });
+  const closeAll = async (): Promise<void> => {
+    await Promise.all([front.close(), closeUpstreams()]);
   };
   try {
     const server = await listen({

@@ -16,7 +16,7 @@ export interface Dispatch {
 }
 
 /** Of each reply: who gave it. */
-export const targetHeader = "x-lair-target";
+const targetHeader = "x-lair-target";
 
 /** A target that did not answer. */
 interface Tried {

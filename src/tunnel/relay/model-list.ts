@@ -1,6 +1,6 @@
 import { type Call, jsonReply, type Reply } from "../../core/call.ts";
-import { ApiError } from "../../core/errors.ts";
 import type { JsonObject } from "../../core/json.ts";
+import { modelInPath } from "../../core/model-path.ts";
 import { nobody, notFound, resolve, type Roll } from "./resolution.ts";
 
 /** `GET /v1/models`: the models of all agents that answer, each once, as the first of its agents shows it. */
@@ -20,7 +20,7 @@ export function listModels(roll: Roll): Reply {
 
 /** `GET /v1/models/{name}`: the card of a model under any name by which calls reach it. Throws `model_not_found`. */
 export function showModel(roll: Roll, call: Call): Reply {
-  const name = decodeName(call.path.slice("/v1/models/".length));
+  const name = modelInPath(call.path);
   const { model, agents } = resolve(roll, name);
   const holding = agents.flatMap((agent) => {
     const card = agent
@@ -31,14 +31,4 @@ export function showModel(roll: Roll, call: Call): Reply {
   const [first] = holding;
   if (first === undefined) throw notFound(roll, name);
   return jsonReply(200, { ...first.card, id: name, agents: holding.map(({ agent }) => agent.name) });
-}
-
-function decodeName(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    throw new ApiError("invalid_value", "the model's name in the path is not validly percent-encoded", {
-      param: "model",
-    });
-  }
 }
