@@ -74,7 +74,6 @@ class OpenCall {
   readonly #began = performance.now();
   #reply: Reply | undefined;
   #reader: AnswerReader | undefined;
-  #isOver = false;
 
   constructor(settings: AccountingSettings, call: Call, endpoint: Endpoint) {
     this.#settings = settings;
@@ -110,7 +109,6 @@ class OpenCall {
 
   /** There is no reply, but this. */
   fail(error: ApiError): void {
-    if (this.#isOver) return;
     const left = this.call.leaving.aborted || error.code === "client_closed_request";
     this.provider = error.provider;
     const asked = error.status >= 500 || this.call.target !== undefined || error.provider !== undefined;
@@ -131,8 +129,6 @@ class OpenCall {
   }
 
   #close(status: number, outcome: UsageRecord["outcome"], used: TokenCount): void {
-    if (this.#isOver) return;
-    this.#isOver = true;
     const { journal, onRecord, prices } = this.#settings;
     const record = this.#toRecord(status, outcome, used);
     this.reservation?.settle({ tokens: used.promptTokens + used.completionTokens, spend: record.spend });

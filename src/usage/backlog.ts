@@ -17,7 +17,7 @@ export interface BacklogSettings {
 const mostInMemory = 4;
 /** Milliseconds between two tries while the state is away: at first, and at most. */
 const pauses = { first: 1000, most: 30_000 };
-/** Failures one after the other, in a state that says it is well, after which the segment in question is put aside. */
+/** How often a state that says it is well may refuse a segment before it is put aside: over minutes, as the pauses grow. */
 const mostRefusals = 10;
 
 /** Segments that wait to be carried into the state: first those of writers that are gone, then this writer's in their order. */
@@ -33,6 +33,8 @@ export class Backlog {
   #busy = false;
   #failures = 0;
   #retryAt = 0;
+  /** How often the state refused a segment while it was well, by its file. */
+  readonly #refusals = new Map<string, number>();
 
   constructor(settings: BacklogSettings) {
     this.#settings = settings;
@@ -54,7 +56,7 @@ export class Backlog {
 
   /** Carries what there is, unless that goes on already or the state is given time. */
   attempt(abandoned: boolean): void {
-    if (this.#busy || Date.now() < this.#retryAt) return;
+    if (this.#busy || performance.now() < this.#retryAt) return;
     void this.carry(abandoned).catch(() => undefined);
   }
 
@@ -71,9 +73,7 @@ export class Backlog {
       if (abandoned) await this.#carryAbandoned();
       for (let [segment] = this.#segments; segment !== undefined; [segment] = this.#segments) {
         await this.#carryOwn(segment);
-        this.#failures = 0;
-        // It may have been given up meanwhile.
-        if (this.#segments[0] === segment) this.#segments.shift();
+        this.#segments.shift();
       }
       this.#recovered();
     } catch (error) {
@@ -88,31 +88,26 @@ export class Backlog {
     const { writer } = this.#settings;
     const { path, sequence } = segment;
     if (await this.#add({ writer, sequence, path }, () => segment.records())) await segment.remove();
-    else {
-      this.lost += segment.count;
-      segment.seal();
-    }
+    else segment.seal();
   }
 
   async #carryAbandoned(): Promise<void> {
-    const { folder, state } = this.#settings;
-    let writer: string | undefined;
-    let last = 0;
-    for (const segment of await findAbandoned(folder)) {
-      if (segment.writer !== writer) last = await state.usage.lastSequence(segment.writer);
-      writer = segment.writer;
-      const carried = segment.sequence <= last || (await this.#add(segment, () => this.#readAbandoned(segment)));
-      if (carried) await removeSegment(segment.path);
+    for (const segment of await findAbandoned(this.#settings.folder)) {
+      let damaged = 0;
+      const read = async (): Promise<UsageRecord[]> => {
+        const found = await readSegment(segment.path);
+        ({ damaged } = found);
+        return found.records;
+      };
+      if (!(await this.#add(segment, read))) continue;
+      await removeSegment(segment.path);
+      this.lost += damaged;
+      if (damaged > 0)
+        this.#settings.log.error(
+          { file: segment.path, damaged },
+          "lines of a usage journal were damaged, and are lost",
+        );
     }
-  }
-
-  async #readAbandoned({ path }: AbandonedSegment): Promise<UsageRecord[]> {
-    const { log } = this.#settings;
-    const { records, damaged } = await readSegment(path);
-    this.lost += damaged;
-    if (damaged > 0) log.error({ file: path, damaged }, "lines of a usage journal are damaged, and skipped");
-    log.info({ records: records.length }, "usage records of a process that is gone are carried into the state");
-    return records;
   }
 
   /** False: the state takes everything but this, which is put aside. */
@@ -120,29 +115,43 @@ export class Backlog {
     { writer, sequence, path }: AbandonedSegment,
     read: () => Promise<readonly UsageRecord[]>,
   ): Promise<boolean> {
-    const { state, log } = this.#settings;
+    let records: readonly UsageRecord[] = [];
     try {
-      const records = await read();
-      if (records.length > 0) await state.usage.add({ writer, sequence, records });
-      return true;
+      records = await read();
+      if (records.length > 0) await this.#settings.state.usage.add({ writer, sequence, records });
     } catch (error) {
       // Another process took the writer for dead, and was faster.
-      if ((error as NodeJS.ErrnoException).code === "ENOENT") return true;
-      if (this.#failures < mostRefusals || !state.health().ok) throw error;
-      this.#failures = 0;
-      await putAside(path);
-      log.error(
-        { file: `${path}.refused`, error: String(error) },
-        "the state refuses these usage records; they are put aside",
-      );
-      return false;
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") {
+        if (!this.#isRefused(path)) throw error;
+        await this.#putAside(path, records.length, error);
+        return false;
+      }
     }
+    this.#refusals.delete(path);
+    return true;
+  }
+
+  #isRefused(path: string): boolean {
+    if (!this.#settings.state.health().ok) return false;
+    const refusals = (this.#refusals.get(path) ?? 0) + 1;
+    this.#refusals.set(path, refusals);
+    return refusals > mostRefusals;
+  }
+
+  async #putAside(path: string, count: number, error: unknown): Promise<void> {
+    await putAside(path);
+    this.#refusals.delete(path);
+    this.lost += count;
+    this.#settings.log.error(
+      { file: `${path}.refused`, lost: count, error: String(error) },
+      "the state refuses these usage records; they are put aside",
+    );
   }
 
   #failed(error: Error): void {
     this.#failures++;
     const pause = Math.min(pauses.most, pauses.first * 2 ** Math.min(10, this.#failures - 1));
-    this.#retryAt = Date.now() + pause;
+    this.#retryAt = performance.now() + pause;
     if (this.problem === undefined)
       this.#settings.log.error(
         { error: error.message },
