@@ -10,7 +10,7 @@ import { serverBounds, serverUrl } from "./http/server-bounds.ts";
 import { listen } from "./http/server.ts";
 import { readTls, renewTls } from "./http/tls-files.ts";
 import { createProvider } from "./providers/index.ts";
-import { createRouter } from "./routing/router.ts";
+import { createRouter, type Router } from "./routing/router.ts";
 import { watchFile } from "./state/file-watch.ts";
 
 export interface GatewayOptions {
@@ -41,18 +41,8 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   const { gateway } = config;
   const env = options.env ?? {};
   const tls = readTls(gateway.tls, "gateway.tls");
-  const upstreams = Object.entries(gateway.upstreams).map(([name, entry]) => {
-    const settings = { ...providerSettings(entry, config, env), kind: entry.kind, discreet: true };
-    const tools = { log, heartbeat: config.timeouts.heartbeat, images: config.images };
-    const provider = createProvider(name, settings, tools);
-    return { provider, weight: entry.weight };
-  });
-  const providers = upstreams.map(({ provider }) => provider);
-  const router = createRouter({ upstreams, models: gateway.models, probeTimeout: config.timeouts.probe, log });
-  const closeUpstreams = async (): Promise<void> => {
-    router.close();
-    await Promise.all(providers.map((provider) => provider.close()));
-  };
+  const upstreams = openUpstreams(config, log, env);
+  const { router } = upstreams;
   const front = await openFront(config, {
     role: "gateway",
     listenHost: gateway.host,
@@ -61,11 +51,11 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     env,
     version: options.version,
   }).catch(async (error: unknown) => {
-    await closeUpstreams();
+    await upstreams.close();
     throw error;
   });
   const closeAll = async (): Promise<void> => {
-    await Promise.all([front.close(), closeUpstreams()]);
+    await Promise.all([front.close(), upstreams.close()]);
   };
   try {
     const server = await listen({
@@ -87,7 +77,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     const renewal = renewTls(gateway.tls, "gateway.tls", { server, log, watch: watchFile });
     return {
       url: serverUrl(server, tls === undefined ? "http" : "https"),
-      upstreams: providers,
+      upstreams: upstreams.providers,
       place: front.state?.place,
       get asksForKey() {
         return front.asksForKey;
@@ -103,4 +93,30 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     await closeAll();
     throw error;
   }
+}
+
+interface Upstreams {
+  readonly providers: readonly Provider[];
+  readonly router: Router;
+  close(): Promise<void>;
+}
+
+/** Throws `Error` for virtual models that lead in a circle. */
+function openUpstreams(config: Config, log: Log, env: NonNullable<GatewayOptions["env"]>): Upstreams {
+  const { gateway, timeouts, images } = config;
+  const upstreams = Object.entries(gateway.upstreams).map(([name, entry]) => {
+    const settings = { ...providerSettings(entry, config, env), kind: entry.kind, discreet: true };
+    const provider = createProvider(name, settings, { log, heartbeat: timeouts.heartbeat, images });
+    return { provider, weight: entry.weight };
+  });
+  const providers = upstreams.map(({ provider }) => provider);
+  const router = createRouter({ upstreams, models: gateway.models, probeTimeout: timeouts.probe, log });
+  return {
+    providers,
+    router,
+    close: async () => {
+      router.close();
+      await Promise.all(providers.map((provider) => provider.close()));
+    },
+  };
 }
