@@ -121,7 +121,8 @@ class OpenCall {
 
   #end(ending: Ending): void {
     const { status = 0, body = null } = this.#reply ?? {};
-    const gone = !isStream(body) && this.call.leaving.aborted;
+    // What breaks once the client is gone breaks because it is gone.
+    const gone = this.call.leaving.aborted && (ending === "failed" || !isStream(body));
     const outcome = status >= 400 ? "failed" : gone ? "left" : ending;
     const reader = this.#reader as AnswerReader;
     const used = status >= 400 ? nothing : toTokenCount(this.demand, reader.told(ending), reader.text.estimate());

@@ -287,6 +287,19 @@ describe("a call that does not come to its end", () => {
     }
   });
 
+  it("was left when its upstream was given up because the client is gone", async () => {
+    const books = new Books();
+    const { call, leave } = ask();
+    const body = new FedBody();
+    call.leaving.addEventListener("abort", () => body.fail(new Error("aborted")));
+    const reply = await books.handle(call, streaming(body));
+    streamOf(reply).start(books.sink());
+    body.feed(piece("one"));
+    leave();
+    streamOf(reply).cancel();
+    expect(books.record).toMatchObject({ outcome: "left", completionTokens: 1 });
+  });
+
   it("has failed when its stream tells of a failure and ends", async () => {
     const books = new Books();
     let told: ByteSink | undefined;
