@@ -180,7 +180,10 @@ export class Carrier implements LeaseCarrier, PlacesCarrier {
         told.unanswered();
         resolve();
       };
-      const timer = setTimeout(giveUp, longestWait, `no answer within ${longestWait} ms`);
+      const timer = setTimeout(() => {
+        // After a long turn of this process, an answer that came in time lies unread.
+        setImmediate(giveUp, `no answer within ${longestWait} ms`);
+      }, longestWait);
       attempt(question).then((answer) => {
         if (!waiting) return told.late(answer);
         waiting = false;

@@ -175,6 +175,26 @@ describe("a limit over several replicas", () => {
     expect(level).toBeGreaterThan(39.9);
   });
 
+  it("is asked for again a moment after it was used up, for another replica may have given back", async () => {
+    const [first, second] = [replica(), replica()];
+    const principal = caller({ tokensPerDay: 100 });
+    const all = await granted(second!.limiter, principal);
+    await refused(first!.limiter, principal);
+    all.settle({ tokens: 40, spend: 0 });
+    await pass(400);
+    await granted(first!.limiter, principal, demand({ promptTokens: 60, outputTokens: 0 }));
+  });
+
+  it("is in no replica's hands for more than an eighth ahead of its calls, nor a quarter of the rest", async () => {
+    const { limiter } = replica();
+    const principal = caller({ tokensPerDay: 10_000 });
+    for (let used = 10; used <= 9990; used += 10) {
+      void limiter.reserve(principal, demand({ promptTokens: 10, outputTokens: 0 }), 0);
+      await pass(1);
+      expect(store.spent.get(tokensToday.id)! - used).toBeLessThanOrEqual(Math.min(1250, (10_000 - used) / 4 + 2));
+    }
+  });
+
   it("counts calls under way together, and has a place for the next when one ends", async () => {
     const [first, second] = [replica(), replica()];
     const principal = caller({ concurrent: 3 });
@@ -288,6 +308,16 @@ describe("a call", () => {
     expect(store.level(perMinute)).toBeGreaterThan(59);
     expect(store.held("k1/concurrent")).toBe(1);
     expect(store.level(tokensToday)).toBe(500);
+  });
+
+  it("leaves nothing behind where the state has of one limit enough and of another too little", async () => {
+    const [first, second] = [replica(), replica()];
+    const principal = caller({ requestsPerMinute: 60, tokensPerDay: 10_000, concurrent: 5 });
+    await granted(second!.limiter, principal, demand({ promptTokens: 9950, outputTokens: 0 }));
+    expect((await refused(first!.limiter, principal)).code).toBe("insufficient_quota");
+    await pass(500);
+    expect(store.level(perMinute)).toBeGreaterThan(59);
+    expect(store.held("k1/concurrent")).toBe(1);
   });
 
   it("gives back what was reserved and not used, once, whenever it ends", async () => {
@@ -569,6 +599,19 @@ describe("while the state is away", () => {
     late.settle({ tokens: 40, spend: 0 });
     await pass(500);
     expect(store.level(tokensToday)).toBe(7860);
+  });
+
+  it("what was owed when it went away is owed when it is back", async () => {
+    const { limiter, way } = replica();
+    const reservation = await granted(limiter, caller({ tokensPerDay: 10_000 }));
+    await pass(400);
+    way.breaks(new Error("gone"));
+    reservation.settle({ tokens: 900, spend: 0 });
+    await pass(2000);
+    expect(limiter.local).toBe(true);
+    way.heals();
+    await pass(1200);
+    expect(store.level(tokensToday)).toBe(9100);
   });
 
   it("what came back meanwhile is not owed: a bucket is as empty as the replica's own", async () => {

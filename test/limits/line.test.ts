@@ -348,8 +348,8 @@ describe("a streamed call that waits", () => {
     await kitchen.answer("b");
     const refusal = errorReply(new ApiError("model_not_found", "there is no m", { param: "model", provider: "vllm" }));
     await kitchen.answer("c", refusal);
-    expect(await next(pieces)).toContain(
-      '{"error":{"message":"there is no m","type":"invalid_request_error","param":"model","code":"model_not_found"},"provider":"vllm"}',
+    expect(await next(pieces)).toBe(
+      'data: {"error":{"message":"there is no m","type":"invalid_request_error","param":"model","code":"model_not_found"},"provider":"vllm"}\n\ndata: [DONE]\n\n',
     );
   });
 

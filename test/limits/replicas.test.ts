@@ -146,6 +146,16 @@ describe.skipIf(missing !== undefined)("over Redis", () => {
   afterAll(() => server.close());
   sharedLimits(() => server.url);
 
+  it("does not take a long turn of its own process for the state's silence", async () => {
+    const limiter = await replica(server.url);
+    const reservation = attempt(limiter, caller("stalled", { tokensPerDay: 10_000 }));
+    await turn();
+    await turn();
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 400);
+    expect(await reservation).toBeDefined();
+    expect(limiter.local).toBe(false);
+  });
+
   it("goes on by itself while Redis is away, and tells what was used when it is back", async () => {
     const [first, second] = [await replica(server.url), await replica(server.url)];
     const principal = caller("away", { tokensPerDay: 10_000 });
