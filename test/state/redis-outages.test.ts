@@ -81,6 +81,25 @@ describe.skipIf(missing !== undefined)("when Redis", () => {
     server.thaw();
   });
 
+  it("has answered while this program was busy for long, the answer counts", async () => {
+    await begin();
+    const connection = await RedisConnection.open(server.url, { log, replica: "busy" });
+    closing.push(() => connection.close());
+    const before = connection.health();
+    const busy = (length: number): void => {
+      for (const end = performance.now() + length; performance.now() < end;);
+    };
+    // The connection is looked at between the two, and nothing has come since when it is looked at again.
+    busy(600);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    // From here on the clock is looked at first, and what has come only then.
+    await new Promise((resolve) => setImmediate(resolve));
+    const asked = connection.command(["PING"]);
+    busy(1500);
+    expect(await asked).toBe("PONG");
+    expect(connection.health()).toEqual(before);
+  });
+
   it("was away, who watches is told of what others changed meanwhile", async () => {
     const state = await begin({ persistence: "append" });
     const [key, doc] = [someKey(), "agents"];

@@ -19,7 +19,7 @@ export interface LineListener {
 }
 
 /** Milliseconds without a word, while something is asked, after which a connection is given up. */
-export const silence = 1000;
+const silence = 1000;
 
 const lookEvery = 250;
 
