@@ -32,6 +32,7 @@ export class Breaker {
   readonly #clock: Pick<Clock, "now">;
   readonly #onChange: () => void;
   readonly #recent = new Recent();
+  readonly #passages: Passages;
   #open = false;
   #since: number;
   /** Counts openings and closings. */
@@ -47,6 +48,12 @@ export class Breaker {
     this.#clock = clock;
     this.#onChange = onChange;
     this.#since = clock.now();
+    this.#passages = {
+      era: () => this.#era,
+      succeed: () => this.#succeeded(),
+      fail: (trouble) => this.#failed(trouble),
+      leave: () => (this.#trialSince = undefined),
+    };
   }
 
   get circuit(): "closed" | "half-open" | "open" {
@@ -78,27 +85,12 @@ export class Breaker {
   enter(): Passage | undefined {
     if (!this.passable) return undefined;
     if (this.#open) this.#trialSince = this.#clock.now();
-    return this.#passage(this.#era, this.#open);
+    return new Through(this.#passages, this.#era, this.#open);
   }
 
   /** It answers a question for its health: closes a circuit that opened because nothing could be reached. */
   answered(): void {
     if (this.#open && this.#trouble === "unreachable") this.#change(false);
-  }
-
-  #passage(era: number, trial: boolean): Passage {
-    let told = false;
-    const once = (tell: () => void): void => {
-      if (told || era !== this.#era) return;
-      told = true;
-      tell();
-    };
-    return {
-      trial,
-      succeed: () => once(() => this.#succeeded()),
-      fail: (trouble) => once(() => this.#failed(trouble)),
-      leave: () => once(() => (this.#trialSince = undefined)),
-    };
   }
 
   #succeeded(): void {
@@ -143,6 +135,45 @@ export class Breaker {
   #isDue(): boolean {
     const left = this.#retryAt - this.#clock.now();
     return left <= 0 || left > longestPause;
+  }
+}
+
+/** Whom passages tell how they ended. */
+interface Passages {
+  readonly era: () => number;
+  readonly succeed: () => void;
+  readonly fail: (trouble: Trouble) => void;
+  readonly leave: () => void;
+}
+
+class Through implements Passage {
+  readonly trial: boolean;
+  readonly #passages: Passages;
+  readonly #era: number;
+  #told = false;
+
+  constructor(passages: Passages, era: number, trial: boolean) {
+    this.#passages = passages;
+    this.#era = era;
+    this.trial = trial;
+  }
+
+  succeed(): void {
+    if (this.#tell()) this.#passages.succeed();
+  }
+
+  fail(trouble: Trouble): void {
+    if (this.#tell()) this.#passages.fail(trouble);
+  }
+
+  leave(): void {
+    if (this.#tell()) this.#passages.leave();
+  }
+
+  #tell(): boolean {
+    const heard = !this.#told && this.#era === this.#passages.era();
+    this.#told = true;
+    return heard;
   }
 }
 

@@ -146,7 +146,8 @@ function headersOf(target: RouteTarget): Headers {
 
 /** Goes into a header: whatever is not visible ASCII is percent-encoded. */
 function toName({ backend, model }: RouteTarget): string {
-  return `${backend.name}/${model.slice(0, 200)}`.replace(/[^\x21-\x7e]/gu, percentEncoded);
+  const name = `${backend.name}/${model.slice(0, 200)}`;
+  return /^[\x21-\x7e]*$/.test(name) ? name : name.replace(/[^\x21-\x7e]/gu, percentEncoded);
 }
 
 function percentEncoded(character: string): string {

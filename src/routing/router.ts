@@ -128,9 +128,10 @@ class Routing {
   }
 
   async #ask(call: Call): Promise<Reply> {
-    const demand = await readDemand(call);
+    const demand = call.demand ?? (await readDemand(call));
     const requested = demand === undefined || demand.model === "" ? await nameIn(call) : demand.model;
-    const stages = await this.#names.resolve(requested, call.principal?.allows);
+    const known = this.#names.find(requested);
+    const stages = known.length > 0 ? known : await this.#names.resolve(requested, call.principal?.allows);
     const session = sessionOf(call.headers);
     const targets = this.#planner.plan({ stages, session, demand }).filter(({ backend }) => takes(backend, call));
     if (targets.length === 0) throw unspoken(call, requested);
