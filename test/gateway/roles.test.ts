@@ -6,8 +6,8 @@ import { silent } from "../../src/core/log.ts";
 import { startFakeOpenAi } from "../support/fake-openai.ts";
 import { openPlace, type Place } from "../support/gateway.ts";
 import { ask, get } from "../support/tunnel-caller.ts";
+import { asCaller, startChain } from "../support/tunnel-chain.ts";
 import { waitUntil } from "../support/tunnel-log.ts";
-import { startChain } from "../support/tunnel-chain.ts";
 
 // What the gateway does with keys, limits and usage, runtime and relay do too, once they have a state.
 
@@ -24,7 +24,7 @@ afterEach(async () => {
 interface Server {
   readonly url: string;
   readonly model: string;
-  /** Whether somebody has to be asked for the usage's agent. */
+  /** What its usage names as the agent. */
   readonly agent: string;
   readonly asksForKey: () => boolean;
 }
@@ -103,6 +103,21 @@ describe.each([
     await place.createKey("first");
     await waitUntil(async () => (await get(`${url}/version`)).status === 401, "it asks for a key");
     expect(asksForKey()).toBe(true);
+  });
+});
+
+describe("lair serve that publishes its models", () => {
+  it("asks callers of its relay for no key of its own, for they were asked there", async () => {
+    await place.createKey("here");
+    const chain = await startChain({ runtime: "http://127.0.0.1:1", agents: [] });
+    closing.push(() => chain.close());
+    const { key } = await chain.keys.add("home");
+    const { url, model } = await runtime({ LAIR_PUBLISH: chain.url, LAIR_AGENT_KEY: key });
+    await chain.untilReady("home");
+    const body = { model, messages: [{ role: "user", content: "hello" }] };
+    expect((await ask(`${url}/v1/chat/completions`, { body })).status).toBe(401);
+    expect((await ask(`${chain.url}/v1/chat/completions`, { headers: asCaller, body })).status).toBe(200);
+    expect(await place.state.usage.list({ limit: 1 })).toEqual([]);
   });
 });
 
