@@ -210,7 +210,8 @@ function amountOf(kind: LimitKind, capacity: number, demand: Demand, spend: numb
 
 function wantedOf({ unit }: LimitKind, { promptTokens, outputTokens = usualAnswer }: Demand, spend: number): number {
   if (unit === "requests") return 1;
-  return Math.ceil(unit === "spend" ? spend : promptTokens + outputTokens);
+  if (unit === "tokens") return promptTokens + outputTokens;
+  return spend > 0 ? Math.ceil(spend) : 0;
 }
 
 function isThere({ limits, amounts }: Taking, at: number): boolean {

@@ -163,7 +163,7 @@ export interface UsageStore {
 
 /** A quantity that fills up again, shared by all replicas. */
 export interface Meter {
-  /** E.g. `k2abc…/tokens-per-minute`, with the day or month in it where it belongs to one. */
+  /** E.g. `k2abc…/tokens/2026-11-22`: with the day or month that it belongs to, or with its size where it fills up again. */
   readonly id: string;
   /** Most that it holds; it begins full. */
   readonly capacity: number;
