@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { silent } from "../../src/core/log.ts";
 import { openState } from "../../src/open-state.ts";
-import { someKey } from "../state/contract.ts";
+import { someKey } from "../state/records.ts";
 import { usageRecord } from "../support/usage-record.ts";
 import { type Ended, run } from "./program.ts";
 
