@@ -103,8 +103,8 @@ export async function openFront(config: Config, options: FrontOptions): Promise<
         },
         compose([...counted, ...bounded], handler),
       );
-      const shielded = options.role === "runtime" || config.insecure ? [] : [openToThisMachine];
-      return entrance(config, { listenHost, access: accessSettings }, compose(shielded, answers));
+      const shielded = config.insecure ? answers : compose([openToThisMachine(options.role)], answers);
+      return entrance(config, { listenHost, access: accessSettings }, shielded);
     },
     published: (handler) => compose([errors(log), ...bounded], handler),
     onOutcome: (call, outcome) => {
@@ -171,9 +171,14 @@ async function openLedger(
   }
 }
 
-/** Whoever is let in without a key must not have come through a front, behind which everybody looks like this machine. */
-const openToThisMachine: Middleware = (call, next) =>
-  call.principal?.id === "" ? withoutFront(call, next) : next(call);
+/**
+ * Whoever is let in without a key must not have come through a front, behind which everybody looks like this machine. A
+ * runtime's models may be shown that way; what it tells of itself may not.
+ */
+function openToThisMachine(role: FrontOptions["role"]): Middleware {
+  const isShown = (path: string): boolean => role === "runtime" && path !== "/metrics" && !path.startsWith("/admin/");
+  return (call, next) => (call.principal?.id !== "" || isShown(call.path) ? next(call) : withoutFront(call, next));
+}
 
 /** What a provider is told of its entry in the configuration. */
 export function providerSettings(

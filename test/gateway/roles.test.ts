@@ -121,6 +121,20 @@ describe("lair serve that publishes its models", () => {
   });
 });
 
+describe("lair serve without any key", () => {
+  it("tells nobody who comes through a front of itself, though its models are shown", async () => {
+    const { url } = await runtime();
+    const statuses = async (headers: Record<string, string>): Promise<number[]> =>
+      Promise.all(
+        ["/v1/models", "/metrics", "/admin/keys", "/admin/usage"].map(
+          async (own) => (await get(url + own, headers)).status,
+        ),
+      );
+    expect(await statuses({})).toEqual([200, 200, 200, 200]);
+    expect(await statuses({ "x-forwarded-for": "203.0.113.9" })).toEqual([200, 403, 403, 403]);
+  });
+});
+
 describe("without a state", () => {
   it("there are no managed keys and no usage, and everything else is as ever", async () => {
     const { url, model } = await runtime({ LAIR_STATE: "", LLM_V1_PROXY_TOKEN: "static", LAIR_AUTH_ADMIN: "operator" });
