@@ -65,7 +65,6 @@ class Desk {
   readonly #bodies = new UnprovenBodies();
   readonly #limited = new WeakMap<Principal, Principal>();
   readonly #hasDefaults: boolean;
-  #closed = false;
 
   constructor(settings: AccessSettings) {
     const { tokens, adminTokens, callerLimits, trustedProxies = [] } = settings;
@@ -76,10 +75,9 @@ class Desk {
     this.#anybody = { id: "", name: "", roles: new Set(roles), limits: callerLimits };
   }
 
-  /** Whether nobody is asked for a key. What was closed once stays so, whatever becomes of its keys. */
+  /** Whether nobody is asked for a key. */
   get open(): boolean {
-    this.#closed ||= this.#tokens.size > 0 || (this.#settings.ring?.size ?? 0) > 0;
-    return !this.#closed;
+    return this.#tokens.size === 0 && (this.#settings.ring?.size ?? 0) === 0;
   }
 
   /** Lets the call in, without its credentials. A promise where its body must be looked at. */

@@ -73,7 +73,7 @@ export class KeyRing {
     return entry.principal;
   }
 
-  /** How many keys there are, revoked and expired ones too. */
+  /** How many keys there are, revoked and expired ones too: never 0 again after the first, so that no server opens by losing its keys. */
   get size(): number {
     return this.#byId.size;
   }

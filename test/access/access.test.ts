@@ -4,6 +4,7 @@ import { describe, expect, test, vi } from "vitest";
 import { access, type AccessSettings } from "../../src/access/access.ts";
 import { newKey, revokedKey } from "../../src/access/issue.ts";
 import { KeyRing } from "../../src/access/key-ring.ts";
+import type { ByteSink, ByteStream } from "../../src/core/bytes.ts";
 import { Call, type Headers, jsonReply, type Reply } from "../../src/core/call.ts";
 import { Departure } from "../../src/core/departure.ts";
 import { ApiError } from "../../src/core/errors.ts";
@@ -19,7 +20,7 @@ interface Ask {
   path?: string;
   method?: string;
   headers?: Headers;
-  body?: string;
+  body?: string | ByteStream;
   address?: string;
 }
 
@@ -39,7 +40,7 @@ function desk(settings: Partial<AccessSettings>): (ask: Ask) => Promise<Answer> 
       headers,
       address,
       signal: new Departure(),
-      ...(body === undefined ? {} : { body: Buffer.from(body) }),
+      ...(body === undefined ? {} : { body: typeof body === "string" ? Buffer.from(body) : body }),
     });
     try {
       const reply: Reply = await middleware(call, () => Promise.resolve(jsonReply(200, {})));
@@ -143,6 +144,28 @@ describe("what a caller may ask for", () => {
     });
     ring.close();
   });
+});
+
+test("bodies that may hold a key are read for a bounded number of strangers at a time; who shows his key elsewhere never waits", async () => {
+  const ask = desk({ tokens: ["caller-token-of-20-chars"] });
+  const sinks: ByteSink[] = [];
+  const body: ByteStream = { start: (sink) => void sinks.push(sink), resume: () => undefined, cancel: () => undefined };
+  const question = { path: "/v1/chat/completions", method: "POST", body };
+  // Of unknown length, so each counts as the largest that is let in: 64 MB.
+  const waiting = [1, 2, 3, 4].map(() => ask(question));
+  expect((await ask(question)).error?.code).toBe("service_unavailable");
+  expect((await ask({ ...question, headers: { "content-length": "100" } })).error?.code).toBe("service_unavailable");
+  expect((await ask({ ...question, ...bearer("caller-token-of-20-chars") })).status).toBe(200);
+  sinks[0]?.write('{"api_key":"caller-token-of-20-chars"}');
+  sinks[0]?.end();
+  sinks[1]?.fail(new ApiError("client_closed_request", "gone"));
+  expect((await waiting[0])?.status).toBe(200);
+  expect((await waiting[1])?.error?.code).toBe("client_closed_request");
+  const next = ask(question);
+  sinks.at(-1)?.write("{}");
+  for (const sink of sinks.slice(2)) sink.end();
+  expect((await next).error?.code).toBe("invalid_api_key");
+  await Promise.all(waiting);
 });
 
 describe("whoever shows a key that does not work", () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { newKey } from "../../src/access/issue.ts";
+import { digestOf, newKey, revokedKey, rotatedKey } from "../../src/access/issue.ts";
 import { readKeyFields, withFields } from "../../src/access/key-fields.ts";
 import { readImport } from "../../src/access/key-import.ts";
 import { ApiError } from "../../src/core/errors.ts";
@@ -107,6 +107,26 @@ describe("a new key", () => {
     expect(record).toMatchObject({ name: "a", created: now, roles: ["inference"], models: [], limits: {} });
     expect(JSON.stringify(record)).not.toContain(text.slice(-20));
     expect(newKey({ name: "a" }, now).text).not.toBe(text);
+  });
+});
+
+describe("a key that is rotated, then revoked", () => {
+  test("is another text, then none at all", () => {
+    const first = newKey({ name: "a", limits: { concurrent: 1 } }, now);
+    const second = rotatedKey(first.record, now, 1000);
+    expect(second.record).toEqual({
+      ...first.record,
+      digest: digestOf(second.text),
+      ending: second.text.slice(-4),
+      previous: { digest: first.record.digest, until: now + 1000 },
+    });
+    expect(rotatedKey(second.record, now, 0).record).not.toHaveProperty("previous");
+    const gone = revokedKey(second.record, now);
+    expect(gone).not.toHaveProperty("previous");
+    expect(revokedKey(gone, now + 1).revoked).toBe(now);
+    expect(problem(() => rotatedKey(gone, now, 0)).message).toContain("revoked, for good");
+    const over = { ...first.record, expires: now };
+    expect(problem(() => rotatedKey(over, now, 0)).message).toContain("change its expiry first");
   });
 });
 
