@@ -1,5 +1,6 @@
 import { hash, randomBytes } from "node:crypto";
 import { ApiError } from "../core/errors.ts";
+import { keyState } from "../state/issue-key.ts";
 import type { KeyRecord } from "../state/state.ts";
 import { type KeyFields, withFields } from "./key-fields.ts";
 
@@ -9,18 +10,9 @@ export interface IssuedKey {
   readonly text: string;
 }
 
-/** Whether a key may be used, or why not. */
-export type KeyState = "works" | "expired" | "revoked";
-
 const secretBytes = 32;
 const idLength = 12;
 const base32 = "abcdefghijklmnopqrstuvwxyz234567";
-
-/** Whether the key may be used at the time, in milliseconds since 1970. */
-export function keyState({ revoked, expires }: KeyRecord, now: number): KeyState {
-  if (revoked !== undefined) return "revoked";
-  return expires !== undefined && expires <= now ? "expired" : "works";
-}
 
 /** A new key; without further fields it may use every model, without limits of its own, for ever. */
 export function newKey(fields: KeyFields & { readonly name: string }, now: number): IssuedKey {

@@ -15,7 +15,7 @@ export interface ImportEntry {
 const leastLength = 16;
 const longestText = 4096;
 const mostProblems = 20;
-export const mostImported = 10_000;
+const mostImported = 10_000;
 
 /** The keys of all entries. Throws `ApiError` that lists what is wrong with which, and never repeats a key's text. */
 export function readImport(entries: readonly ImportEntry[], now: number): KeyRecord[] {

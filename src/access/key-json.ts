@@ -1,6 +1,6 @@
 import type { JsonObject } from "../core/json.ts";
+import { keyState } from "../state/issue-key.ts";
 import type { KeyRecord } from "../state/state.ts";
-import { keyState } from "./issue.ts";
 
 /** A key as it is shown: everything but what could be used to find its text. Times are ISO 8601, `lastUsed` milliseconds since 1970. */
 export function toKeyJson(key: KeyRecord, now: number, lastUsed?: number): JsonObject {

@@ -1,7 +1,7 @@
 import { limitNames } from "../access/key-fields.ts";
 import { toKeyJson } from "../access/key-json.ts";
-import { keyState } from "../access/issue.ts";
 import type { CallerLimits } from "../core/access.ts";
+import { keyState } from "../state/issue-key.ts";
 import type { KeyRecord } from "../state/state.ts";
 import { toColumns } from "./columns.ts";
 import { plainText } from "./command.ts";
