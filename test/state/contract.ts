@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import {
   holdTime,
@@ -13,6 +13,9 @@ import {
   usageGroups,
   type UsageRecord,
 } from "../../src/state/state.ts";
+import { noon, someKey, someRecord } from "./records.ts";
+
+export { someKey, someRecord };
 
 /** A state of its own, empty, as a suite opens one for each test. */
 export interface OpenState {
@@ -59,55 +62,12 @@ export function stateContract(name: string, open: (options?: OpenOptions) => Pro
   });
 }
 
-/** A key as `newKey` makes one, with these fields in place of its own. */
-export function someKey(fields: Partial<KeyRecord> = {}): KeyRecord {
-  const id = `k${Array.from(randomBytes(12), (byte) => "abcdefghijklmnopqrstuvwxyz234567"[byte % 32]).join("")}`;
-  return {
-    id,
-    name: `key of ${id}`,
-    digest: createHash("sha256").update(randomBytes(32)).digest(),
-    ending: "wxyz",
-    created: noon,
-    roles: ["inference"],
-    models: [],
-    limits: {},
-    ...fields,
-  };
-}
-
-/** The record of a call that went well, with these fields in place of its own. */
-export function someRecord(fields: Partial<UsageRecord> = {}): UsageRecord {
-  return {
-    id: `call-${records++}`,
-    time: noon,
-    key: "kaaaaaaaaaaaa",
-    path: "/v1/chat/completions",
-    model: "qwen3",
-    provider: "llama_cpp",
-    agent: "",
-    promptTokens: 10,
-    cachedTokens: 4,
-    completionTokens: 3,
-    counted: "reported",
-    spend: 7,
-    firstToken: 100,
-    duration: 250,
-    bytesIn: 1000,
-    bytesOut: 5000,
-    status: 200,
-    outcome: "complete",
-    ...fields,
-  };
-}
-let records = 0;
-
 interface Handles {
   readonly state: State;
   readonly other: State;
   readonly clock: { now: number };
 }
 
-const noon = Date.UTC(2026, 10, 22, 12);
 const day = 86_400_000;
 const forever = noon + 1000 * day;
 

@@ -4,6 +4,7 @@ import { sqliteCode } from "./database.ts";
 /** SQLite's result codes (https://www.sqlite.org/rescode.html) of which the state knows what they mean for it. */
 export const busy = 5;
 export const corrupt = 11;
+export const full = 13;
 const noDatabase = 26;
 
 /** What is wrong, and what to do, by SQLite's code. */
@@ -14,7 +15,7 @@ const remedies: Readonly<Record<number, string>> = {
   8: "it is read-only; make the file and its folder writable for the user who runs lair",
   10: "the disk reports an error; look into the system's log, and name a file on another disk",
   [corrupt]: "it is damaged",
-  13: "the disk is full; make room, and it goes on by itself",
+  [full]: "the disk is full; make room, and it goes on by itself",
   14: "it cannot be opened or its -wal and -shm files cannot be made beside it; make the file and its folder writable for the user who runs lair",
   [noDatabase]: "it is damaged, or no state file of lair",
 };
@@ -46,8 +47,8 @@ const fileRemedies: Readonly<Record<string, string>> = {
   EACCES: remedies[3]!,
   EPERM: remedies[3]!,
   EROFS: remedies[8]!,
-  ENOSPC: remedies[13]!,
-  EDQUOT: remedies[13]!,
+  ENOSPC: remedies[full]!,
+  EDQUOT: remedies[full]!,
   EIO: remedies[10]!,
   ENOTDIR: "a part of its path is a file and no folder; name another place",
   EEXIST: "a part of its path is a file and no folder; name another place",

@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Log } from "../../core/log.ts";
 import { type StateHealth, StateError } from "../state.ts";
 import { type Database, type OpenDatabase, sqliteCode } from "./database.ts";
-import { busy, corrupt, isCorrupt, isOutage, toStateError } from "./failures.ts";
+import { busy, corrupt, full, isCorrupt, isOutage, toStateError } from "./failures.ts";
 import { FileHealth } from "./file-health.ts";
 import { type KeyCopy, readKeyCopy } from "./key-backup.ts";
 import { addKeys } from "./key-rows.ts";
@@ -26,6 +26,8 @@ interface Watcher {
 /** Milliseconds for which SQLite itself waits for a lock, and everything with it; after that we do, and let others work. */
 const shortWait = 4;
 const pollInterval = 500;
+/** Bytes that must find a place on a disk that was full. */
+const probeSize = 65_536;
 /** Files up to this size, in bytes, are read and checked whole when they are opened: that takes some 50 ms. */
 const smallFile = 16 * 2 ** 20;
 
@@ -184,6 +186,7 @@ export class StateFile {
     transact(db, () => {
       if (migrate(db, this.path)) this.#restore(db, copy ?? readKeyCopy(this.path));
     });
+    assertWritable(db);
     // What a commit says was written survives the death of the process; that of the machine may take the last ones.
     db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 67108864");
     db.exec("PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384");
@@ -194,9 +197,7 @@ export class StateFile {
   #restore(db: Database, copy: KeyCopy | undefined): void {
     // Above all revisions of a file that was here before, for those who follow them.
     const revision = Math.max(Date.now(), copy?.revision ?? 0);
-    db.prepare("INSERT INTO counters VALUES ('revision', ?), ('records', 0), ('sequence', 0), ('probe', 0)").run([
-      revision,
-    ]);
+    db.prepare("INSERT INTO counters VALUES ('revision', ?), ('records', 0), ('sequence', 0)").run([revision]);
     if (copy === undefined || copy.keys.length === 0) return;
     addKeys(db, copy.keys);
     const [count, from] = [copy.keys.length, new Date(copy.time).toISOString()];
@@ -211,7 +212,7 @@ export class StateFile {
     if (this.#renewal !== undefined) return;
     const renewal = this.#renew(isDamaged).finally(() => (this.#renewal = undefined));
     this.#renewal = renewal;
-    renewal.then(() => this.#health.works(true)).catch((error: unknown) => this.#failed(error, true));
+    renewal.then(() => this.#health.recovers()).catch((error: unknown) => this.#failed(error, true));
   }
 
   async #renew(isDamaged: boolean): Promise<void> {
@@ -271,8 +272,9 @@ export class StateFile {
         this.#startRenewal(false);
         return;
       }
-      transact(this.#db, (db) => db.prepare("UPDATE counters SET value = value + 1 WHERE name = 'probe'").run());
-      this.#health.works(true);
+      transact(this.#db, (db) => db.prepare("REPLACE INTO probe VALUES (1, zeroblob(?))").run([probeSize]));
+      this.#health.recovers();
+      transact(this.#db, (db) => db.prepare("REPLACE INTO probe VALUES (1, zeroblob(0))").run());
     } catch (error) {
       this.#failed(error, true);
     }
@@ -280,7 +282,8 @@ export class StateFile {
 
   #failed(error: unknown, writes: boolean): unknown {
     const failure = toStateError(error, this.path);
-    if (!this.#closed && isOutage(error)) this.#health.fails((failure as Error).message, writes);
+    if (!this.#closed && isOutage(error))
+      this.#health.fails((failure as Error).message, !writes ? "read" : sqliteCode(error) === full ? "room" : "write");
     return failure;
   }
 }
@@ -298,6 +301,16 @@ function transact<Result>(db: Database, work: (db: Database) => Result): Result 
       // A full disk and the like have ended the transaction already.
     }
     throw error;
+  }
+}
+
+/** SQLite opens what may only be read without a word. */
+function assertWritable(db: Database): void {
+  try {
+    transact(db, () => db.prepare("REPLACE INTO probe VALUES (1, zeroblob(0))").run());
+  } catch (error) {
+    // A disk that is full now is said when something cannot be written; all that is there can be used.
+    if (sqliteCode(error) !== full) throw error;
   }
 }
 

@@ -13,20 +13,22 @@ export class Texts {
   readonly #remembered = new WeakMap<Database, Remembered>();
 
   /** Undefined: no row has it. */
-  find(db: Database, text: string): number | undefined {
+  find(db: Database, given: string): number | undefined {
+    const text = toColumn(given);
     const known = this.#of(db).ids.get(text);
     if (known !== undefined) return known;
-    const row = db.prepare("SELECT id FROM texts WHERE text = ?").get([toColumn(text)]);
+    const row = db.prepare("SELECT id FROM texts WHERE text = ?").get([text]);
     if (row === undefined) return undefined;
     this.remember(db, [[text, Number(row[0])]]);
     return Number(row[0]);
   }
 
   /** Within a transaction. What is new is added to `fresh`, to be remembered once the transaction has come to its end. */
-  take(db: Database, text: string, fresh: Map<string, number>): number {
+  take(db: Database, given: string, fresh: Map<string, number>): number {
+    const text = toColumn(given);
     const known = fresh.get(text) ?? this.find(db, text);
     if (known !== undefined) return known;
-    const id = Number(db.prepare("INSERT INTO texts (text) VALUES (?) RETURNING id").get([toColumn(text)])![0]);
+    const id = Number(db.prepare("INSERT INTO texts (text) VALUES (?) RETURNING id").get([text])![0]);
     fresh.set(text, id);
     return id;
   }
@@ -58,7 +60,7 @@ export class Texts {
   }
 }
 
-/** libsql ends a text at its first NUL. */
+/** As it comes back: libsql ends a text at its first NUL, and half of a pair of surrogates is no text. */
 function toColumn(text: string): string {
-  return text.replaceAll("\0", "\uFFFD");
+  return /[\0\ud800-\udfff]/.test(text) ? Buffer.from(text).toString().replaceAll("\0", "\uFFFD") : text;
 }

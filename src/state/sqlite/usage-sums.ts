@@ -5,141 +5,142 @@ import type { StateFile } from "./state-file.ts";
 import type { Texts } from "./texts.ts";
 import { fromDay, toDay } from "./usage-rows.ts";
 
-/** Rows added up in one go, a few milliseconds long, before others get their turn. */
-const step = 3000;
-/** Milliseconds that several short steps may take together. */
-const stepTime = 5;
+/** Milliseconds that one step should take, before others get their turn. */
+const stepTime = 6;
+/** Lines that get their names in one step. */
+const linesAtOnce = 1000;
 
-/** A part of the sums of one day: those of the keys after one number, and up to another. */
-interface Slice {
-  readonly day: number;
-  readonly after: number;
-  readonly upTo: number;
+type Column = Exclude<UsageGroup, "month">;
+
+interface Report {
+  /** What SQLite groups by: the asked groups, with the day in place of the month. */
+  readonly columns: readonly Column[];
+  /** Adds up those of one period: what comes after that key, up to and with another. */
+  readonly sql: string;
+  readonly model: readonly number[];
+  /** By the numbers of their groups. */
+  readonly lines: Map<string, Line>;
 }
 
 interface Line {
-  /** In the order of `Plan.columns`. */
+  /** In the order of the columns. */
   readonly group: readonly number[];
   readonly values: number[];
 }
 
-type Column = Exclude<UsageGroup, "month">;
-
-interface Plan {
-  /** By which SQLite groups: the asked ones, with the day in place of the month. */
-  readonly columns: readonly Column[];
-  readonly key: number | undefined;
-  readonly model: number | undefined;
+/** Keys as numbers: those after the first one, up to and with the second. */
+interface Span {
+  readonly after: number;
+  readonly upTo: number;
 }
 
 /** Adds up the sums of the days between, in steps that leave others their turn. Throws `StateError` when a day is none. */
 export async function reportSums(file: StateFile, texts: Texts, query: UsageQuery): Promise<UsageSum[]> {
   const [from, to] = [parseDay(query.from), parseDay(query.to)];
-  const plan = await file.read((db) => toPlan(db, texts, query));
-  if (plan === undefined) return [];
-  const report: Report = { plan, lines: new Map(), query, to };
-  let slice: Slice | undefined = { day: from, after: -1, upTo: -1 };
-  while (slice !== undefined) {
-    const start: Slice = slice;
-    slice = await file.read((db) => addSlices(db, report, start));
+  const [keys, model] = await file.read((db) => [spanOf(db, texts, query.key), find(db, texts, query.model)] as const);
+  if (keys === undefined || (query.model !== undefined && model === undefined)) return [];
+  const columns = [...new Set(query.by.map(toColumn))];
+  const models = model === undefined ? [] : [model];
+  const report: Report = { columns, sql: toSql(columns, models.length > 0), model: models, lines: new Map() };
+  for (const period of toPeriods(await file.read((db) => readDays(db, from, to)), query.by)) {
+    await addPeriod(file, report, period, keys);
+  }
+  return toSums(file, texts, query.by, report);
+}
+
+/** By spans of keys, as many at a time as fit into a step. */
+async function addPeriod(file: StateFile, report: Report, days: readonly number[], keys: Span): Promise<void> {
+  let width = 50;
+  for (let after = keys.after; after < keys.upTo;) {
+    const span = { after, upTo: Math.min(keys.upTo, after + width) };
+    const start = performance.now();
+    await file.read((db) => addSpan(db, report, days, span));
+    const pace = stepTime / Math.max(0.01, performance.now() - start);
+    width = Math.max(1, Math.floor(width * Math.max(0.25, Math.min(4, pace))));
+    after = span.upTo;
     await yieldToOthers();
   }
-  return toSums(file, texts, report);
 }
 
-interface Report {
-  readonly plan: Plan;
-  readonly lines: Map<string, Line>;
-  readonly query: UsageQuery;
-  readonly to: number;
-}
-
-/** Adds slices from there on until its time is over. Returns where to go on; undefined: that was all. */
-function addSlices(db: Database, report: Report, from: Slice): Slice | undefined {
-  const until = performance.now() + stepTime;
-  let slice = nextSlice(db, report, from);
-  while (slice !== undefined) {
-    addSlice(db, report, slice);
-    if (performance.now() > until) return { ...slice, after: slice.upTo };
-    slice = nextSlice(db, report, { ...slice, after: slice.upTo });
+function addSpan(db: Database, { sql, columns, model, lines }: Report, days: readonly number[], keys: Span): void {
+  const rows = db.prepare(sql).all([JSON.stringify(days), keys.after, keys.upTo, ...model]);
+  for (const row of rows as (readonly number[])[]) {
+    const group = row.slice(0, columns.length);
+    // All days of a period count as its first one.
+    const day = columns.indexOf("day");
+    if (day !== -1) group[day] = days[0]!;
+    const name = group.join();
+    const [line, values] = [lines.get(name), row.slice(columns.length)];
+    if (line === undefined) lines.set(name, { group, values });
+    else for (const [index, value] of values.entries()) line.values[index]! += value;
   }
-  return undefined;
 }
 
-/** The next slice that has rows, after the keys that were done. */
-function nextSlice(db: Database, { plan, to }: Report, { day, after }: Slice): Slice | undefined {
-  if (after !== -1) {
-    const rest = plan.key === undefined ? sliceOf(db, day, after) : undefined;
-    if (rest !== undefined) return rest;
-    day++;
+function toSql(columns: readonly Column[], isOfModel: boolean): string {
+  const groups = columns.filter((column) => column !== "day").join(", ");
+  const named = columns.map((column) => (column === "day" ? "0, " : `${column}, `)).join("");
+  return (
+    `SELECT ${named}sum(requests), sum(failures), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(spend), ` +
+    "sum(duration) FROM sums WHERE day IN (SELECT value FROM json_each(?)) AND key > ? AND key <= ?" +
+    `${isOfModel ? " AND model = ?" : ""}${groups === "" ? " HAVING count(*) > 0" : ` GROUP BY ${groups}`}`
+  );
+}
+
+/** The days that have sums. */
+function readDays(db: Database, from: number, to: number): number[] {
+  const days: number[] = [];
+  const next = db.prepare("SELECT day FROM sums WHERE day > ? AND day <= ? ORDER BY day LIMIT 1");
+  for (let row = next.get([from - 1, to]); row !== undefined; row = next.get([row[0]!, to])) days.push(Number(row[0]));
+  return days;
+}
+
+/** Days that come into the same lines. */
+function toPeriods(days: readonly number[], by: readonly UsageGroup[]): readonly (readonly number[])[] {
+  if (days.length === 0) return [];
+  if (by.includes("day")) return days.map((day) => [day]);
+  if (!by.includes("month")) return [days];
+  const months = new Map<string, number[]>();
+  for (const day of days) {
+    const month = toMonth(day);
+    const found = months.get(month);
+    if (found === undefined) months.set(month, [day]);
+    else found.push(day);
   }
-  const found = db.prepare("SELECT day FROM sums WHERE day BETWEEN ? AND ? ORDER BY day LIMIT 1").get([day, to]);
-  if (found === undefined) return undefined;
-  const next = Number(found[0]);
-  return plan.key === undefined ? sliceOf(db, next, -1) : { day: next, after: plan.key - 1, upTo: plan.key };
+  return [...months.values()];
 }
 
-function sliceOf(db: Database, day: number, after: number): Slice | undefined {
-  const rest = "FROM sums WHERE day = ? AND key > ?";
-  const row =
-    db.prepare(`SELECT key ${rest} ORDER BY key LIMIT 1 OFFSET ${step}`).get([day, after]) ??
-    db.prepare(`SELECT max(key) ${rest}`).get([day, after]);
-  const key = row?.[0] ?? null;
-  return key === null ? undefined : { day, after, upTo: Number(key) };
+/** All keys, or the one that is asked for; undefined: it is in no row. */
+function spanOf(db: Database, texts: Texts, key: string | undefined): Span | undefined {
+  if (key === undefined) return { after: 0, upTo: Number(db.prepare("SELECT max(id) FROM texts").get()?.[0] ?? 0) };
+  const id = texts.find(db, key);
+  return id === undefined ? undefined : { after: id - 1, upTo: id };
 }
 
-function addSlice(db: Database, { plan, lines, query }: Report, { day, after, upTo }: Slice): void {
-  const { columns, model } = plan;
-  const groups = columns.join(", ");
-  const sums =
-    "sum(requests), sum(failures), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(spend), sum(duration)";
-  const rows = db
-    .prepare(
-      `SELECT ${groups}${groups === "" ? "" : ", "}${sums} FROM sums WHERE day = ? AND key > ? AND key <= ?` +
-        `${model === undefined ? "" : " AND model = ?"}${groups === "" ? " HAVING count(*) > 0" : ` GROUP BY ${groups}`}`,
-    )
-    .all([day, after, upTo, ...(model === undefined ? [] : [model])]);
-  const isByMonth = query.by.includes("month") && !query.by.includes("day");
-  for (const row of rows) addLine(lines, columns, row as readonly number[], isByMonth);
+function find(db: Database, texts: Texts, text: string | undefined): number | undefined {
+  return text === undefined ? undefined : texts.find(db, text);
 }
 
-function addLine(lines: Map<string, Line>, columns: Plan["columns"], row: readonly number[], isByMonth: boolean): void {
-  const group = row.slice(0, columns.length);
-  const day = columns.indexOf("day");
-  if (isByMonth) group[day] = firstOfMonth(group[day]!);
-  const name = group.join();
-  const line = lines.get(name);
-  const values = row.slice(columns.length);
-  if (line === undefined) lines.set(name, { group, values });
-  else for (const [index, value] of values.entries()) line.values[index]! += value;
-}
-
-/** Undefined: nothing can be found, for the key or model is in no row. */
-function toPlan(db: Database, texts: Texts, { by, key, model }: UsageQuery): Plan | undefined {
-  const ids = {
-    key: key === undefined ? undefined : texts.find(db, key),
-    model: model === undefined ? undefined : texts.find(db, model),
-  };
-  if ((key !== undefined && ids.key === undefined) || (model !== undefined && ids.model === undefined))
-    return undefined;
-  return { columns: [...new Set(by.map(toColumn))], ...ids };
-}
-
-async function toSums(file: StateFile, texts: Texts, { query, plan, lines: found }: Report): Promise<UsageSum[]> {
-  const [{ by }, lines] = [query, [...found.values()]];
-  const sums: UsageSum[] = [];
-  for (let from = 0; from < lines.length; from += step) {
+async function toSums(
+  file: StateFile,
+  texts: Texts,
+  by: readonly UsageGroup[],
+  { columns, lines }: Report,
+): Promise<UsageSum[]> {
+  const sums: { readonly order: string; readonly sum: UsageSum }[] = [];
+  const all = [...lines.values()];
+  for (let from = 0; from < all.length; from += linesAtOnce) {
     await file.read((db) => {
-      for (const { group, values } of lines.slice(from, from + step)) {
+      for (const { group, values } of all.slice(from, from + linesAtOnce)) {
         const named = by.map(
-          (part) => [part, nameOf(db, texts, part, group[plan.columns.indexOf(toColumn(part))]!)] as const,
+          (part) => [part, nameOf(db, texts, part, group[columns.indexOf(toColumn(part))]!)] as const,
         );
-        sums.push({ group: Object.fromEntries(named), ...toCounts(values) });
+        const order = named.map(([, name]) => name).join("\0");
+        sums.push({ order, sum: { group: Object.fromEntries(named), ...toCounts(values) } });
       }
     });
     await yieldToOthers();
   }
-  return sums.sort((a, b) => compare(a, b, by));
+  return sums.sort((a, b) => (a.order < b.order ? -1 : 1)).map(({ sum }) => sum);
 }
 
 function toCounts(values: readonly number[]): Omit<UsageSum, "group"> {
@@ -157,24 +158,15 @@ function toCounts(values: readonly number[]): Omit<UsageSum, "group"> {
 
 function nameOf(db: Database, texts: Texts, part: UsageGroup, value: number): string {
   if (part === "day") return fromDay(value);
-  return part === "month" ? fromDay(value).slice(0, "2026-11".length) : texts.read(db, value);
+  return part === "month" ? toMonth(value) : texts.read(db, value);
 }
 
 function toColumn(group: UsageGroup): Column {
   return group === "month" ? "day" : group;
 }
 
-function compare(a: UsageSum, b: UsageSum, by: readonly UsageGroup[]): number {
-  for (const part of by) {
-    const [left, right] = [a.group[part]!, b.group[part]!];
-    if (left !== right) return left < right ? -1 : 1;
-  }
-  return 0;
-}
-
-function firstOfMonth(day: number): number {
-  const date = new Date(fromDay(day));
-  return toDay(date.setUTCDate(1));
+function toMonth(day: number): string {
+  return fromDay(day).slice(0, "2026-11".length);
 }
 
 function parseDay(text: string): number {
