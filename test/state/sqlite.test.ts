@@ -2,18 +2,12 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { silent } from "../../src/core/log.ts";
-import { drivers, loadDriver } from "../../src/state/sqlite/database.ts";
 import { openSqliteState } from "../../src/state/sqlite/sqlite-state.ts";
 import type { State } from "../../src/state/state.ts";
 import { stateContract } from "./contract.ts";
+import { availableDrivers } from "./drivers.ts";
 
-for (const driver of drivers) {
-  try {
-    await loadDriver([driver]);
-  } catch {
-    process.stderr.write(`${driver} is not here: its tests are not run\n`);
-    continue;
-  }
+for (const driver of await availableDrivers()) {
   stateContract(`a state in an SQLite file (${driver})`, async (options = {}) => {
     const folder = mkdtempSync(path.join(tmpdir(), "lair-state-"));
     const opened: State[] = [];
