@@ -19,6 +19,61 @@ export interface Namespaces {
   close(): Promise<void>;
 }
 
+/** Namespaces by twos, each two joined by a network of their own. */
+export interface Mesh {
+  /** The address of `name` for `seenFrom`. */
+  address(name: string, seenFrom: string): string;
+  run(name: string, program: string, args: readonly string[], env?: Record<string, string>): ChildProcess;
+  /** Whatever `name` sends to `other` vanishes, and so nothing between the two succeeds any more. */
+  part(name: string, other: string): void;
+  mend(name: string, other: string): void;
+  close(): Promise<void>;
+}
+
+/** Builds namespaces of which each reaches each other one. */
+export function buildMesh(names: readonly string[]): Mesh {
+  const space = (name: string): string => `lair${name}${process.pid % 100_000}`;
+  const address = (name: string, seenFrom: string): string => {
+    const [at, from] = [names.indexOf(name), names.indexOf(seenFrom)];
+    return `10.213.${Math.min(at, from) * 16 + Math.max(at, from)}.${at < from ? 1 : 2}`;
+  };
+  const children: ChildProcess[] = [];
+  const close = async (): Promise<void> => {
+    await Promise.all(children.map((child) => endOf(child)));
+    for (const name of names) attempt(() => ip("netns", "del", space(name)));
+  };
+  try {
+    for (const name of names) {
+      ip("netns", "add", space(name));
+      ip("-n", space(name), "link", "set", "lo", "up");
+    }
+    for (const [at, name] of names.entries()) {
+      for (const [step, other] of names.slice(at + 1).entries()) {
+        const ends = [name, other].map((one) => [space(one), `${address(one, one === name ? other : name)}/24`]);
+        join(
+          ends[0] as [string, string],
+          ends[1] as [string, string],
+          `m${at}${at + 1 + step}x${process.pid % 100_000}`,
+        );
+      }
+    }
+  } catch (error) {
+    for (const name of names) attempt(() => ip("netns", "del", space(name)));
+    throw error;
+  }
+  return {
+    address,
+    run(name, program, args, env) {
+      const child = inside(space(name), program, args, env);
+      children.push(child);
+      return child;
+    },
+    part: (name, other) => ip("-n", space(name), "route", "add", "blackhole", `${address(other, name)}/32`),
+    mend: (name, other) => ip("-n", space(name), "route", "del", "blackhole", `${address(other, name)}/32`),
+    close,
+  };
+}
+
 /** Why there can be no namespaces here, or undefined. */
 export function namespacesMissing(): string | undefined {
   if (process.platform !== "linux") return "network namespaces are Linux's";
@@ -57,7 +112,7 @@ export async function buildNamespaces(relayPort: number): Promise<Namespaces> {
     join([internet, `${relayAddress}/24`], [router, `${routerAddress}/24`], `lw${id}`);
     join([router, `${gateway}/24`], [home, `${homeAddress}/24`], `lh${id}`);
     ip("-n", home, "route", "add", "default", "via", gateway);
-    const forwarder = inside(router, ["-e", forward, gateway, relayAddress, String(relayPort)]);
+    const forwarder = inside(router, process.execPath, ["-e", forward, gateway, relayAddress, String(relayPort)]);
     children.push(forwarder);
     await once(forwarder.stdout as NodeJS.EventEmitter, "data");
   } catch (error) {
@@ -73,19 +128,12 @@ export async function buildNamespaces(relayPort: number): Promise<Namespaces> {
     homeAddress,
     routerAddress,
     node(namespace, args, env) {
-      const child = inside(namespace, args, env);
+      const child = inside(namespace, process.execPath, args, env);
       children.push(child);
       return child;
     },
     async close() {
-      await Promise.all(
-        children.map(async (child) => {
-          if (child.exitCode !== null || child.signalCode !== null) return;
-          const ended = once(child, "exit");
-          child.kill("SIGKILL");
-          await ended;
-        }),
-      );
+      await Promise.all(children.map((child) => endOf(child)));
       remove();
     },
   };
@@ -102,8 +150,20 @@ createServer((near) => {
 }).listen(Number(port), gateway, () => console.log("listening"));
 `;
 
-function inside(namespace: string, args: readonly string[], env: Record<string, string> = {}): ChildProcess {
-  return spawn("ip", ["netns", "exec", namespace, process.execPath, ...args], {
+async function endOf(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = once(child, "exit");
+  child.kill("SIGKILL");
+  await ended;
+}
+
+function inside(
+  namespace: string,
+  program: string,
+  args: readonly string[],
+  env: Record<string, string> = {},
+): ChildProcess {
+  return spawn("ip", ["netns", "exec", namespace, program, ...args], {
     env: { PATH: process.env["PATH"] ?? "", ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
