@@ -73,7 +73,12 @@ test(
     const parent = path.join(import.meta.dirname, "../support/tunnel-runtime-parent.ts");
     const runtime = spaces.node(home, ["--import", import.meta.resolve("tsx"), parent, "0", "0.0.0.0"]);
     const runtimePort = new URL(await until(runtime, /(http:\S+)/)).port;
-    const env = { HOME: programs.folder, LLM_V1_PROXY_TOKEN: callerKey, LAIR_HOSTS: `${relayAddress},${gateway}` };
+    const env = {
+      HOME: programs.folder,
+      LLM_V1_PROXY_TOKEN: callerKey,
+      LAIR_AUTH_ADMIN: "operators",
+      LAIR_HOSTS: `${relayAddress},${gateway}`,
+    };
     const relay = spaces.node(
       internet,
       [
@@ -134,7 +139,8 @@ test(
     // The relay sees the router, as it would see a home's.
     const status = await inside(
       internet,
-      call(`console.log(JSON.stringify(await (await fetch(url + "/admin/agents", { headers })).json()));`),
+      call(`headers.authorization = "Bearer operators";
+      console.log(JSON.stringify(await (await fetch(url + "/admin/agents", { headers })).json()));`),
     );
     expect(status).toContain(routerAddress);
     expect(status).not.toContain(homeAddress);
