@@ -3,6 +3,7 @@ import type { Call, Handler, Headers, Reply } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
 import { HttpClient } from "./http-client.ts";
 import { HttpFailure, type HttpReply, type HttpRequest } from "./http-exchange.ts";
+import { OwnSecrets } from "./own-secrets.ts";
 import { joinPath } from "./upstream.ts";
 
 export interface ForwardUpstream {
@@ -37,20 +38,19 @@ export interface Forwarder {
 export function forwarder(upstream: ForwardUpstream, limits: ForwardLimits): Forwarder {
   const url = new URL(upstream.url);
   const basePath = url.pathname.replace(/\/+$/, "");
+  const told = upstream.key === undefined ? {} : { authorization: `Bearer ${upstream.key}` };
+  const runtime = { origin: url.origin, secrets: new OwnSecrets(told) };
   const client = new HttpClient({
     origin: url.origin,
     connectTimeout: limits.connectTimeout,
-    headers: {
-      // A compressed stream is a buffered stream.
-      "accept-encoding": "identity",
-      ...(upstream.key === undefined ? {} : { authorization: `Bearer ${upstream.key}` }),
-    },
+    // A compressed stream is a buffered stream.
+    headers: { "accept-encoding": "identity", ...told },
     ...(upstream.proxy === undefined ? {} : { proxy: upstream.proxy }),
   });
   const handle: Handler = async (call) => {
     const request = await toRequest(call, basePath, limits);
     try {
-      return toReply(await send(client, request), url.origin);
+      return await toReply(await send(client, request), runtime);
     } catch (error) {
       if (isStream(request.body)) request.body.cancel();
       throw error instanceof HttpFailure ? toApiError(error, url.origin) : error;
@@ -131,8 +131,17 @@ async function send(client: HttpClient, request: HttpRequest): Promise<HttpReply
   }
 }
 
-function toReply(reply: HttpReply, origin: string): Reply {
-  const { status, headers, body } = reply;
+interface Runtime {
+  readonly origin: string;
+  readonly secrets: OwnSecrets;
+}
+
+/** Bytes of a refusal that goes on; none is nearly as long. */
+const longestRefusal = 1024 * 1024;
+
+async function toReply(reply: HttpReply, { origin, secrets }: Runtime): Promise<Reply> {
+  const { status, body } = reply;
+  const headers = secrets.without(reply.headers);
   const problem = refusal(status, headers, origin);
   if (problem !== undefined) {
     body.cancel();
@@ -140,6 +149,10 @@ function toReply(reply: HttpReply, origin: string): Reply {
   }
   // `connection` stays, for it may name others that go no further: who sends them on judges by it.
   const { "keep-alive": _keepAlive, "transfer-encoding": _coding, ...onward } = headers;
+  if (status >= 400 && secrets.known) {
+    const said = secrets.hide(await reply.bytes(longestRefusal));
+    return { status, headers: { ...onward, "content-length": String(said.length) }, body: said };
+  }
   return { status, headers: onward, body: status === 204 ? null : body };
 }
 

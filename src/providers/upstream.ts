@@ -7,6 +7,7 @@ import { parseJson } from "../core/parse-json.ts";
 import type { Log } from "../core/log.ts";
 import { HttpClient } from "./http-client.ts";
 import { HttpFailure, type HttpReply } from "./http-exchange.ts";
+import { OwnSecrets } from "./own-secrets.ts";
 
 export interface UpstreamSettings {
   /** Base URLs of interchangeable hosts; a path is kept, and a trailing `/v1` may stand or be missing. At least one. */
@@ -80,18 +81,20 @@ export class Upstream {
   readonly #set: ReadonlySet<string>;
   /** Headers of a request that does not bring them itself. */
   readonly #usual: Headers;
+  readonly #secrets: OwnSecrets;
 
   constructor(name: string, settings: UpstreamSettings, log: Log) {
     this.name = name;
     this.#settings = settings;
     this.#log = log;
     const set = Object.entries(settings.headers ?? {}).map(([header, value]) => [header.toLowerCase(), value] as const);
-    const headers: Headers = {
-      // A compressed stream is a buffered stream, and we read its bytes.
-      "accept-encoding": "identity",
+    const told: Headers = {
       ...(settings.key === undefined ? {} : { authorization: `Bearer ${settings.key}` }),
       ...Object.fromEntries(set),
     };
+    // A compressed stream is a buffered stream, and we read its bytes.
+    const headers: Headers = { "accept-encoding": "identity", ...told };
+    this.#secrets = new OwnSecrets(told);
     this.#set = new Set(set.map(([header]) => header));
     this.#usual = this.#withoutSet({ accept: "*/*", "user-agent": "local-ai-runtime" });
     this.#hosts = settings.urls.map((url) => toHost(name, url, settings, headers));
@@ -146,7 +149,7 @@ export class Upstream {
       });
       host.failures = 0;
       host.downUntil = 0;
-      return new HostReply(host, reply, this.name);
+      return new HostReply(host, reply, { provider: this.name, secrets: this.#secrets });
     } catch (error) {
       host.inFlight--;
       if (error instanceof HttpFailure && error.failure === "refused") this.#markDown(host);
@@ -237,22 +240,27 @@ export function joinPath(basePath: string, path: string): string {
   return basePath.endsWith("/v1") && path.startsWith("/v1/") ? basePath + path.slice(3) : basePath + path;
 }
 
+interface Asked {
+  readonly provider: string;
+  readonly secrets: OwnSecrets;
+}
+
 /** A reply that counts as in flight at its host until its body is over, however that ends. */
 class HostReply implements UpstreamReply, ByteStream, ByteSink {
   readonly status: number;
   readonly headers: Headers;
   readonly #host: Host;
   readonly #reply: HttpReply;
-  readonly #provider: string;
+  readonly #asked: Asked;
   #sink: ByteSink | undefined;
   #over = false;
 
-  constructor(host: Host, reply: HttpReply, provider: string) {
+  constructor(host: Host, reply: HttpReply, asked: Asked) {
     this.status = reply.status;
-    this.headers = reply.headers;
+    this.headers = asked.secrets.without(reply.headers);
     this.#host = host;
     this.#reply = reply;
-    this.#provider = provider;
+    this.#asked = asked;
   }
 
   get body(): ByteStream {
@@ -261,9 +269,10 @@ class HostReply implements UpstreamReply, ByteStream, ByteSink {
 
   async bytes(limit = replyLimit): Promise<Buffer> {
     try {
-      return await this.#reply.bytes(limit);
+      const read = await this.#reply.bytes(limit);
+      return this.status < 300 ? read : this.#asked.secrets.hide(read);
     } catch (error) {
-      throw error instanceof HttpFailure ? toApiError(error, this.#provider, this.#host) : error;
+      throw error instanceof HttpFailure ? toApiError(error, this.#asked.provider, this.#host) : error;
     } finally {
       this.#release();
     }
@@ -308,7 +317,7 @@ class HostReply implements UpstreamReply, ByteStream, ByteSink {
 
   fail(error: Error): void {
     this.#release();
-    this.#sink?.fail(error instanceof HttpFailure ? toApiError(error, this.#provider, this.#host) : error);
+    this.#sink?.fail(error instanceof HttpFailure ? toApiError(error, this.#asked.provider, this.#host) : error);
   }
 
   #release(): void {
