@@ -14,7 +14,7 @@ export function refuse(error: NodeJS.ErrnoException, socket: Socket): void {
   const known = toClientError(error.code);
   const body = JSON.stringify(known.toJson());
   socket.end(
-    `HTTP/1.1 ${known.status} ${known.code}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+    `HTTP/1.1 ${known.status} ${known.code}\r\ncontent-type: application/json\r\nx-content-type-options: nosniff\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
   );
   const timer = setTimeout(() => socket.destroy(), longestGoodbye);
   socket.on("close", () => clearTimeout(timer));

@@ -273,7 +273,9 @@ class Exchange implements ByteSink, Enrolled {
       return;
     }
     this.#firstByte = performance.now() - this.#began;
-    const headers: Headers = { ...reply.headers, "x-request-id": this.#call.id };
+    const headers: Headers = { ...reply.headers, ...ownHeaders, "x-request-id": this.#call.id };
+    // What a front may keep (POST's answers it may not), it would show to callers with another key, or none.
+    if (this.#request.method !== "POST") headers["cache-control"] ??= "no-store";
     if (this.#exchanges.closing) headers["connection"] = "close";
     if (!isStream(body)) {
       const { encoding } = reply;
@@ -334,6 +336,9 @@ class Exchange implements ByteSink, Enrolled {
     });
   }
 }
+
+/** Of every reply: no browser shall guess that it is a page. */
+const ownHeaders: Headers = { "x-content-type-options": "nosniff" };
 
 function toBytes(piece: Uint8Array | string): Uint8Array {
   return typeof piece === "string" ? Buffer.from(piece) : piece;

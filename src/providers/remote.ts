@@ -71,13 +71,9 @@ function isOurs(status: number): boolean {
   return (status >= 300 && status < 400) || status === 401 || status === 403;
 }
 
-/** What the upstream allows us is not what we allow the caller. */
-const limitHeader = /^x-ratelimit-/;
-
 async function toReply(reply: UpstreamReply, call: Call, { model, requested }: Target): Promise<Reply> {
   const { status } = reply;
   const headers = replyHeaders(reply.headers);
-  for (const name in headers) if (limitHeader.test(name)) delete headers[name];
   const renamer = model === requested ? undefined : new ModelRenamer(model, requested);
   const length = Number(reply.headers["content-length"] ?? Number.NaN);
   if (status >= 400 || length <= mostWhole) {

@@ -63,8 +63,11 @@ const withheld: ReadonlySet<string> = new Set([
   "location",
 ]);
 
-/** `access-control-…` is ours to say; `proxy-…` is between two neighbours. */
-const withheldFamily = /^(?:access-control-|proxy-|:)/;
+/**
+ * `access-control-…` is ours to say; `proxy-…` is between two neighbours, and so is `x-ratelimit-…`: what a server allows
+ * us is not what we allow the caller.
+ */
+const withheldFamily = /^(?:access-control-|proxy-|x-ratelimit-|:)/;
 const headerName = /^[!#$%&'*+.^_`|~0-9a-z-]+$/;
 /** RFC 9110, 5.5: no control characters, so that no value can end its line. */
 const headerValue = /^[\t\x20-\x7e\x80-\xff]*$/;

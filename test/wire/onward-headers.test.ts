@@ -65,7 +65,6 @@ describe("headers of a reply", () => {
       "content-encoding": "gzip",
       "retry-after": "2",
       allow: "POST",
-      "x-ratelimit-remaining": "1",
       "openai-processing-ms": "12",
     };
     expect(replyHeaders(told)).toEqual(told);
@@ -83,6 +82,8 @@ describe("headers of a reply", () => {
       te: "trailers",
       "proxy-authenticate": "Basic",
       "proxy-connection": "close",
+      "x-ratelimit-limit-requests": "10",
+      "x-ratelimit-remaining": "1",
       "set-cookie": "a=b",
       server: "uvicorn",
       "x-powered-by": "Express",
