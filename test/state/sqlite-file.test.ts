@@ -214,6 +214,7 @@ describe.each(await availableDrivers())("over %s,", (name) => {
         /state\.db cannot be used: .*writable for the user who runs lair/,
       );
       chmodSync(file, 0o600);
+      for (const ending of ["-wal", "-shm"]) rmSync(`${file}${ending}`, { force: true });
       chmodSync(folder, 0o500);
       await expect(asNobody(() => open())).rejects.toThrow(/writable for the user who runs lair/);
       await expect(asNobody(() => open({}, path.join(folder, "new.db")))).rejects.toThrow(/writable for the user/);

@@ -2,12 +2,22 @@ import { holdTime, type MeterExchange, type MeterGrant, type MeterHold, type Met
 import type { Database } from "./database.ts";
 import type { StateFile } from "./state-file.ts";
 
-/** Each call makes room for this many meters and holds that are over. */
-const forgottenAtOnce = 20;
+const sweepMeters = {
+  end: "SELECT id FROM meters WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?",
+  forget: "DELETE FROM meters WHERE id > ? AND id <= ? AND expires < ?",
+};
+const sweepHolds = {
+  end: "SELECT id FROM holds WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?",
+  forget: "DELETE FROM holds WHERE id > ? AND id <= ? AND until < ?",
+};
+/** Calls between two that look for meters or holds that are over, and how many these look at: some 0.1 ms long. */
+const callsBetween = 50;
+const lookedAt = 300;
 
 export class SqliteMeters implements MeterStore {
   readonly #file: StateFile;
   readonly #now: () => number;
+  readonly #sweeps = { meters: new Sweep(sweepMeters), holds: new Sweep(sweepHolds) };
 
   constructor(file: StateFile, now: () => number) {
     this.#file = file;
@@ -18,7 +28,7 @@ export class SqliteMeters implements MeterStore {
     if (exchanges.length === 0) return [];
     return this.#file.write((db) => {
       const now = Math.floor(this.#now());
-      db.prepare(forgetMeters).run([now]);
+      this.#sweeps.meters.step(db, now);
       return exchanges.map((exchange) => exchangeOne(db, exchange, now));
     });
   }
@@ -27,7 +37,7 @@ export class SqliteMeters implements MeterStore {
     if (holds.length === 0) return [];
     return this.#file.write((db) => {
       const now = Math.floor(this.#now());
-      db.prepare(forgetHolds).run([now]);
+      this.#sweeps.holds.step(db, now);
       return holds.map((hold) => holdOne(db, replica, hold, now));
     });
   }
@@ -43,12 +53,9 @@ function exchangeOne(db: Database, { meter, give, want, least }: MeterExchange, 
   const missing = Math.max(0, Math.max(0, used - filled) - give);
   const there = Math.min(want, Math.max(0, capacity - missing));
   const granted = there < least ? 0 : there;
-  db.prepare("REPLACE INTO meters (id, used, time, expires) VALUES (?, ?, ?, ?)").run([
-    id,
-    missing + granted,
-    now,
-    Math.min(Number.MAX_SAFE_INTEGER, Math.ceil(meter.expires)),
-  ]);
+  db.prepare(
+    "INSERT INTO meters (id, used, time, expires) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET used = excluded.used, time = excluded.time, expires = excluded.expires",
+  ).run([id, missing + granted, now, Math.min(Number.MAX_SAFE_INTEGER, Math.ceil(meter.expires))]);
   return { granted, level: capacity - missing - granted };
 }
 
@@ -70,5 +77,20 @@ function holdOne(db: Database, replica: string, { id, most, want }: MeterHold, n
   return held;
 }
 
-const forgetMeters = `DELETE FROM meters WHERE id IN (SELECT id FROM meters WHERE expires < ? LIMIT ${forgottenAtOnce})`;
-const forgetHolds = `DELETE FROM holds WHERE (id, replica) IN (SELECT id, replica FROM holds WHERE until < ? LIMIT ${forgottenAtOnce})`;
+/** Goes through all rows, a few at a time, again and again: an index over times that change with every call costs more. */
+class Sweep {
+  readonly #sql: { readonly end: string; readonly forget: string };
+  #calls = 0;
+  #after = "";
+
+  constructor(sql: { readonly end: string; readonly forget: string }) {
+    this.#sql = sql;
+  }
+
+  step(db: Database, now: number): void {
+    if (this.#calls++ % callsBetween !== 0) return;
+    const end = db.prepare(this.#sql.end).get([this.#after, lookedAt])?.[0];
+    db.prepare(this.#sql.forget).run([this.#after, end === undefined ? "\uFFFF" : String(end), now]);
+    this.#after = end === undefined ? "" : String(end);
+  }
+}

@@ -23,7 +23,8 @@ export function prepareFile(file: string): void {
   const found = statSync(file, { throwIfNoEntry: false });
   if (found !== undefined) {
     assertFile(file, found);
-    if ((found.mode & 0o077) !== 0) tighten(file);
+    // The other two may have been made while this one was read-only, and would stay so.
+    for (const each of [file, `${file}${log}`, `${file}${index}`]) setMode(each, found.mode & 0o700);
     return;
   }
   mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
@@ -62,9 +63,11 @@ function assertFile(file: string, found: Stats): void {
   if (!found.isFile()) throw new StateError(`${file} is no ordinary file: name another one for the state`);
 }
 
-function tighten(file: string): void {
+function setMode(file: string, mode: number): void {
+  const found = statSync(file, { throwIfNoEntry: false });
+  if (found === undefined || (found.mode & 0o777) === mode) return;
   try {
-    chmodSync(file, 0o600);
+    chmodSync(file, mode);
   } catch {
     // It is another user's, and he has let us in.
   }

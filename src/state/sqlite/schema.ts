@@ -34,12 +34,10 @@ const migrations: readonly string[] = [
   CREATE TABLE meters (
     id TEXT PRIMARY KEY, used REAL NOT NULL, time INTEGER NOT NULL, expires INTEGER NOT NULL
   ) WITHOUT ROWID, STRICT;
-  CREATE INDEX meters_expires ON meters (expires);
   CREATE TABLE holds (
     id TEXT NOT NULL, replica TEXT NOT NULL, count INTEGER NOT NULL, until INTEGER NOT NULL,
     PRIMARY KEY (id, replica)
   ) WITHOUT ROWID, STRICT;
-  CREATE INDEX holds_until ON holds (until);
 
   CREATE TABLE writers (name TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID, STRICT;
   -- Keys, paths, models, providers and agents of records and sums, each once.

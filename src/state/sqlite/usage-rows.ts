@@ -123,10 +123,13 @@ export function addUp(records: readonly UsageRecord[], ids: readonly RecordIds[]
   return [...rows.values()];
 }
 
+/** Far more than any count, time or price of one call; so many add up without a loss. */
+const mostWhole = 1e13;
+
 /** A record with a value that no column takes would stop all that come after it. */
 export function toWhole(value: number): number {
   if (Number.isNaN(value)) return 0;
-  return Math.max(-Number.MAX_SAFE_INTEGER, Math.min(Number.MAX_SAFE_INTEGER, Math.round(value)));
+  return Math.max(-mostWhole, Math.min(mostWhole, Math.round(value)));
 }
 
 const uuid = /^[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}$/;

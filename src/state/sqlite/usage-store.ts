@@ -97,18 +97,25 @@ function addRecords(db: Database, texts: Texts, records: readonly UsageRecord[])
 }
 
 function insertRecords(db: Database, records: readonly UsageRecord[], ids: readonly RecordIds[]): void {
-  const insert = db.prepare(`INSERT INTO records (${recordColumns}) VALUES (${"?, ".repeat(18)}?)`);
-  let sequence = takeNumbers(db, "sequence", records.length);
-  for (const [index, record] of records.entries()) {
-    insert.run(toRecordRow(record, ids[index]!, sequence));
-    const { content } = record;
-    if (content !== undefined) {
-      const values = [toWhole(record.time), sequence, Buffer.from(content.request), Buffer.from(content.reply)];
-      db.prepare("INSERT INTO contents (time, sequence, request, reply) VALUES (?, ?, ?, ?)").run(values);
-    }
-    sequence++;
+  const first = takeNumbers(db, "sequence", records.length);
+  const rows = records.map((record, index) => toRecordRow(record, ids[index]!, first + index));
+  let done = 0;
+  for (; done + rowsAtOnce <= rows.length; done += rowsAtOnce) {
+    db.prepare(insertMany).run(rows.slice(done, done + rowsAtOnce).flat());
+  }
+  for (const row of rows.slice(done)) db.prepare(insertOne).run(row);
+  for (const [index, { content, time }] of records.entries()) {
+    if (content === undefined) continue;
+    const values = [toWhole(time), first + index, Buffer.from(content.request), Buffer.from(content.reply)];
+    db.prepare("INSERT INTO contents (time, sequence, request, reply) VALUES (?, ?, ?, ?)").run(values);
   }
 }
+
+/** Rows of one statement: a third cheaper than one by one, and more gain little. */
+const rowsAtOnce = 10;
+const valuesOfOne = `(${Array(recordColumns.split(",").length).fill("?").join(", ")})`;
+const insertOne = `INSERT INTO records (${recordColumns}) VALUES ${valuesOfOne}`;
+const insertMany = `INSERT INTO records (${recordColumns}) VALUES ${Array(rowsAtOnce).fill(valuesOfOne).join(", ")}`;
 
 const upsertSums =
   "INSERT INTO sums VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, " +

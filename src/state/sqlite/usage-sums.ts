@@ -80,8 +80,9 @@ function toSql(columns: readonly Column[], isOfModel: boolean): string {
   const groups = columns.filter((column) => column !== "day").join(", ");
   const named = columns.map((column) => (column === "day" ? "0, " : `${column}, `)).join("");
   return (
-    `SELECT ${named}sum(requests), sum(failures), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(spend), ` +
-    "sum(duration) FROM sums WHERE day IN (SELECT value FROM json_each(?)) AND key > ? AND key <= ?" +
+    // Not sum(): node:sqlite throws at integers from 2^53 on.
+    `SELECT ${named}total(requests), total(failures), total(prompt_tokens), total(cached_tokens), total(completion_tokens), ` +
+    "total(spend), total(duration) FROM sums WHERE day IN (SELECT value FROM json_each(?)) AND key > ? AND key <= ?" +
     `${isOfModel ? " AND model = ?" : ""}${groups === "" ? " HAVING count(*) > 0" : ` GROUP BY ${groups}`}`
   );
 }
