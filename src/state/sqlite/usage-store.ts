@@ -1,7 +1,7 @@
 import { setImmediate as yieldToOthers } from "node:timers/promises";
 import type { UsageBatch, UsageQuery, UsageRecord, UsageStore, UsageSum } from "../state.ts";
 import { countRecords, takeNumbers } from "./counters.ts";
-import type { Database } from "./database.ts";
+import type { Database, Value } from "./database.ts";
 import type { StateFile } from "./state-file.ts";
 import { Texts } from "./texts.ts";
 import { addUp, fromRecordRow, type RecordIds, recordColumns, toRecordRow, toWhole } from "./usage-rows.ts";
@@ -98,12 +98,14 @@ function addRecords(db: Database, texts: Texts, records: readonly UsageRecord[])
 
 function insertRecords(db: Database, records: readonly UsageRecord[], ids: readonly RecordIds[]): void {
   const first = takeNumbers(db, "sequence", records.length);
-  const rows = records.map((record, index) => toRecordRow(record, ids[index]!, first + index));
-  let done = 0;
-  for (; done + rowsAtOnce <= rows.length; done += rowsAtOnce) {
-    db.prepare(insertMany).run(rows.slice(done, done + rowsAtOnce).flat());
+  for (let from = 0; from < records.length;) {
+    const together = records.length - from < rowsAtOnce ? 1 : rowsAtOnce;
+    const values: Value[] = [];
+    for (const until = from + together; from < until; from++) {
+      values.push(...toRecordRow(records[from]!, ids[from]!, first + from));
+    }
+    db.prepare(together === 1 ? insertOne : insertMany).run(values);
   }
-  for (const row of rows.slice(done)) db.prepare(insertOne).run(row);
   for (const [index, { content, time }] of records.entries()) {
     if (content === undefined) continue;
     const values = [toWhole(time), first + index, Buffer.from(content.request), Buffer.from(content.reply)];
