@@ -112,6 +112,19 @@ describe.skipIf(missing !== undefined)("the directory in Redis", () => {
     await waitUntil(async () => (await redis.cli("HLEN", "{lair}:agents")) === "1", "the entry is out of Redis");
   });
 
+  test("keeps an agent as long as its relay says every few seconds that it is there, and how busy", async () => {
+    const [a, b, c] = [await relay("a"), await relay("b"), await relay("c")];
+    has(b, [session("b", "home")]);
+    has(c, [session("c", "work")]);
+    await until(a, "b/home/instance-1", "c/work/instance-1");
+    await c.connection.close();
+    a.ahead = 10_000;
+    b.own = [session("b", "home", { inFlight: 3 })];
+    await waitUntil(() => a.directory.sessions.get("b/home/instance-1")?.inFlight === 3, "a word of b");
+    a.ahead = 17_000;
+    await until(a, "b/home/instance-1");
+  });
+
   test("believes what it knew for 30 s while Redis is away, and hears of all when it is back, empty", async () => {
     const [a, b] = [await relay("a"), await relay("b")];
     await tellApart(a, b);
