@@ -4,6 +4,7 @@ import { ApiError } from "../core/errors.ts";
 import { toLimitKey } from "../core/ip-address.ts";
 import type { Json } from "../core/json.ts";
 import type { Log } from "../core/log.ts";
+import { logText } from "../core/log-text.ts";
 import { cleanBody, mayHoldCredential, UnprovenBodies } from "./body-credentials.ts";
 import { callerAddress } from "./caller-address.ts";
 import { differing, onlyCredential, takeCredentials } from "./credentials.ts";
@@ -113,7 +114,7 @@ class Desk {
   #refuse(call: Call): ApiError {
     const address = this.#limitKey(call);
     if (this.#guesses.add(address))
-      this.#settings.log.warn({ address, path: call.path }, "many wrong keys come from this address: it has to wait");
+      this.#settings.log.warn({ address, path: logText(call.path) }, "many wrong keys come from this address: it has to wait");
     return new ApiError("invalid_api_key", "the key that was sent is not valid here");
   }
 

@@ -1,6 +1,7 @@
 import { agentQuestion } from "../core/agent-state.ts";
 import type { Call } from "../core/call.ts";
 import type { Log } from "../core/log.ts";
+import { logText } from "../core/log-text.ts";
 import type { Outcome } from "../core/outcome.ts";
 
 /**
@@ -19,7 +20,7 @@ export function accessLog(log: Log): (call: Call, outcome: Outcome) => void {
       {
         id: call.id,
         method: call.method,
-        path: call.path,
+        path: isPlain(call.path) ? call.path : logText(call.path),
         status,
         model: call.target?.requested,
         provider: call.target?.provider.name,
@@ -34,6 +35,11 @@ export function accessLog(log: Log): (call: Call, outcome: Outcome) => void {
       "request",
     );
   };
+}
+
+/** Too short for a key, and without the sign behind the word for one, as nearly all are. */
+function isPlain(path: string): boolean {
+  return path.length <= 40 && !path.includes("=") && !path.includes("%");
 }
 
 function isRoutine({ id, method, path }: Call, status: number): boolean {

@@ -1,6 +1,7 @@
 import { errorReply, type Handler, type Middleware, type Reply } from "../core/call.ts";
 import { type ApiError, toApiError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
+import { logText } from "../core/log-text.ts";
 
 /** The one place where a failure becomes a reply. What is no `ApiError` is a bug of ours: only the log gets its cause. */
 export function errors(log: Log): Middleware {
@@ -12,7 +13,7 @@ export function errors(log: Log): Middleware {
       const fields = {
         id: call.id,
         method: call.method,
-        path: call.path,
+        path: logText(call.path),
         code: error.code,
         cause: describeCause(error),
       };
@@ -21,8 +22,8 @@ export function errors(log: Log): Middleware {
           { ...fields, stack: error.cause instanceof Error ? error.cause.stack : undefined },
           "a bug: unexpected failure",
         );
-      else if (error.status > 500) log.warn(fields, error.message);
-      else log.debug(fields, error.message);
+      else if (error.status > 500) log.warn(fields, logText(error.message));
+      else log.debug(fields, logText(error.message));
       return toReply(error);
     }
   };
