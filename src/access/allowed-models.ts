@@ -3,7 +3,9 @@ import { isStream, collect } from "../core/bytes.ts";
 import { type Call, type Handler, jsonReply, type Middleware, type Reply } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
+import { checkModelKey } from "../core/model-name.ts";
 import { parseJson } from "../core/parse-json.ts";
+import { ModelScanner } from "../wire/model-scanner.ts";
 
 /**
  * Throws for a model that the caller may not use: `model_not_found`, in OpenAI's words for both cases, so that nobody
@@ -47,12 +49,23 @@ async function guarded(call: Call, principal: Principal, next: Handler): Promise
   const path = call.path.endsWith("/") ? call.path.slice(0, -1) : call.path;
   if (call.method === "POST" && call.body !== null) {
     const json = await call.json();
+    if (isObject(json)) checkModelKey(json);
+    if (isObject(json) && path.startsWith("/api/")) checkModelKey(json, "name");
+    await checkNamedOnce(call);
     checkModel(principal, isObject(json) ? namedModel(json, path) : "");
     return next(call);
   }
   if (Object.hasOwn(lists, path)) return filtered(await next(call), path, principal);
   if (path.startsWith("/v1/models/")) checkModel(principal, decodedName(path.slice("/v1/models/".length)));
   return next(call);
+}
+
+/** Of a key that stands twice, some readers believe the first, and some the last. */
+async function checkNamedOnce(call: Call): Promise<void> {
+  const scanner = new ModelScanner();
+  scanner.push(await call.bytes());
+  if (scanner.occurrences > 1)
+    throw new ApiError("invalid_value", "model stands twice in the request body; name one", { param: "model" });
 }
 
 /** `name` is how older clients of Ollama's say it; elsewhere it means something else, or nothing. */

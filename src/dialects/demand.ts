@@ -1,6 +1,7 @@
 import type { Call } from "../core/call.ts";
 import type { Demand } from "../core/demand.ts";
 import { ApiError } from "../core/errors.ts";
+import { checkModelKey, checkModelName } from "../core/model-name.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
 import { type Endpoint, endpoints } from "../core/provider.ts";
 import { estimateTokens } from "./estimate.ts";
@@ -45,8 +46,8 @@ export function workOf(endpoint: Endpoint): "generates" | "reads" | "nothing" {
 
 /**
  * What the call asks for, kept in `call.demand`; undefined when it asks no model, or its body is no JSON object: who
- * answers says so. Numbers that make no sense count as absent, huge ones are bounded. Throws only when the body cannot
- * be read (`request_too_large`, or the client left).
+ * answers says so. Numbers that make no sense count as absent, huge ones are bounded. Throws when the body cannot be read
+ * (`request_too_large`, or the client left), and `invalid_value` when others could read another model in it.
  */
 export async function readDemand(call: Call): Promise<Demand | undefined> {
   if (call.demand !== undefined) return call.demand;
@@ -69,12 +70,15 @@ export async function readDemand(call: Call): Promise<Demand | undefined> {
 function toDemand(path: string, endpoint: Endpoint, body: JsonObject, text: string): Demand {
   const { stream } = body;
   // Older clients of Ollama's say `name`.
-  const model = body["model"] ?? (path.startsWith("/api/") ? body["name"] : undefined);
+  const named = body["model"] ?? (path.startsWith("/api/") ? body["name"] : undefined);
+  const model = typeof named === "string" ? named : "";
+  checkModelKey(body);
+  checkModelName(model);
   const work = workOf(endpoint);
   const images = work === "generates" && hasImages(body, text);
   return {
     endpoint,
-    model: typeof model === "string" ? model : "",
+    model,
     // Ollama's own paths stream unless they are told not to.
     streamed: stream === true || (stream === undefined && (path === "/api/chat" || path === "/api/generate")),
     promptTokens: work === "nothing" ? 0 : promptTokens(text),

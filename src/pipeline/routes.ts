@@ -1,6 +1,7 @@
 import { type Call, type Handler, jsonReply, type Reply } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
 import { isObject, type JsonObject } from "../core/json.ts";
+import { checkModelName } from "../core/model-name.ts";
 import { modelInPath } from "../core/model-path.ts";
 import type { Endpoint } from "../core/provider.ts";
 import { encodeModel } from "../dialects/model-card.ts";
@@ -64,6 +65,7 @@ function toModel(catalog: Catalog): (endpoint: Endpoint) => Handler {
     if (typeof model !== "string") throw new ApiError("invalid_type", "model must be a string", { param: "model" });
     if (model === "")
       throw new ApiError("invalid_value", "model is empty: name one that GET /v1/models lists", { param: "model" });
+    checkModelName(model);
     const target = catalog.resolve(model);
     call.target = target;
     try {

@@ -26,7 +26,7 @@ async function ask(
     method: body === undefined ? "GET" : "POST",
     path,
     signal: new Departure(),
-    ...(body === undefined ? {} : { body: Buffer.from(JSON.stringify(body)) }),
+    ...(body === undefined ? {} : { body: Buffer.from(typeof body === "string" ? body : JSON.stringify(body)) }),
   });
   call.principal = who ?? undefined;
   try {
@@ -53,8 +53,22 @@ describe("a key for certain models", () => {
     ["/api/show", { name: "a1" }, 200],
     ["/api/show", { name: "b" }, "model_not_found"],
     ["/api/generate", { model: "b", name: "a1" }, "model_not_found"],
+    // Servers in Go do not tell small letters from capitals.
+    ["/v1/chat/completions", { model: "a1", Model: "b" }, "invalid_value"],
+    ["/v1/messages", { MODEL: "b", model: "a1" }, "invalid_value"],
+    ["/api/show", { name: "a1", Name: "b" }, "invalid_value"],
+    ["/v1/chat/completions", { model: "a1", name: "x", Name: "y", metadata: { Model: "b" } }, 200],
   ])("may ask %s of %j: %s", async (path, body, expected) => {
     expect(code(await ask(path, body, fine))).toBe(expected);
+  });
+
+  test.each([
+    '{"model":"a1","model":"b"}',
+    '{"model":"b","model":"a1"}',
+    '{"mod\\u0065l":"b","model":"a1"}',
+    '{"model":"a1","messages":[{"model":"b"}],"\\u006dodel":"b"}',
+  ])("names one, not two of which readers may choose: %s", async (body) => {
+    expect(code(await ask("/v1/chat/completions", body, fine))).toBe("invalid_value");
   });
 
   test("sees no others in any list", async () => {

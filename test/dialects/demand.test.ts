@@ -139,3 +139,9 @@ it("a body of wrong shapes throws nothing", async () => {
       expect(Number.isFinite(demand?.promptTokens)).toBe(true);
     }
 });
+
+it("a body in which others could read another model, or a name as long as a book, is refused", async () => {
+  for (const body of [{ model: "a", Model: "b" }, { MODEL: "b" }, { model: "a".repeat(1001) }] as JsonObject[])
+    await expect(demandOf(body)).rejects.toMatchObject({ code: "invalid_value", param: "model" });
+  expect(await demandOf({ model: "a".repeat(1000), metadata: { Model: "b" } })).toBeDefined();
+});
