@@ -20,7 +20,11 @@ export interface SqliteStateSettings {
   readonly driver?: Driver;
 }
 
-/** Opens the state in that file, and makes it where there is none. Throws `StateError` with what is wrong and what to do. */
+/**
+ * Opens the state in that file, and makes it where there is none. What it says was written outlives the process, however
+ * that ends; a power cut may take what was written last, never what was there before. Throws `StateError` with what is
+ * wrong and what to do.
+ */
 export async function openSqliteState(path: string, settings: SqliteStateSettings): Promise<State> {
   const { log, now = Date.now, patience = 5000 } = settings;
   const driver = await loadDriver(settings.driver && [settings.driver]);
