@@ -17,6 +17,8 @@ interface Relay {
   own: AgentSession[];
   /** Milliseconds by which its clock is ahead. */
   ahead: number;
+  /** What it knew after each change. */
+  readonly history: string[][];
 }
 
 let redis: RedisServer;
@@ -35,11 +37,11 @@ afterEach(async () => {
 async function relay(id: string): Promise<Relay> {
   const connection = await RedisConnection.open(redis.url, { log: silent, replica: id });
   const directory = new RedisAgentDirectory(connection, silent, () => performance.now() + one.ahead);
-  const one: Relay = { directory, connection, own: [], ahead: 0 };
+  const one: Relay = { directory, connection, own: [], ahead: 0, history: [] };
   directory.open(
     id,
     () => one.own,
-    () => undefined,
+    () => void one.history.push(seen(one)),
   );
   opened.push(one);
   return one;
@@ -121,8 +123,10 @@ describe.skipIf(missing !== undefined)("the directory in Redis", () => {
     a.ahead = 10_000;
     b.own = [session("b", "home", { inFlight: 3 })];
     await waitUntil(() => a.directory.sessions.get("b/home/instance-1")?.inFlight === 3, "a word of b");
+    a.history.length = 0;
     a.ahead = 17_000;
     await until(a, "b/home/instance-1");
+    expect(a.history.filter((ids) => !ids.includes("b/home/instance-1"))).toEqual([]);
   });
 
   test("believes what it knew for 30 s while Redis is away, and hears of all when it is back, empty", async () => {
