@@ -88,7 +88,7 @@ async function parseFile(path: string, cwd: string): Promise<ParsedFile> {
       return {
         path: "",
         source: `${name}:${lines.linePos(pos[0]).line}`,
-        message: `this is not valid YAML: ${message.split("\n")[0]}${hint}`,
+        message: `this is not valid YAML: ${withoutSource(message)}${hint}`,
       };
     });
     throw new ConfigError(problems);
@@ -120,15 +120,20 @@ function toTree(convert: () => unknown, name: string): unknown {
   try {
     return convert();
   } catch (error) {
-    // Too many aliases: a file that unfolds without end.
+    // Too many aliases, a file that unfolds without end; or an alias of nothing: a text that begins with `*`, without quotes.
     throw new ConfigError([
       {
         path: "",
         source: name,
-        message: `this YAML cannot be read: ${error instanceof Error ? error.message : String(error)}`,
+        message: `this YAML cannot be read: ${withoutSource(error instanceof Error ? error.message : String(error))}`,
       },
     ]);
   }
+}
+
+/** What the parser says of a text without what stands there, which may be a secret: that follows a colon. */
+function withoutSource(message: string): string {
+  return message.replace(/[:\n].*$/s, "");
 }
 
 /** The text of a file in UTF-8 or, as PowerShell 5 writes it, in UTF-16 with its mark. */
