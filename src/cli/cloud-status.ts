@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { X509Certificate } from "node:crypto";
-import type { AgentState } from "../core/agent-state.ts";
+import type { AgentConnectionState, AgentState } from "../core/agent-state.ts";
 import { loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { formatDuration } from "../config/units.ts";
@@ -127,8 +127,14 @@ function toRow(agent: AgentState, now: number): string[] {
     String(failures),
     String(models.length),
     different(connections.map(({ version }) => version)),
-    different(connections.map(({ address, transport }) => (transport === "ws" ? `${address} (ws)` : address))),
+    different(connections.map(addressText)),
   ];
+}
+
+/** Where it connects from, and by which way other than the plain one. */
+function addressText({ address, transport, relay }: AgentConnectionState): string {
+  if (transport === "hop") return `${address} (at the relay ${relay})`;
+  return transport === "ws" ? `${address} (ws)` : address;
 }
 
 function stateText({ since, ready, connections }: AgentState): string {
