@@ -298,6 +298,15 @@ function usageContract(handles: () => Handles): void {
     expect(await total(other)).toMatchObject({ requests: 5, promptTokens: 50 });
   });
 
+  it("of one large batch count once, when two add it at the same time", async () => {
+    const { state, other } = handles();
+    const records = Array.from({ length: 3000 }, (_, turn) => someRecord({ time: noon + turn, key: `k${turn % 700}` }));
+    const ends = await Promise.all([state, other].map(({ usage }) => usage.add({ writer: "w", sequence: 1, records })));
+    expect(ends.filter(Boolean).length).toBe(1);
+    expect(await total(state)).toMatchObject({ requests: 3000, promptTokens: 30_000 });
+    expect((await pages(other, 1000)).map(({ id }) => id)).toEqual(records.map(({ id }) => id).toReversed());
+  });
+
   it("have a last sequence for each writer", async () => {
     const { state, other } = handles();
     expect(await state.usage.lastSequence("one")).toBe(0);

@@ -366,6 +366,26 @@ describe.each(await availableDrivers())("over %s,", (name) => {
       expect(state.health().ok).toBe(true);
     });
 
+    it("in the middle of a large batch ends that, and the rest of it is added the next time", async () => {
+      const state = await open({ patience: 30 });
+      const records = Array.from({ length: 3000 }, () => someRecord());
+      const adding = state.usage.add({ writer: "w", sequence: 1, records });
+      const db = plain();
+      const count = (): unknown => db.prepare("SELECT value FROM counters WHERE name = 'records'").get()![0];
+      while (count() === 0) await Promise.resolve();
+      db.exec("BEGIN IMMEDIATE");
+      await expect(adding).rejects.toThrow(/locked/);
+      const added = count();
+      expect(added).toBeGreaterThan(0);
+      expect(added).toBeLessThan(3000);
+      expect(await state.usage.lastSequence("w")).toBe(0);
+      db.exec("COMMIT");
+      expect(await state.usage.add({ writer: "w", sequence: 1, records })).toBe(true);
+      expect(await state.usage.lastSequence("w")).toBe(1);
+      const [sum] = await state.usage.sums({ from: "2026-01-01", to: "2026-12-31", by: [] });
+      expect([sum!.requests, count()]).toEqual([3000, 3000]);
+    });
+
     it("for too long is said to be so, and works again afterwards", async () => {
       await made();
       const state = await open({ patience: 30 });

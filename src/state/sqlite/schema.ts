@@ -39,7 +39,10 @@ const migrations: readonly string[] = [
     PRIMARY KEY (id, replica)
   ) WITHOUT ROWID, STRICT;
 
-  CREATE TABLE writers (name TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID, STRICT;
+  -- begun: a batch of which the first records (done) are added; 0: none.
+  CREATE TABLE writers (
+    name TEXT PRIMARY KEY, sequence INTEGER NOT NULL, begun INTEGER NOT NULL, done INTEGER NOT NULL
+  ) WITHOUT ROWID, STRICT;
   -- Keys, paths, models, providers and agents of records and sums, each once.
   CREATE TABLE texts (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT;
   -- In the order of time: the newest are read, the oldest are deleted, and what comes is added at the end.

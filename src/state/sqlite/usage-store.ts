@@ -10,24 +10,41 @@ import { trimUsage } from "./usage-trim.ts";
 
 /** Keys looked up in one go before others get their turn. */
 const step = 500;
+/** Records of a batch that are added in its first step, and milliseconds that each one should take. */
+const firstStep = 150;
+const stepTime = 8;
 
 export class SqliteUsage implements UsageStore {
   readonly #file: StateFile;
   readonly #texts = new Texts();
+  #adding: Promise<unknown> = Promise.resolve();
 
   constructor(file: StateFile) {
     this.#file = file;
   }
 
-  async add({ writer, sequence, records }: UsageBatch): Promise<boolean> {
-    const added = await this.#file.write((db) => {
-      if (sequence <= lastSequence(db, writer)) return undefined;
-      db.prepare("REPLACE INTO writers (name, sequence) VALUES (?, ?)").run([writer, sequence]);
-      return { db, fresh: addRecords(db, this.#texts, records) };
-    });
-    if (added === undefined) return false;
-    this.#texts.remember(added.db, added.fresh);
-    return true;
+  /**
+   * A large batch goes in by several steps. How far it has come is written with them: one that was cut short is completed
+   * by whoever adds it again.
+   */
+  add(batch: UsageBatch): Promise<boolean> {
+    // Not a step of the next one before the last of this.
+    const adding = this.#adding.then(() => this.#add(batch));
+    this.#adding = adding.catch(() => undefined);
+    return adding;
+  }
+
+  async #add(batch: UsageBatch): Promise<boolean> {
+    for (let size = firstStep; ;) {
+      const start = performance.now();
+      const added = await this.#file.write((db) => addStep(db, this.#texts, batch, size));
+      if (added === undefined) return false;
+      this.#texts.remember(added.db, added.fresh);
+      if (added.isLast) return true;
+      const pace = stepTime / Math.max(0.1, performance.now() - start);
+      size = Math.max(50, Math.floor(size * Math.max(0.25, Math.min(4, pace))));
+      await yieldToOthers();
+    }
   }
 
   lastSequence(writer: string): Promise<number> {
@@ -74,6 +91,31 @@ export class SqliteUsage implements UsageStore {
 
 function lastSequence(db: Database, writer: string): number {
   return Number(db.prepare("SELECT sequence FROM writers WHERE name = ?").get([writer])?.[0] ?? 0);
+}
+
+interface Added {
+  readonly db: Database;
+  /** Texts that are new. */
+  readonly fresh: Map<string, number>;
+  readonly isLast: boolean;
+}
+
+/** Adds the next `size` records of the batch. Undefined: all of it was added before. */
+function addStep(
+  db: Database,
+  texts: Texts,
+  { writer, sequence, records }: UsageBatch,
+  size: number,
+): Added | undefined {
+  const row = db.prepare("SELECT sequence, begun, done FROM writers WHERE name = ?").get([writer]);
+  const [last, begun, done] = (row ?? [0, 0, 0]) as readonly [number, number, number];
+  if (sequence <= last) return undefined;
+  const from = begun === sequence ? done : 0;
+  const part = records.slice(from, from + size);
+  const isLast = from + part.length >= records.length;
+  const values = isLast ? [writer, sequence, 0, 0] : [writer, last, sequence, from + part.length];
+  db.prepare("REPLACE INTO writers (name, sequence, begun, done) VALUES (?, ?, ?, ?)").run(values);
+  return { db, fresh: addRecords(db, texts, part), isLast };
 }
 
 /** Returns the texts that are new. */
