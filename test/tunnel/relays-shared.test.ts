@@ -250,3 +250,12 @@ describe.skipIf(missing !== undefined)("with Redis", () => {
     await untilReady(there, "near");
   });
 });
+
+describe.skipIf(missing !== undefined)("a relay that others could come to does not start", () => {
+  test.each([
+    ["without a secret", {}, "set relay.internal.secret"],
+    ["without an address for the others", { LAIR_RELAY_INTERNAL_SECRET: "x".repeat(32) }, "set relay.internal.url"],
+  ])("%s", async (_what, env, text) => {
+    await expect(relays.relay({ LAIR_RELAY_INTERNAL_HOST: "0.0.0.0", ...env })).rejects.toThrow(text);
+  });
+});
