@@ -6,6 +6,7 @@ import type { KeyRing } from "../access/key-ring.ts";
 import { type Call, type Handler, jsonReply, type Reply } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
 import { isObject, type JsonObject } from "../core/json.ts";
+import { logText } from "../core/log-text.ts";
 import { KeyConflict, type KeyRecord, type State, StateError } from "../state/state.ts";
 
 interface Parts {
@@ -163,6 +164,6 @@ function known(key: KeyRecord | undefined, idOrName: string): KeyRecord {
   if (key !== undefined) return key;
   throw new ApiError(
     "unknown_url",
-    `there is no key ${JSON.stringify(idOrName.slice(0, 100))}; GET /admin/keys lists them`,
+    `there is no key ${JSON.stringify(logText(idOrName.slice(0, 100)))}; GET /admin/keys lists them`,
   );
 }
