@@ -9,6 +9,7 @@ import { ApiError } from "./core/errors.ts";
 import { isLoopback } from "./core/host-url.ts";
 import type { Log } from "./core/log.ts";
 import type { Upgrade } from "./core/upgrade.ts";
+import { within } from "./core/within.ts";
 import { encodeBrokenStream } from "./dialects/error-events.ts";
 import { type Front, openFront } from "./front.ts";
 import { serverBounds, serverUrl } from "./http/server-bounds.ts";
@@ -239,10 +240,4 @@ class Admission {
     await this.#keys.refresh();
     return this.#keys.authenticate(key) ?? new ApiError("invalid_api_key", "this agent's key is not valid here");
   }
-}
-
-async function within(work: Promise<void>, grace: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  await Promise.race([work, new Promise<void>((resolve) => (timer = setTimeout(resolve, grace)))]);
-  clearTimeout(timer);
 }

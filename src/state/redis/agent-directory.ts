@@ -1,6 +1,7 @@
 import { type AgentSession, decodeSession } from "../../core/agent-session.ts";
 import { isObject, type Json, type JsonObject } from "../../core/json.ts";
 import type { Log } from "../../core/log.ts";
+import { within } from "../../core/within.ts";
 import type { RedisConnection } from "./connection.ts";
 import { aliveScript, beatScript, dropScript, tellScript } from "./directory-scripts.ts";
 
@@ -90,7 +91,7 @@ export class RedisAgentDirectory {
   async reread(): Promise<void> {
     if (!this.#redis.health().ok) return;
     this.#reading ??= this.#readAll().finally(() => (this.#reading = undefined));
-    await within(mostPatience, this.#reading);
+    await within(this.#reading, mostPatience);
   }
 
   async close(): Promise<void> {
@@ -98,7 +99,7 @@ export class RedisAgentDirectory {
     this.#endings = [];
     this.#own = () => [];
     this.#next(() => this.#tell());
-    await within(mostPatience, this.#writing);
+    await within(this.#writing, mostPatience);
   }
 
   /** Redis is there, for the first time or again: it may have lost everything, and we may have missed anything. */
@@ -271,11 +272,4 @@ function* inPieces(sessions: readonly AgentSession[]): Generator<(readonly [Agen
     size += text.length;
   }
   if (piece.length > 0) yield piece;
-}
-
-/** Resolves when the work is done, or has taken so many milliseconds. */
-async function within(milliseconds: number, work: Promise<void>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  await Promise.race([work, new Promise<void>((resolve) => (timer = setTimeout(resolve, milliseconds)))]);
-  clearTimeout(timer);
 }
