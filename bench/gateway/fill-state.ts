@@ -23,11 +23,28 @@ const insertRecords = `
     chosen AS MATERIALIZED (SELECT n, (random() & 0xfffff) / 1048576.0 AS share, random() & 0xffff AS dice FROM numbers),
     calls AS (SELECT n, dice, CAST(keys * share * share * share AS INTEGER) AS nth, given.* FROM chosen, given),
     routed AS (SELECT *, (nth * 7 + dice % 2) % 20 AS which FROM calls)
-  INSERT INTO records SELECT
-    CAST(start + n * gap AS INTEGER), n, randomblob(16), key + nth, path, model + which, provider + which % 3, agent + which % 10,
+  INSERT INTO temp.records SELECT
+    CAST(start + n * gap AS INTEGER), n, lower(hex(randomblob(16))), key + nth, path, model + which, provider + which % 3, agent + which % 10,
     100 + dice % 4000, dice % 100, 20 + dice % 700, 0, 10 * (dice % 900), 50 + dice % 300, 400 + dice % 9000,
     600 + dice % 9000, 900 + dice % 40000, iif(dice % 50 = 0, 502, 200), iif(dice % 50 = 0, 2, 0)
   FROM routed`;
+
+const makeRecords = `
+  CREATE TEMP TABLE records (
+    time, n, id, key, path, model, provider, agent, prompt_tokens, cached_tokens, completion_tokens, counted, spend, first_token,
+    duration, bytes_in, bytes_out, status, outcome
+  )`;
+
+const insertBatches = `
+  INSERT INTO batches (first, last, count, records) SELECT
+    min(time), max(time), count(*), CAST(json_group_array(json_array(
+      time, id, key, path, model, provider, agent, prompt_tokens, cached_tokens, completion_tokens, counted, spend, first_token,
+      duration, bytes_in, bytes_out, status, outcome)) AS BLOB)
+  FROM records GROUP BY (n - 1) / 1000`;
+
+const insertBatchKeys = `
+  INSERT INTO batch_keys SELECT DISTINCT key, last, sequence
+  FROM records JOIN batches ON sequence = (n - 1) / 1000 + 1`;
 
 const insertSums = `
   INSERT INTO sums SELECT
@@ -56,11 +73,10 @@ async function fillKeys(path: string): Promise<string[]> {
   return all;
 }
 
-/** Past the store, which would take each record for itself: as SQL, with the index and the sums made afterwards. */
+/** Past the store, which would take a few records at a time: as SQL, over all of them at once. */
 function fillUsage(db: Database, ids: readonly string[]): void {
-  const index = String(db.prepare("SELECT sql FROM sqlite_schema WHERE name = 'records_key'").get()![0]);
-  db.exec("PRAGMA synchronous = OFF; PRAGMA cache_size = -262144; PRAGMA temp_store = MEMORY; BEGIN IMMEDIATE");
-  db.exec("DROP INDEX records_key");
+  db.exec("PRAGMA synchronous = OFF; PRAGMA cache_size = -262144; PRAGMA temp_store = FILE; BEGIN IMMEDIATE");
+  db.exec(makeRecords);
   const insert = db.prepare("INSERT INTO texts (text) VALUES (?) RETURNING id");
   const add = (text: string): number => Number(insert.get([text])![0]);
   // Numbers that follow each other, so that SQL can choose among them.
@@ -81,9 +97,10 @@ function fillUsage(db: Database, ids: readonly string[]): void {
     provider,
     agent,
   ]);
-  db.exec(index);
+  db.exec(insertBatches);
+  db.exec(insertBatchKeys);
   db.exec(insertSums);
   db.exec("INSERT INTO last_used SELECT key, max(time) FROM records GROUP BY key");
-  db.prepare("UPDATE counters SET value = value + ? WHERE name IN ('records', 'sequence')").run([records]);
+  db.prepare("UPDATE counters SET value = value + ? WHERE name = 'records'").run([records]);
   db.exec("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)");
 }

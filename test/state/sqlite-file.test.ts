@@ -251,7 +251,7 @@ describe.each(await availableDrivers())("over %s,", (name) => {
       await state.keys.insert([late]);
       await state.close();
       writeFileSync(`${file}.keys.bak`, old);
-      damage(4096 * (pageOf("records") - 1), 4096);
+      damage(4096 * (pageOf("batches") - 1), 4096);
       const again = await open();
       expect(await idsOf(again)).toEqual([...keys, late].map(({ id }) => id).toSorted());
     });

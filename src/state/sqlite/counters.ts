@@ -2,12 +2,7 @@ import type { Database } from "./database.ts";
 
 /** The first of `count` revisions that nobody else gets, above all that were there before; within a transaction. */
 export function takeRevisions(db: Database, count: number): number {
-  return takeNumbers(db, "revision", count);
-}
-
-/** As `takeRevisions`, of any counter. */
-export function takeNumbers(db: Database, name: "revision" | "sequence", count: number): number {
-  const row = db.prepare("UPDATE counters SET value = value + ? WHERE name = ? RETURNING value").get([count, name]);
+  const row = db.prepare("UPDATE counters SET value = value + ? WHERE name = 'revision' RETURNING value").get([count]);
   return Number(row![0]) - count + 1;
 }
 

@@ -197,7 +197,7 @@ export class StateFile {
   #restore(db: Database, copy: KeyCopy | undefined): void {
     // Above all revisions of a file that was here before, for those who follow them.
     const revision = Math.max(Date.now(), copy?.revision ?? 0);
-    db.prepare("INSERT INTO counters VALUES ('revision', ?), ('records', 0), ('sequence', 0)").run([revision]);
+    db.prepare("INSERT INTO counters VALUES ('revision', ?), ('records', 0)").run([revision]);
     if (copy === undefined || copy.keys.length === 0) return;
     addKeys(db, copy.keys);
     const [count, from] = [copy.keys.length, new Date(copy.time).toISOString()];

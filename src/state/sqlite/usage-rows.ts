@@ -1,5 +1,5 @@
 import type { UsageRecord } from "../state.ts";
-import type { Database, Row, Value } from "./database.ts";
+import type { Database } from "./database.ts";
 import type { Texts } from "./texts.ts";
 
 const counted = ["reported", "tokenized", "estimated"] as const;
@@ -24,9 +24,8 @@ export interface RecordIds {
   readonly agent: number;
 }
 
-export const recordColumns =
-  "time, sequence, id, key, path, model, provider, agent, prompt_tokens, cached_tokens, completion_tokens, counted, spend, " +
-  "first_token, duration, bytes_in, bytes_out, status, outcome";
+/** A record in its batch: its time, its id, the numbers of its texts, its figures, and what was said where that is kept. */
+export type RecordRow = readonly (string | number | null)[];
 
 /** Days since 1970, of UTC. */
 export function toDay(time: number): number {
@@ -37,11 +36,11 @@ export function fromDay(days: number): string {
   return new Date(days * day).toISOString().slice(0, 10);
 }
 
-export function toRecordRow(record: UsageRecord, ids: RecordIds, sequence: number): Value[] {
-  return [
+export function toRecordRow(record: UsageRecord, ids: RecordIds): RecordRow {
+  const { id, firstToken, content } = record;
+  const row = [
     toWhole(record.time),
-    sequence,
-    toIdColumn(record.id),
+    id,
     ids.key,
     ids.path,
     ids.model,
@@ -52,35 +51,33 @@ export function toRecordRow(record: UsageRecord, ids: RecordIds, sequence: numbe
     toWhole(record.completionTokens),
     counted.indexOf(record.counted),
     toWhole(record.spend),
-    record.firstToken === null ? null : toWhole(record.firstToken),
+    firstToken === null ? null : toWhole(firstToken),
     toWhole(record.duration),
     toWhole(record.bytesIn),
     toWhole(record.bytesOut),
     toWhole(record.status),
     outcomes.indexOf(record.outcome),
   ];
+  if (content !== undefined) row.push(content.request, content.reply);
+  return row;
 }
 
-export function fromRecordRow(db: Database, texts: Texts, row: Row): UsageRecord {
-  const [time, sequence, id, key, path, model, provider, agent] = row as readonly number[];
-  const [
-    promptTokens,
-    cachedTokens,
-    completionTokens,
-    how,
-    spend,
-    firstToken,
-    duration,
-    bytesIn,
-    bytesOut,
-    status,
-    end,
-  ] = row.slice(8) as readonly number[];
-  const content = db
-    .prepare("SELECT request, reply FROM contents WHERE time = ? AND sequence = ?")
-    .get([time!, sequence!]);
+/** When a record's call came. */
+export function timeOf(row: RecordRow): number {
+  return row[0] as number;
+}
+
+/** The number of a record's key. */
+export function keyOf(row: RecordRow): number {
+  return row[2] as number;
+}
+
+export function fromRecordRow(db: Database, texts: Texts, row: RecordRow): UsageRecord {
+  const [time, id, key, path, model, provider, agent, promptTokens, cachedTokens, completionTokens] = row as number[];
+  const [how, spend, firstToken, duration, bytesIn, bytesOut, status, end] = row.slice(10) as number[];
+  const [request, reply] = row.slice(18);
   return {
-    id: fromIdColumn(id as unknown as Value),
+    id: String(id),
     time: time!,
     key: texts.read(db, key!),
     path: texts.read(db, path!),
@@ -98,7 +95,7 @@ export function fromRecordRow(db: Database, texts: Texts, row: Row): UsageRecord
     bytesOut: bytesOut!,
     status: status!,
     outcome: outcomes[end!] ?? "failed",
-    ...(content && { content: { request: String(content[0]), reply: String(content[1]) } }),
+    ...(reply === undefined ? {} : { content: { request: String(request), reply: String(reply) } }),
   };
 }
 
@@ -126,21 +123,8 @@ export function addUp(records: readonly UsageRecord[], ids: readonly RecordIds[]
 /** Far more than any count, time or price of one call; so many add up without a loss. */
 const mostWhole = 1e13;
 
-/** A record with a value that no column takes would stop all that come after it. */
+/** A value that no column takes would stop all records that come after it. */
 export function toWhole(value: number): number {
   if (Number.isNaN(value)) return 0;
   return Math.max(-mostWhole, Math.min(mostWhole, Math.round(value)));
-}
-
-const uuid = /^[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}$/;
-
-/** Calls have a UUID, unless the caller brought another name: as bytes it takes less than half of the room. */
-function toIdColumn(id: string): Value {
-  return uuid.test(id) ? Buffer.from(id.replaceAll("-", ""), "hex") : id;
-}
-
-function fromIdColumn(id: Value): string {
-  if (!Buffer.isBuffer(id)) return String(id);
-  const hex = id.toString("hex");
-  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
 }

@@ -1,10 +1,11 @@
 import { setImmediate as yieldToOthers } from "node:timers/promises";
 import type { UsageBatch, UsageQuery, UsageRecord, UsageStore, UsageSum } from "../state.ts";
-import { countRecords, takeNumbers } from "./counters.ts";
-import type { Database, Value } from "./database.ts";
+import { countRecords } from "./counters.ts";
+import type { Database } from "./database.ts";
 import type { StateFile } from "./state-file.ts";
 import { Texts } from "./texts.ts";
-import { addUp, fromRecordRow, type RecordIds, recordColumns, toRecordRow, toWhole } from "./usage-rows.ts";
+import { insertBatch, listRecords } from "./usage-batches.ts";
+import { addUp, type RecordIds, toRecordRow, toWhole } from "./usage-rows.ts";
 import { reportSums } from "./usage-sums.ts";
 import { trimUsage } from "./usage-trim.ts";
 
@@ -56,16 +57,7 @@ export class SqliteUsage implements UsageStore {
   }
 
   list(query: { before?: number; key?: string; limit: number }): Promise<UsageRecord[]> {
-    const { before = Number.MAX_SAFE_INTEGER, key } = query;
-    const limit = Math.max(1, Math.min(1000, query.limit));
-    return this.#file.read((db) => {
-      const id = key === undefined ? undefined : this.#texts.find(db, key);
-      if (key !== undefined && id === undefined) return [];
-      const where = id === undefined ? "time < ?" : "key = ? AND time < ?";
-      const select = `SELECT ${recordColumns} FROM records WHERE ${where} ORDER BY time DESC, sequence DESC LIMIT ?`;
-      const rows = db.prepare(select).all(id === undefined ? [before, limit] : [id, before, limit]);
-      return rows.map((row) => fromRecordRow(db, this.#texts, row));
-    });
+    return listRecords(this.#file, this.#texts, query);
   }
 
   async lastUsed(keys: readonly string[]): Promise<ReadonlyMap<string, number>> {
@@ -126,7 +118,10 @@ function addRecords(db: Database, texts: Texts, records: readonly UsageRecord[])
   const ids = records.map(({ key, path, model, provider, agent }): RecordIds => {
     return { key: take(key), path: take(path), model: take(model), provider: take(provider), agent: take(agent) };
   });
-  insertRecords(db, records, ids);
+  insertBatch(
+    db,
+    records.map((record, index) => toRecordRow(record, ids[index]!)),
+  );
   countRecords(db, records.length);
   const addSums = db.prepare(upsertSums);
   for (const { group, values } of addUp(records, ids)) addSums.run([...group, ...values]);
@@ -137,29 +132,6 @@ function addRecords(db: Database, texts: Texts, records: readonly UsageRecord[])
   for (const [key, time] of used) touch.run([key, time]);
   return fresh;
 }
-
-function insertRecords(db: Database, records: readonly UsageRecord[], ids: readonly RecordIds[]): void {
-  const first = takeNumbers(db, "sequence", records.length);
-  for (let from = 0; from < records.length;) {
-    const together = records.length - from < rowsAtOnce ? 1 : rowsAtOnce;
-    const values: Value[] = [];
-    for (const until = from + together; from < until; from++) {
-      values.push(...toRecordRow(records[from]!, ids[from]!, first + from));
-    }
-    db.prepare(together === 1 ? insertOne : insertMany).run(values);
-  }
-  for (const [index, { content, time }] of records.entries()) {
-    if (content === undefined) continue;
-    const values = [toWhole(time), first + index, Buffer.from(content.request), Buffer.from(content.reply)];
-    db.prepare("INSERT INTO contents (time, sequence, request, reply) VALUES (?, ?, ?, ?)").run(values);
-  }
-}
-
-/** Rows of one statement: a third cheaper than one by one, and more gain little. */
-const rowsAtOnce = 10;
-const valuesOfOne = `(${Array(recordColumns.split(",").length).fill("?").join(", ")})`;
-const insertOne = `INSERT INTO records (${recordColumns}) VALUES ${valuesOfOne}`;
-const insertMany = `INSERT INTO records (${recordColumns}) VALUES ${Array(rowsAtOnce).fill(valuesOfOne).join(", ")}`;
 
 const upsertSums =
   "INSERT INTO sums VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, " +

@@ -2,6 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { countRecords, readCounter } from "./counters.ts";
 import type { Database } from "./database.ts";
 import type { StateFile } from "./state-file.ts";
+import { dropOldest } from "./usage-batches.ts";
 import { toDay } from "./usage-rows.ts";
 
 /** Milliseconds that one step should take, and those between two, in which others work. */
@@ -17,8 +18,10 @@ interface Bounds {
 /** Deletes what is out of bounds in steps that leave others their turn. Returns how many records went. */
 export async function trimUsage(file: StateFile, { before, most, sumsBefore }: Bounds): Promise<number> {
   const records = await inSteps(file, (db, rows) => {
-    const excess = readCounter(db, "records") - most;
-    return deleteOldest(db, excess > 0 ? Number.MAX_SAFE_INTEGER : before, excess > 0 ? Math.min(rows, excess) : rows);
+    const excess = Math.max(0, readCounter(db, "records") - most);
+    const deleted = dropOldest(db, excess > 0 ? { records: Math.min(rows, excess) } : { before, records: rows });
+    countRecords(db, -deleted);
+    return deleted;
   });
   const firstDay = toDay(sumsBefore);
   await inSteps(file, (db, rows) => deleteSums(db, firstDay, rows));
@@ -37,20 +40,6 @@ async function inSteps(file: StateFile, step: (db: Database, rows: number) => nu
     rows = Math.max(50, Math.min(2000, Math.floor(rows * Math.max(0.5, Math.min(2, pace)))));
     await delay(pause);
   }
-}
-
-function deleteOldest(db: Database, before: number, rows: number): number {
-  const oldest = "SELECT time, sequence FROM records WHERE time < ? ORDER BY time, sequence LIMIT 1";
-  const last =
-    db.prepare(`${oldest} OFFSET ?`).get([before, rows - 1]) ??
-    db
-      .prepare("SELECT time, sequence FROM records WHERE time < ? ORDER BY time DESC, sequence DESC LIMIT 1")
-      .get([before]);
-  if (last === undefined) return 0;
-  const deleted = db.prepare("DELETE FROM records WHERE (time, sequence) <= (?, ?)").run(last);
-  db.prepare("DELETE FROM contents WHERE (time, sequence) <= (?, ?)").run(last);
-  countRecords(db, -deleted);
-  return deleted;
 }
 
 function deleteSums(db: Database, firstDay: number, rows: number): number {
