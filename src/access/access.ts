@@ -5,7 +5,7 @@ import { toLimitKey } from "../core/ip-address.ts";
 import type { Json } from "../core/json.ts";
 import type { Log } from "../core/log.ts";
 import { logText } from "../core/log-text.ts";
-import { cleanBody, mayHoldCredential, UnprovenBodies } from "./body-credentials.ts";
+import { cleanBody, mayHoldCredential, noText, takeFromBody, UnprovenBodies } from "./body-credentials.ts";
 import { callerAddress } from "./caller-address.ts";
 import { differing, onlyCredential, takeCredentials } from "./credentials.ts";
 import { GuessLimit } from "./guess-limit.ts";
@@ -114,7 +114,10 @@ class Desk {
   #refuse(call: Call): ApiError {
     const address = this.#limitKey(call);
     if (this.#guesses.add(address))
-      this.#settings.log.warn({ address, path: logText(call.path) }, "many wrong keys come from this address: it has to wait");
+      this.#settings.log.warn(
+        { address, path: logText(call.path) },
+        "many wrong keys come from this address: it has to wait",
+      );
     return new ApiError("invalid_api_key", "the key that was sent is not valid here");
   }
 
@@ -123,14 +126,13 @@ class Desk {
   }
 
   async #admitByBody(call: Call): Promise<void> {
-    let credential: string | undefined;
-    await this.#bodies.take(call, (found) => {
-      const text = textOf(found);
-      if (credential !== undefined && text !== undefined && text !== credential) throw differing();
-      credential ??= text;
-    });
+    const credential = await this.#bodies.find(call);
     if (credential === undefined) throw missing();
     this.#admit(call, credential);
+    await takeFromBody(call, (found) => {
+      const text = textOf(found);
+      if (text !== undefined && text !== credential) throw differing();
+    });
   }
 
   /** The same work whoever it is: one hash, every token compared, one look among the keys. */
@@ -153,8 +155,7 @@ class Desk {
 
 /** What a body has under a credential's name: undefined when it is empty. */
 function textOf(found: Json): string | undefined {
-  if (typeof found !== "string")
-    throw new ApiError("invalid_type", "the key in the request's body must be a string", { param: "api_key" });
+  if (typeof found !== "string") throw noText();
   return found === "" ? undefined : found;
 }
 

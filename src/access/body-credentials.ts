@@ -13,6 +13,13 @@ const mostHeld = 1024 * 1024;
 /** Bytes of bodies of strangers that may be held at a time, to find out whether they are any. */
 const mostUnproven = 256 * 1024 * 1024;
 
+/** Bytes that are looked through at a time, and fields of a body in which a stranger's key is looked for. */
+const pieceSize = 1024 * 1024;
+const mostFields = 10_000;
+
+/** Characters of what is too long for a credential. */
+const longestShown = 5000;
+
 /** Whether a credential can be in the call's body: on the one path where the original program takes it from there. */
 export function mayHoldCredential({ method, path, body }: Call): boolean {
   return method === "POST" && body !== null && (path === "/v1/chat/completions" || path === "/v1/chat/completions/");
@@ -32,8 +39,11 @@ export async function cleanBody(call: Call, judge: (found: Json) => void): Promi
 export class UnprovenBodies {
   #held = 0;
 
-  /** Takes the credentials out of a body, and gives them to `judge`. Throws `service_unavailable`, `invalid_json`, `request_too_large`. */
-  async take(call: Call, judge: (found: Json) => void): Promise<void> {
+  /**
+   * The credential in a body, which stays there; undefined: there is none. Nothing is made of the body: what a stranger sends
+   * may be built to be costly. Throws `service_unavailable`, `invalid_type`, `request_too_large`.
+   */
+  async find(call: Call): Promise<string | undefined> {
     const size = Math.min(lengthOf(call), call.bodyLimit);
     if (this.#held + size > mostUnproven)
       throw new ApiError(
@@ -42,14 +52,46 @@ export class UnprovenBodies {
       );
     this.#held += size;
     try {
-      await takeFromBody(call, judge);
+      return await findInBody(call);
     } finally {
       this.#held -= size;
     }
   }
 }
 
-async function takeFromBody(call: Call, judge: (found: Json) => void): Promise<void> {
+async function findInBody(call: Call): Promise<string | undefined> {
+  if (!maybe.test(await call.latin1())) return undefined;
+  const bytes = await call.bytes();
+  for (const key of bodyKeys) {
+    const scanner = new ModelScanner([], key);
+    await scan(scanner, bytes);
+    const { state, name, start, end, occurrences } = scanner;
+    if (state === "named" && name !== "") return name;
+    // Longer than a name can be, and so no key of anybody's.
+    if (state === "other" && end > start)
+      return bytes.toString("latin1", start + 1, Math.min(end, start + longestShown));
+    if (occurrences > 0 && state !== "named") throw noText();
+  }
+  return undefined;
+}
+
+/** Lets others have their turn between pieces of a large body. */
+async function scan(scanner: ModelScanner, bytes: Buffer): Promise<void> {
+  for (let at = 0; at < bytes.length; at += pieceSize) {
+    if (at > 0) await new Promise<void>((resolve) => setImmediate(resolve));
+    scanner.push(bytes.subarray(at, at + pieceSize));
+    if (scanner.fields > mostFields)
+      throw new ApiError("invalid_request", `the request body has more than ${mostFields} fields`);
+  }
+}
+
+/** A credential in a body is something else than a string. */
+export function noText(): ApiError {
+  return new ApiError("invalid_type", "the key in the request's body must be a string", { param: "api_key" });
+}
+
+/** Takes the credentials out of a body that is held, and gives each to `judge`. Throws `invalid_json`, `request_too_large`. */
+export async function takeFromBody(call: Call, judge: (found: Json) => void): Promise<void> {
   const text = await call.latin1();
   if (!maybe.test(text) || !isObject(await call.json())) return;
   const found = fieldValues(text, bodyKeys);

@@ -3,10 +3,14 @@ import type { Json } from "./json.ts";
 
 /** Deepest nesting of arrays and objects that is taken in; real tool schemas stay below 30. */
 const maxDepth = 256;
+/** Most arrays, objects and strings: far more than any conversation has. 64 MB of `[],` would take 10 s and a gigabyte. */
+const mostParts = 2_000_000;
+/** Fewer bytes than this cannot hold too many parts by much. */
+const mostUncounted = 4 * 1024 * 1024;
 
 /**
- * Bytes → value. Throws `invalid_json`: not UTF-8, nested too deep, or no JSON; the message says where but never
- * repeats content.
+ * Bytes → value. Throws `invalid_json`: not UTF-8, nested too deep, of too many parts, or no JSON; the message says where
+ * but never repeats content.
  */
 export function parseJson(bytes: Buffer): Json {
   const text = bytes.toString("utf8");
@@ -19,7 +23,7 @@ export function parseJson(bytes: Buffer): Json {
 
 /** The same for bytes whose text is known. */
 export function parseText(bytes: Buffer, text: string): Json {
-  if (tooDeep(bytes)) throw new ApiError("invalid_json", `the request body is nested deeper than ${maxDepth} levels`);
+  if (bytes.length > mostUncounted || isNested(bytes)) checkShape(text);
   try {
     return JSON.parse(text) as Json;
   } catch (error) {
@@ -29,27 +33,31 @@ export function parseText(bytes: Buffer, text: string): Json {
   }
 }
 
-/** A small body cannot be deep enough to hurt: the parser's own memory grows with depth, and so does every recursion. */
-function tooDeep(bytes: Buffer): boolean {
+/** Whether it could be deep enough to hurt: the parser's own memory grows with depth, and so does every recursion. */
+function isNested(bytes: Buffer): boolean {
   let openers = 0;
   for (let at = bytes.indexOf(0x5b); at !== -1 && openers <= maxDepth; at = bytes.indexOf(0x5b, at + 1)) openers++;
   for (let at = bytes.indexOf(0x7b); at !== -1 && openers <= maxDepth; at = bytes.indexOf(0x7b, at + 1)) openers++;
-  return openers > maxDepth && depthOf(bytes.toString("latin1")) > maxDepth;
+  return openers > maxDepth;
 }
 
-function depthOf(text: string): number {
+function checkShape(text: string): void {
   let depth = 0;
-  let deepest = 0;
+  let parts = 0;
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at);
     if (code === 0x22) {
       at = endOfString(text, at);
-      if (at === -1) return deepest;
+      if (at === -1) return;
+      parts++;
     } else if (code === 0x7b || code === 0x5b) {
-      if (++depth > deepest && (deepest = depth) > maxDepth) return deepest;
+      parts++;
+      if (++depth > maxDepth)
+        throw new ApiError("invalid_json", `the request body is nested deeper than ${maxDepth} levels`);
     } else if (code === 0x7d || code === 0x5d) depth--;
+    if (parts > mostParts)
+      throw new ApiError("invalid_json", `the request body has more than ${mostParts} texts, lists and objects`);
   }
-  return deepest;
 }
 
 /** Index of the quote that closes the string opened at `open`; −1 when nothing closes it. */

@@ -7,7 +7,7 @@ const longestName = 4096;
 const longestKey = 42;
 
 /**
- * Finds the top-level `model` of a JSON object in its bytes, as they come, without parsing the rest: of repeated keys the
+ * Finds the top-level `model` (or another field) of a JSON object in its bytes, as they come, without parsing the rest: of repeated keys the
  * last one counts, as with `JSON.parse`. Whether the whole is valid JSON it does not tell.
  */
 export class ModelScanner {
@@ -18,9 +18,12 @@ export class ModelScanner {
   end = 0;
   /** How often the key came. */
   occurrences = 0;
+  /** Fields of the outermost object so far. */
+  fields = 0;
   /** One of the watched keys has come. */
   met = false;
   readonly #watched: readonly string[];
+  readonly #field: string;
   #offset = 0;
   #depth = 0;
   /** Behind the outermost object, or it is none. */
@@ -33,9 +36,10 @@ export class ModelScanner {
   #pieces: Buffer[] = [];
   #size = 0;
 
-  /** `watched`: further keys of at most 7 characters. */
-  constructor(watched: readonly string[] = []) {
+  /** `watched`: further keys; `field`: in place of `model`. All of at most 7 characters. */
+  constructor(watched: readonly string[] = [], field = "model") {
     this.#watched = watched;
+    this.#field = field;
   }
 
   push(bytes: Buffer): void {
@@ -132,7 +136,8 @@ export class ModelScanner {
     this.#pieces = [];
     this.#size = 0;
     if (kind === "key") {
-      this.#isModel = text === "model";
+      this.fields++;
+      this.#isModel = text === this.#field;
       if (text !== undefined && this.#watched.includes(text)) this.met = true;
       if (this.#isModel) this.occurrences++;
       return;
