@@ -1,6 +1,7 @@
 import { isStream } from "../core/bytes.ts";
 import type { Call, Handler, Headers, Reply } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
+import { isLoopback } from "../core/host-url.ts";
 import { HttpClient } from "./http-client.ts";
 import { HttpFailure, type HttpReply, type HttpRequest } from "./http-exchange.ts";
 import { OwnSecrets } from "./own-secrets.ts";
@@ -39,7 +40,10 @@ export function forwarder(upstream: ForwardUpstream, limits: ForwardLimits): For
   const url = new URL(upstream.url);
   const basePath = url.pathname.replace(/\/+$/, "");
   const told = upstream.key === undefined ? {} : { authorization: `Bearer ${upstream.key}` };
-  const runtime = { origin: url.origin, secrets: new OwnSecrets(told) };
+  // Callers are strangers, who need not know the network at home.
+  const near = isLoopback(url.hostname);
+  const label = near ? `the runtime at ${url.origin}` : "the runtime";
+  const runtime = { origin: url.origin, near, label, secrets: new OwnSecrets(told) };
   const client = new HttpClient({
     origin: url.origin,
     connectTimeout: limits.connectTimeout,
@@ -53,7 +57,7 @@ export function forwarder(upstream: ForwardUpstream, limits: ForwardLimits): For
       return await toReply(await send(client, request), runtime);
     } catch (error) {
       if (isStream(request.body)) request.body.cancel();
-      throw error instanceof HttpFailure ? toApiError(error, url.origin) : error;
+      throw error instanceof HttpFailure ? toApiError(error, label) : error;
     }
   };
   return { handle, close: () => client.close() };
@@ -133,16 +137,21 @@ async function send(client: HttpClient, request: HttpRequest): Promise<HttpReply
 
 interface Runtime {
   readonly origin: string;
+  /** On this machine, whose addresses say nothing. */
+  readonly near: boolean;
+  /** As errors name it. */
+  readonly label: string;
   readonly secrets: OwnSecrets;
 }
 
 /** Bytes of a refusal that goes on; none is nearly as long. */
 const longestRefusal = 1024 * 1024;
 
-async function toReply(reply: HttpReply, { origin, secrets }: Runtime): Promise<Reply> {
+async function toReply(reply: HttpReply, runtime: Runtime): Promise<Reply> {
+  const { secrets } = runtime;
   const { status, body } = reply;
   const headers = secrets.without(reply.headers);
-  const problem = refusal(status, headers, origin);
+  const problem = refusal(status, headers, runtime);
   if (problem !== undefined) {
     body.cancel();
     throw problem;
@@ -157,16 +166,16 @@ async function toReply(reply: HttpReply, { origin, secrets }: Runtime): Promise<
 }
 
 /** Replies that mean something to the agent's owner, and would mislead the caller. */
-function refusal(status: number, headers: Headers, origin: string): ApiError | undefined {
+function refusal(status: number, headers: Headers, { origin, near, label }: Runtime): ApiError | undefined {
   if (status >= 300 && status < 400)
     return new ApiError(
       "upstream_error",
-      `the runtime at ${origin} redirects to ${hostOf(headers["location"], origin)}, which is never followed; give the agent the runtime's final address`,
+      `${label} redirects${near ? ` to ${hostOf(headers["location"], origin)}` : ""}, which is never followed; give the agent the runtime's final address`,
     );
   if (status === 401)
     return new ApiError(
       "upstream_auth_failed",
-      `the runtime at ${origin} refused the key that the agent sent; give the agent the runtime's key (--openai-key)`,
+      `${label} refused the key that the agent sent; give the agent the runtime's key (--openai-key)`,
     );
   return undefined;
 }
@@ -179,7 +188,7 @@ function hostOf(location: string | undefined, origin: string): string {
   }
 }
 
-function toApiError(failure: HttpFailure, origin: string): ApiError {
+function toApiError(failure: HttpFailure, label: string): ApiError {
   // The body's own end is what failed: its reader has said why.
   if (failure.cause instanceof ApiError) return failure.cause;
   const options = { cause: failure };
@@ -187,18 +196,14 @@ function toApiError(failure: HttpFailure, origin: string): ApiError {
     case "aborted":
       return new ApiError("client_closed_request", "the client closed the connection", options);
     case "timeout":
-      return new ApiError("upstream_timeout", `the runtime at ${origin} sent ${failure.message}`, options);
+      return new ApiError("upstream_timeout", `${label} sent ${failure.message}`, options);
     case "refused":
       return new ApiError(
         "upstream_unreachable",
-        `the runtime at ${origin} does not answer (${failure.message}): start it beside the agent, e.g. with lair serve, or give the agent its address (--openai)`,
+        `${label} does not answer (${failure.message}): start it beside the agent, e.g. with lair serve, or give the agent its address (--openai)`,
         options,
       );
     case "broken":
-      return new ApiError(
-        "upstream_error",
-        `the runtime at ${origin} broke the connection (${failure.message})`,
-        options,
-      );
+      return new ApiError("upstream_error", `${label} broke the connection (${failure.message})`, options);
   }
 }

@@ -251,6 +251,14 @@ describe("a forwarder", () => {
     expect(elsewhere).toBe(0);
   });
 
+  test("says nothing of the network at home, in which a runtime may be, to callers far away", async () => {
+    const error = await forward({ url: "http://0.0.0.0:1" })(call({})).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({
+      code: "upstream_unreachable",
+      message: expect.not.stringContaining("0.0.0.0") as string,
+    });
+  });
+
   test("says of a runtime that is not there where it should be, and how to start it", async () => {
     const server = createTcp();
     const url = await listening(server);
