@@ -78,15 +78,7 @@ class OpenCall {
   constructor(settings: AccountingSettings, call: Call, endpoint: Endpoint) {
     this.#settings = settings;
     this.call = call;
-    this.demand = {
-      endpoint,
-      model: "",
-      streamed: false,
-      promptTokens: 0,
-      outputTokens: 0,
-      tools: false,
-      images: false,
-    };
+    this.demand = unread(endpoint);
   }
 
   /** Throws, or rejects, with why the call may not go on. */
@@ -133,7 +125,9 @@ class OpenCall {
     const { journal, onRecord, prices } = this.#settings;
     const record = this.#toRecord(status, outcome, used);
     this.reservation?.settle({ tokens: used.promptTokens + used.completionTokens, spend: record.spend });
-    journal?.append(record);
+    // The end of a stream goes out at once, whole answers with all others of this turn.
+    if (isStream(this.#reply?.body ?? null)) journal?.append(record);
+    else journal?.appendInTurn(record);
     const text = this.#reader?.text;
     if (used.counted !== "estimated" || text === undefined || text.length === 0) return onRecord?.(record);
     void this.#tokenize(text).then((completionTokens) => {
@@ -191,6 +185,18 @@ class OpenCall {
     return { request, reply: bytes.toString("utf8", 0, mostContent) };
   }
 }
+
+/** What is known of a call whose body is not read, by its path. */
+function unread(endpoint: Endpoint): Demand {
+  let demand = unreadDemands.get(endpoint);
+  if (demand === undefined) {
+    demand = { endpoint, model: "", streamed: false, promptTokens: 0, outputTokens: 0, tools: false, images: false };
+    unreadDemands.set(endpoint, demand);
+  }
+  return demand;
+}
+
+const unreadDemands = new Map<Endpoint, Demand>();
 
 /** Tenths of a millisecond. */
 function rounded(milliseconds: number): number {

@@ -1,3 +1,4 @@
+import { afterPoll } from "../core/after-poll.ts";
 import type { Log } from "../core/log.ts";
 import type { State, UsageRecord } from "../state/state.ts";
 import { Backlog } from "./backlog.ts";
@@ -37,8 +38,8 @@ const longestOpen = 30_000;
 const farewell = 5000;
 
 /**
- * Usage records on their way into the state. A record is in the kernel's hands when `append` returns (one `write` to a
- * file costs less than a microsecond), so it outlives the process; from there it is carried into the state in batches,
+ * Usage records on their way into the state. A record is in the kernel's hands when `append` returns (or at the
+ * end of its turn, `appendInTurn`), so it outlives the process; from there it is carried into the state in batches,
  * each exactly once. Files that a process has left behind are carried by the next that opens the folder.
  */
 export class Journal {
@@ -53,6 +54,8 @@ export class Journal {
   #ticks = 0;
   #problem: Error | undefined;
   #closed = false;
+  /** Whether there will be a write in this turn. */
+  #isWriteDue = false;
 
   /** Never fails: what is wrong with the folder or the state is logged, and `health` says it. */
   static open(folder: string, settings: JournalSettings): Promise<Journal> {
@@ -72,13 +75,19 @@ export class Journal {
 
   /** The record, which outlives the process from here on. Never throws. */
   append(record: UsageRecord): void {
-    const segment = this.#segment;
-    if (segment.count === 0) this.#opened = performance.now();
-    segment.append(record);
-    if (segment.problem !== undefined) this.#failed(segment.problem);
-    if (segment.count < fullCount && segment.bytes < fullBytes) return;
-    this.#seal();
-    this.#backlog.attempt(false);
+    this.#take(record);
+    this.#write();
+  }
+
+  /**
+   * The record, which outlives the process before anything that `afterPoll` is given from now on happens: so before an answer is
+   * sent that is given as a whole. All of one turn of the event loop take one write. Never throws.
+   */
+  appendInTurn(record: UsageRecord): void {
+    this.#take(record);
+    if (this.#isWriteDue) return;
+    this.#isWriteDue = true;
+    afterPoll(() => this.#write());
   }
 
   /** Puts a record in the place of one that was appended; false when that is on its way already. */
@@ -116,6 +125,21 @@ export class Journal {
     if (backlog > 0 || lost > 0)
       this.#log.warn({ folder: this.#folder, backlog, lost }, "usage records stay in the journal until the next start");
     forgetWriter(this.#writer);
+  }
+
+  #take(record: UsageRecord): void {
+    if (this.#segment.count === 0) this.#opened = performance.now();
+    this.#segment.append(record);
+  }
+
+  #write(): void {
+    this.#isWriteDue = false;
+    const segment = this.#segment;
+    segment.write();
+    if (segment.problem !== undefined) this.#failed(segment.problem);
+    if (segment.count < fullCount && segment.bytes < fullBytes) return;
+    this.#seal();
+    this.#backlog.attempt(false);
   }
 
   #look(): void {

@@ -6,14 +6,24 @@ export type RecordLine =
   | { readonly record: UsageRecord; readonly index?: undefined }
   | { readonly record: UsageRecord; readonly index: number };
 
-/** The record as one line, its end included. */
+/** The record as one line, its end included. Written out, which costs half of `JSON.stringify`: once for every call. */
 export function encodeRecord(record: UsageRecord): string {
-  return `${JSON.stringify(toValues(record))}\n`;
+  const { id, time, key, path, model, provider, agent, content } = record;
+  const { promptTokens, cachedTokens, completionTokens, counted, spend, firstToken, duration } = record;
+  const { bytesIn, bytesOut, status, outcome } = record;
+  const texts = `${quoted(id)},${time},${quoted(key)},${quoted(path)},${quoted(model)},${quoted(provider)},${quoted(agent)}`;
+  const counts = `${promptTokens},${cachedTokens},${completionTokens},"${counted}",${spend},${firstToken},${duration}`;
+  const said = content === undefined ? "" : `,${quoted(content.request)},${quoted(content.reply)}`;
+  return `[${texts},${counts},${bytesIn},${bytesOut},${status},"${outcome}"${said}]\n`;
+}
+
+function quoted(text: string): string {
+  return /^[ !#-[\]-~]*$/.test(text) ? `"${text}"` : JSON.stringify(text);
 }
 
 /** A line that takes the place of the segment's `index`th record. */
 export function encodeReplacement(index: number, record: UsageRecord): string {
-  return `${JSON.stringify([index, toValues(record)])}\n`;
+  return `[${index},${encodeRecord(record).trimEnd()}]\n`;
 }
 
 /** Undefined: the line is torn or damaged. */
@@ -34,34 +44,7 @@ export function decodeLine(line: string): RecordLine | undefined {
   return record === undefined ? undefined : { record };
 }
 
-type Value = string | number | null;
-
-/** Without the names of the fields, which would be half of a line. */
-function toValues(record: UsageRecord): Value[] {
-  const values: Value[] = [
-    record.id,
-    record.time,
-    record.key,
-    record.path,
-    record.model,
-    record.provider,
-    record.agent,
-    record.promptTokens,
-    record.cachedTokens,
-    record.completionTokens,
-    record.counted,
-    record.spend,
-    record.firstToken,
-    record.duration,
-    record.bytesIn,
-    record.bytesOut,
-    record.status,
-    record.outcome,
-  ];
-  if (record.content !== undefined) values.push(record.content.request, record.content.reply);
-  return values;
-}
-
+/** Of the values in their order, without the names of the fields, which would be half of a line. */
 const kinds = "snsssssnnnsnmnnnns";
 
 function toRecord(values: readonly Json[]): UsageRecord | undefined {

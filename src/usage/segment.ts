@@ -15,6 +15,8 @@ export class Segment {
   problem: Error | undefined;
   #records: UsageRecord[] | undefined = [];
   #file: number | undefined;
+  /** Lines that are not written yet. */
+  #waiting = "";
 
   /** Creates its file when the first record comes. */
   constructor(path: string, sequence: number) {
@@ -22,11 +24,27 @@ export class Segment {
     this.sequence = sequence;
   }
 
-  /** Never throws: what the disk does not take stays in memory, and `problem` says why. */
+  /** To be written by `write`. */
   append(record: UsageRecord): void {
     this.#records?.push(record);
     this.count++;
-    this.#write(encodeRecord(record));
+    if (this.problem === undefined) this.#waiting += encodeRecord(record);
+  }
+
+  /** Puts all lines into the file. Never throws: what the disk does not take stays in memory, and `problem` says why. */
+  write(): void {
+    if (this.#waiting === "" || this.problem !== undefined) return;
+    const bytes = Buffer.from(this.#waiting);
+    this.#waiting = "";
+    try {
+      this.#file ??= create(this.path);
+      // A disk that is full may take a part.
+      for (let at = 0; at < bytes.length;) at += writeSync(this.#file, bytes, at);
+      this.bytes += bytes.length;
+    } catch (error) {
+      this.problem = error as Error;
+      this.#cut();
+    }
   }
 
   /** Puts a record in another's place; false when that is not in memory here. */
@@ -34,12 +52,14 @@ export class Segment {
     const index = this.#records?.lastIndexOf(old) ?? -1;
     if (this.#records === undefined || index === -1) return false;
     this.#records[index] = record;
-    this.#write(encodeReplacement(index, record));
+    this.#waiting += encodeReplacement(index, record);
+    this.write();
     return true;
   }
 
   /** No record comes any more. */
   seal(): void {
+    this.write();
     if (this.#file !== undefined) closeSync(this.#file);
     this.#file = undefined;
   }
@@ -66,20 +86,6 @@ export class Segment {
       unlinkSync(this.path);
     } catch {
       // It may never have been made.
-    }
-  }
-
-  #write(line: string): void {
-    if (this.problem !== undefined) return;
-    try {
-      this.#file ??= create(this.path);
-      const bytes = Buffer.from(line);
-      // A disk that is full may take a part.
-      for (let at = 0; at < bytes.length;) at += writeSync(this.#file, bytes, at);
-      this.bytes += bytes.length;
-    } catch (error) {
-      this.problem = error as Error;
-      this.#cut();
     }
   }
 

@@ -49,11 +49,13 @@ class Books {
       },
       close: () => Promise.resolve(),
     };
+    const write = (record: UsageRecord): void => {
+      this.events.push("written");
+      this.records.push(record);
+    };
     const journal = {
-      append: (record: UsageRecord) => {
-        this.events.push("written");
-        this.records.push(record);
-      },
+      append: write,
+      appendInTurn: write,
       replace: (old: UsageRecord, record: UsageRecord) => {
         this.records[this.records.indexOf(old)] = record;
         return true;

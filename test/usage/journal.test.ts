@@ -17,6 +17,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterPoll } from "../../src/core/after-poll.ts";
 import type { UsageRecord } from "../../src/state/state.ts";
 import { Journal, type JournalHealth, type JournalSettings } from "../../src/usage/journal.ts";
 import { MemoryUsage } from "../support/memory-usage.ts";
@@ -101,6 +102,17 @@ describe("a record", () => {
     expect(usage.records).toEqual(records);
     expect(files()).toEqual([]);
     expect(journal.health()).toEqual({ ok: true, backlog: 0, lost: 0 });
+  });
+
+  it("of an answer that is sent in this turn is in the file before that", async () => {
+    const journal = await open();
+    for (const id of ["one", "two"]) journal.appendInTurn(usageRecord({ id }));
+    expect(files()).toEqual([]);
+    const seen = await new Promise<string>((resolve) => afterPoll(() => resolve(readFileSync(files()[0]!, "utf8"))));
+    expect(seen.trimEnd().split("\n")).toHaveLength(2);
+    journal.appendInTurn(usageRecord({ id: "three" }));
+    await journal.flush();
+    expect(ids()).toEqual(["one", "two", "three"]);
   });
 
   it("can be put right until it is on its way", async () => {

@@ -11,14 +11,16 @@ import { trimUsage } from "./usage-trim.ts";
 
 /** Keys looked up in one go before others get their turn. */
 const step = 500;
-/** Records of a batch that are added in its first step, and milliseconds that each one should take. */
-const firstStep = 150;
+/** Records of a batch that the very first step adds, and the least and the most of each; and milliseconds that one should take. */
+const steps = { first: 150, least: 50, most: 2000 };
 const stepTime = 8;
 
 export class SqliteUsage implements UsageStore {
   readonly #file: StateFile;
   readonly #texts = new Texts();
   #adding: Promise<unknown> = Promise.resolve();
+  /** Records of the next step: as many as were quick enough lately. */
+  #step = steps.first;
 
   constructor(file: StateFile) {
     this.#file = file;
@@ -36,14 +38,19 @@ export class SqliteUsage implements UsageStore {
   }
 
   async #add(batch: UsageBatch): Promise<boolean> {
-    for (let size = firstStep; ;) {
+    for (;;) {
       const start = performance.now();
+      const size = this.#step;
       const added = await this.#file.write((db) => addStep(db, this.#texts, batch, size));
       if (added === undefined) return false;
       this.#texts.remember(added.db, added.fresh);
+      // A step that was not full says nothing of how long a full one takes.
+      if (added.count === size) {
+        const pace = stepTime / Math.max(0.1, performance.now() - start);
+        const next = Math.floor(size * Math.max(0.25, Math.min(4, pace)));
+        this.#step = Math.max(steps.least, Math.min(steps.most, next));
+      }
       if (added.isLast) return true;
-      const pace = stepTime / Math.max(0.1, performance.now() - start);
-      size = Math.max(50, Math.floor(size * Math.max(0.25, Math.min(4, pace))));
       await yieldToOthers();
     }
   }
@@ -89,6 +96,7 @@ interface Added {
   readonly db: Database;
   /** Texts that are new. */
   readonly fresh: Map<string, number>;
+  readonly count: number;
   readonly isLast: boolean;
 }
 
@@ -107,7 +115,7 @@ function addStep(
   const isLast = from + part.length >= records.length;
   const values = isLast ? [writer, sequence, 0, 0] : [writer, last, sequence, from + part.length];
   db.prepare("REPLACE INTO writers (name, sequence, begun, done) VALUES (?, ?, ?, ?)").run(values);
-  return { db, fresh: addRecords(db, texts, part), isLast };
+  return { db, fresh: addRecords(db, texts, part), count: part.length, isLast };
 }
 
 /** Returns the texts that are new. */
