@@ -7,13 +7,16 @@ import { npmSync, root } from "../scripts/bootstrap.mjs";
 
 // What installs programs, builds packages, or computes for long, and does the same on every Node.
 const onlyOnce = [
-  ...["package", "docs", "clients", "hub"].map((room) => `test/${room}/**`),
+  ...["package", "docs", "clients", "hub", "security"].map((room) => `test/${room}/**`),
   ...["chat-templates", "constraints", "embedding-batches", "families", "hostile-files", "jinja", "llama-server"].map(
     (topic) => `test/engines/${topic}.test.ts`,
   ),
   ...["memory", "residency", "schema-grammars", "soak"].map((topic) => `test/engines/${topic}.test.ts`),
   ...["delay", "failures", "fronts", "frozen", "netns", "restarts"].map((topic) => `test/tunnel/${topic}.test.ts`),
-  ...["engine", "service"].map((topic) => `test/cli/${topic}.test.ts`),
+  ...["relays-netns", "relays-processes"].map((topic) => `test/tunnel/${topic}.test.ts`),
+  ...["redis-outages", "redis-refusals", "sqlite-processes"].map((topic) => `test/state/${topic}.test.ts`),
+  ...["usage/killed", "gateway/programs", "limits/replicas"].map((topic) => `test/${topic}.test.ts`),
+  ...["engine", "keys", "service", "usage"].map((topic) => `test/cli/${topic}.test.ts`),
 ];
 
 const place = mkdtempSync(path.join(tmpdir(), "lair-ci-"));

@@ -64,7 +64,7 @@ export const relay = z
           "Where the other relays reach that port, e.g. `http://10.0.0.11:8091`; absent: as it listens.",
         ),
         secret: setting(
-          z.string().min(32).exactOptional(),
+          text.superRefine(checkSecret).exactOptional(),
           "Secret that all the relays share, at least 32 characters, by which they know one another. Relays on one machine agree on one by themselves.",
           { secret: true },
         ),
@@ -169,6 +169,15 @@ export function checkPair({ cert, key, clientCa }: TlsFiles, check: z.Refinement
   if (missing === undefined || (cert ?? key ?? clientCa) === undefined) return;
   const given = cert !== undefined ? "cert" : key !== undefined ? "key" : "clientCa";
   check.addIssue({ code: "custom", path: [missing], message: `is missing; ${given} is set, and needs it` });
+}
+
+/** So many characters cannot be guessed, if they are random. */
+function checkSecret(text: string, check: z.RefinementCtx): void {
+  if (text.length < 32)
+    check.addIssue({
+      code: "custom",
+      message: `has ${text.length} characters, and needs 32 at least; take random ones`,
+    });
 }
 
 function checkRelay(text: string, check: z.RefinementCtx): void {

@@ -160,7 +160,7 @@ class OpenCall {
       path: call.path.slice(0, longestName),
       model: demand.model.slice(0, longestName),
       provider: this.provider ?? call.target?.provider.name ?? headers["x-lair-target"]?.split("/", 1)[0] ?? "",
-      agent: headers["x-lair-agent"] ?? "",
+      agent: (headers["x-lair-agent"] ?? "").slice(0, longestName),
       promptTokens: used.promptTokens,
       cachedTokens: used.cachedTokens,
       completionTokens: used.completionTokens,

@@ -92,7 +92,7 @@ describe.skipIf(process.platform === "win32")("the chain of the README", () => {
 
   it("shows the calls in the usage", async () => {
     // The last second of a gateway's calls may still be on its way.
-    for (let shown = ""; !/demo\b.*\b2\b/.test(shown); ) shown = (await launch(wordsOf(usageLine)).ended).stdout;
+    for (let shown = ""; !/demo\b.*\b2\b/.test(shown);) shown = (await launch(wordsOf(usageLine)).ended).stdout;
   });
 
   it("refuses the twenty-first call of a minute, and says when to come again", async () => {

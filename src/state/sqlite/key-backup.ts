@@ -30,7 +30,7 @@ const mostOfHead = 200;
 /** Keys made into text at a time, before others get their turn. */
 const step = 1000;
 
-export function backupPath(file: string): string {
+function backupPath(file: string): string {
   return `${file}.keys.bak`;
 }
 
