@@ -81,7 +81,7 @@ describe("credentials", () => {
   });
 
   test("stand in no line of either log", async () => {
-    await pass({ cookie: "secret-cookie" }, "?api_key=secret-in-the-query");
+    await pass({ cookie: "secret-cookie" }, "?key=secret-in-the-query");
     const lines = [...chain.relayLog.lines, ...chain.agentLog.lines].join("\n");
     expect(lines).not.toMatch(/lla_\w+_|secret-cookie|secret-in-the-query/);
     expect(lines).not.toContain(callerKey);
