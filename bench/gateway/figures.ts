@@ -1,17 +1,10 @@
+import { figures as proxyFigures } from "../proxy/figures.ts";
 import type { FigureGoal } from "../support/goals.ts";
 
 /** What is measured: key → how the table calls it, and its decimals. */
 export const figures = {
-  small_per_second: ["requests/s, 0.6 KB", 0],
-  small_cpu: ["CPU µs per request, 0.6 KB", 1],
-  large_per_second: ["requests/s, 32 KB", 0],
-  large_cpu: ["CPU µs per request, 32 KB", 1],
-  paced_cpu: ["CPU µs per paced SSE event", 1],
-  burst_cpu: ["CPU µs per burst SSE event", 2],
-  p50: ["p50 µs at 200 requests/s", 0],
-  added_p50: ["added p50 µs at 200 requests/s", 0],
+  ...proxyFigures,
   redis_cpu: ["CPU µs of Redis per request, 0.6 KB", 1],
-  waited: ["% of the time waiting for its core", 1],
   start: ["start to the first answer, s", 2],
   full_start: ["the same with 100,000 keys and 10 million records, s", 2],
   full_cpu: ["CPU µs per request with them, 0.6 KB", 1],

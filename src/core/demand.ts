@@ -26,3 +26,6 @@ export interface TokenCount {
   readonly completionTokens: number;
   readonly counted: Counted;
 }
+
+/** Tokens of an answer for which a caller sets no bound: what is reserved until its end tells how many there were. */
+export const usualOutput = 4096;

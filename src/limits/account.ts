@@ -1,6 +1,6 @@
 import type { CallerLimits } from "../core/access.ts";
 import type { Headers } from "../core/call.ts";
-import type { Demand } from "../core/demand.ts";
+import { type Demand, usualOutput } from "../core/demand.ts";
 import type { ApiError } from "../core/errors.ts";
 import { type Today, todayOf } from "./calendar.ts";
 import type { Carrier } from "./carrier.ts";
@@ -9,9 +9,6 @@ import { type LimitKind, limitKinds } from "./limit-kinds.ts";
 import type { Reservation } from "./limiter.ts";
 import { Places } from "./places.ts";
 import { formatReset, limitReached, limitsUnknown, neverFits, nothingAllowed, placesTaken } from "./refusal.ts";
-
-/** Tokens of an answer for which a caller sets no bound: what is reserved until its end tells how many there were. */
-const usualAnswer = 4096;
 
 interface Limit {
   readonly kind: LimitKind;
@@ -208,7 +205,7 @@ function amountOf(kind: LimitKind, capacity: number, demand: Demand, spend: numb
   return Math.min(wanted, capacity);
 }
 
-function wantedOf({ unit }: LimitKind, { promptTokens, outputTokens = usualAnswer }: Demand, spend: number): number {
+function wantedOf({ unit }: LimitKind, { promptTokens, outputTokens = usualOutput }: Demand, spend: number): number {
   if (unit === "requests") return 1;
   if (unit === "tokens") return promptTokens + outputTokens;
   return spend > 0 ? Math.ceil(spend) : 0;

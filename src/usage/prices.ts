@@ -1,4 +1,4 @@
-import type { Demand, TokenCount } from "../core/demand.ts";
+import { type Demand, type TokenCount, usualOutput } from "../core/demand.ts";
 import { patternTest } from "../core/name-pattern.ts";
 
 /** What a million tokens cost, in the operator's currency. */
@@ -19,8 +19,6 @@ export interface Prices {
   most(demand: Demand): number;
 }
 
-/** Tokens of an answer that a call sets no bound to: what it is taken to cost until it is over. */
-const assumedOutput = 4096;
 /** Callers may make up names. */
 const mostRemembered = 1000;
 
@@ -46,7 +44,7 @@ export function toPrices(config: Readonly<Record<string, Price>>): Prices {
   return {
     of,
     spend,
-    most: ({ model, promptTokens, outputTokens = assumedOutput }) =>
+    most: ({ model, promptTokens, outputTokens = usualOutput }) =>
       spend(model, { promptTokens, cachedTokens: 0, completionTokens: outputTokens }),
   };
 }
