@@ -48,8 +48,8 @@ async function answer(call: Call, target: HopTarget, { relay, find }: HopDoorSet
   for (;;) {
     const channel = leastBusy(find(target.session).filter((one) => !tried.has(one)));
     if (channel === undefined) throw failure ?? astray();
-    if (channel.refusal() !== undefined) continue;
     tried.add(channel);
+    if (channel.refusal() !== undefined) continue;
     try {
       const reply = await channel.carry(call, request);
       // A runtime must not be able to say it.
