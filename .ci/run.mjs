@@ -11,12 +11,20 @@ const onlyOnce = [
   ...["chat-templates", "constraints", "embedding-batches", "families", "hostile-files", "jinja", "llama-server"].map(
     (topic) => `test/engines/${topic}.test.ts`,
   ),
-  ...["memory", "residency", "schema-grammars", "soak"].map((topic) => `test/engines/${topic}.test.ts`),
+  ...["crash", "memory", "process", "residency", "schema-grammars", "soak", "speculative", "tool-calls"].map(
+    (topic) => `test/engines/${topic}.test.ts`,
+  ),
   ...["delay", "failures", "fronts", "frozen", "netns", "restarts"].map((topic) => `test/tunnel/${topic}.test.ts`),
-  ...["relays-netns", "relays-processes"].map((topic) => `test/tunnel/${topic}.test.ts`),
-  ...["redis-outages", "redis-refusals", "sqlite-processes"].map((topic) => `test/state/${topic}.test.ts`),
-  ...["usage/killed", "gateway/programs", "limits/replicas"].map((topic) => `test/${topic}.test.ts`),
-  ...["engine", "keys", "service", "usage"].map((topic) => `test/cli/${topic}.test.ts`),
+  ...["chain-streams", "relays-netns", "relays-processes", "traps"].map((topic) => `test/tunnel/${topic}.test.ts`),
+  ...["agent-keys", "redis-directory", "redis-outages", "redis-refusals", "sqlite-processes"].map(
+    (topic) => `test/state/${topic}.test.ts`,
+  ),
+  ...["access/credentials", "usage/killed", "gateway/programs", "limits/replicas"].map(
+    (topic) => `test/${topic}.test.ts`,
+  ),
+  ...["agent", "cloud", "cloud-agents", "engine", "keys", "publish", "run", "service", "usage"].map(
+    (topic) => `test/cli/${topic}.test.ts`,
+  ),
 ];
 
 const place = mkdtempSync(path.join(tmpdir(), "lair-ci-"));
