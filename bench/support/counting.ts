@@ -60,7 +60,10 @@ export class Counting {
 
   /** Leaves no stream behind, and no log that fills the disk. */
   async end(): Promise<void> {
-    await this.#bench.upstream.reset();
+    const { upstream } = this.#bench;
+    // Streams that are cut here, before the proxy has given them up, would make it take the upstream for broken.
+    await until("no stream at the upstream", 5, async () => (await upstream.stats()).open === 0).catch(() => undefined);
+    await upstream.reset();
     this.#proxy.cutLog();
   }
 
