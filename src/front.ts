@@ -19,12 +19,15 @@ import type { Outcome } from "./core/outcome.ts";
 import { createLimiter, type LeasingLimiter } from "./limits/create-limiter.ts";
 import { line } from "./limits/line.ts";
 import { accessLog } from "./pipeline/access-log.ts";
+import { apiForms } from "./pipeline/api-forms.ts";
 import { compose } from "./pipeline/compose.ts";
 import { errors } from "./pipeline/errors.ts";
 import { entrance } from "./pipeline/entrance.ts";
 import { withoutFront } from "./pipeline/guard.ts";
 import { limits } from "./pipeline/limits.ts";
 import type { ProviderSettings } from "./providers/settings.ts";
+import { keptResponses } from "./responses/kept-responses.ts";
+import { memoryStore } from "./responses/memory-store.ts";
 import type { State } from "./state/state.ts";
 import { accounting } from "./usage/accounting.ts";
 import { Journal } from "./usage/journal.ts";
@@ -85,6 +88,11 @@ export async function openFront(config: Config, options: FrontOptions): Promise<
   const logged = accessLog(log);
   // One of each for all ways in: what is bounded is this process.
   const bounded = [limits(config.limits.concurrent), line({ ...config.queue, heartbeat: config.timeouts.heartbeat })];
+  const kept = keptResponses({
+    store: ledger?.state.responses ?? memoryStore(config.responses.memory),
+    lifetime: config.responses.keep,
+    log,
+  });
   return {
     state: ledger?.state,
     get asksForKey() {
@@ -101,7 +109,7 @@ export async function openFront(config: Config, options: FrontOptions): Promise<
           ...(ledger === undefined ? {} : { ...keyRoutes(ledger.state, ledger.ring), ...usageRoutes(ledger.state) }),
           ...own,
         },
-        compose([...counted, ...bounded], handler),
+        compose([apiForms(options.version), kept, ...counted, ...bounded], handler),
       );
       const shielded = config.insecure ? answers : compose([openToThisMachine(options.role)], answers);
       return entrance(config, { listenHost, access: accessSettings }, shielded);

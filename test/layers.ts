@@ -17,6 +17,7 @@ export const rooms: Readonly<Record<string, readonly string[] | "*">> = {
   access: ["core", "wire", "state"],
   limits: ["core", "wire", "dialects", "state"],
   usage: ["core", "wire", "dialects", "state", "access", "limits"],
+  responses: ["core", "wire", "dialects", "state"],
   routing: ["core", "wire", "dialects"],
   config: ["core"],
   hub: ["core"],

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { ollama, responses } from "./client-settings.ts";
 import { auth, callerLimits, images, prices, proxies, queue, usage } from "./caller-settings.ts";
 import { gateway } from "./gateway-settings.ts";
 import { llama } from "./llama-settings.ts";
@@ -86,6 +87,8 @@ export const schema = z.strictObject({
   queue,
   prices,
   usage,
+  responses,
+  ollama,
   images,
   cors: z
     .strictObject({

@@ -27,6 +27,10 @@ export interface Frames extends AsyncIterable<string> {
 
 /** The server's half of a wire format of chat: pure codecs, no I/O, no clock. */
 export interface ServerDialect {
+  /** What the ids of its replies begin with, e.g. `chatcmpl-`. */
+  readonly idPrefix: string;
+  /** The head of its streams. */
+  readonly streamHeaders: Headers;
   /** Throws `ApiError` naming the field (`param`). Unknown fields go to `extra`. `model` is the id at the provider. */
   decodeRequest(body: JsonObject, model: string, headers: Headers): ChatRequest;
   /**

@@ -1,8 +1,9 @@
-import { type Call, jsonReply, type Reply, type Target } from "../core/call.ts";
+import { type Call, type Headers, jsonReply, type Reply, type Target } from "../core/call.ts";
 import type { ChatEvent } from "../core/chat.ts";
 import { ApiError, type ApiErrorOptions } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
 import { type Log, silent } from "../core/log.ts";
+import { eventStreamHeaders } from "../wire/headers.ts";
 import type { ChoiceEvent, Frames, ReplyHead } from "./dialect.ts";
 import { fanOut } from "./fan-out.ts";
 import { wrongType } from "./fields.ts";
@@ -20,6 +21,8 @@ export interface LiftOptions {
 /** What to generate, and how to write it. */
 export interface Work {
   readonly stream: boolean;
+  /** The stream's head. Default: that of event streams. */
+  readonly streamHeaders?: Headers;
   /** Starts the work: one source for each answer. The signal also ends when the reply is over or given up. */
   readonly sources: (signal: AbortSignal) => AsyncIterable<ChatEvent>[];
   readonly encodeStream: (events: AsyncIterable<ChoiceEvent>) => Frames;
@@ -104,6 +107,7 @@ function streamOptions(
     signal: call.signal,
     stop,
     isWaiting: ({ event }) => event.type === "progress",
+    headers: work.streamHeaders ?? eventStreamHeaders,
     encode: work.encodeStream,
     onFailure: (error) =>
       log.warn({ id: call.id, code: error.code, err: error }, "a stream failed after its head was sent"),

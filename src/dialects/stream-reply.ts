@@ -1,7 +1,6 @@
 import type { ByteSink, ByteStream } from "../core/bytes.ts";
-import type { Reply } from "../core/call.ts";
+import type { Headers, Reply } from "../core/call.ts";
 import { ApiError, toApiError } from "../core/errors.ts";
-import { eventStreamHeaders } from "../wire/headers.ts";
 import type { Frames } from "./dialect.ts";
 
 /** How a stream of events becomes a reply. */
@@ -12,6 +11,8 @@ export interface StreamReplyOptions<Event> {
   readonly stop: () => void;
   /** Whether an event says only that the answer is still to come. */
   readonly isWaiting: (event: Event) => boolean;
+  /** Of the reply. */
+  readonly headers: Headers;
   /** Frames of the dialect; a failure's frame is among them, before the failure is thrown. */
   readonly encode: (events: AsyncIterable<Event>) => Frames;
   /** Told of every failure after the head, which no middleware can see any more. */
@@ -23,7 +24,7 @@ export interface StreamReplyOptions<Event> {
 }
 
 /**
- * Events → an SSE reply. The status line waits for the first event that says something, so that a failure before it is
+ * Events → a reply that streams. The status line waits for the first event that says something, so that a failure before it is
  * thrown and becomes a real HTTP status; past `headDelay` the head goes out and heartbeats follow.
  *
  * A failure after the head becomes the dialect's error frame, and then a clean end: the frame told the client that the
@@ -36,7 +37,7 @@ export async function streamReply<Event>(
   const ahead = new ReadAhead(source, options.isWaiting);
   try {
     const late = await isLate(ahead.first, options.headDelay, options.signal);
-    return { status: 200, headers: eventStreamHeaders, body: new FrameStream(options.encode(ahead), options, late) };
+    return { status: 200, headers: options.headers, body: new FrameStream(options.encode(ahead), options, late) };
   } catch (error) {
     options.stop();
     throw error;

@@ -1,33 +1,32 @@
 import type { Call, Handler, Reply } from "../core/call.ts";
-import type { ChatEvent, ChatRequest } from "../core/chat.ts";
+import type { ChatRequest } from "../core/chat.ts";
 import type { Engine } from "../core/engine.ts";
 import { ApiError } from "../core/errors.ts";
 import type { Endpoint, Provider } from "../core/provider.ts";
-import { askChat } from "./ask-chat.ts";
+import { anthropicMessages } from "./anthropic-messages.ts";
 import type { ServerDialect } from "./dialect.ts";
 import { engineRoutes } from "./engine-routes.ts";
 import { answer, bodyOf, headOf, type LiftOptions, targetOf } from "./lift.ts";
+import { ollamaChat } from "./ollama-chat.ts";
+import { ollamaRoutes } from "./ollama-routes.ts";
 import { openaiChat } from "./openai-chat.ts";
+import { openaiCompaction } from "./openai-compaction.ts";
 import { openaiResponses } from "./openai-responses.ts";
-
-interface ChatFormat {
-  readonly dialect: ServerDialect;
-  /** What the ids of its replies begin with. */
-  readonly idPrefix: string;
-}
+import { type Source, sourceOfEngine, sourceOfServer } from "./source.ts";
+import { countRoutes } from "./token-count.ts";
 
 /** Every wire format of chat, by the path under which it is served. */
-const chatFormats = new Map<Endpoint, ChatFormat>([
-  ["/v1/chat/completions", { dialect: openaiChat, idPrefix: "chatcmpl-" }],
-  ["/v1/responses", { dialect: openaiResponses, idPrefix: "resp_" }],
+const chatDialects: ReadonlyMap<Endpoint, ServerDialect> = new Map<Endpoint, ServerDialect>([
+  ["/v1/chat/completions", openaiChat],
+  ["/v1/responses", openaiResponses],
+  ["/v1/responses/compact", openaiCompaction],
+  ["/v1/messages", anthropicMessages],
+  ["/api/chat", ollamaChat],
 ]);
 
 /** Gives an engine every wire format. Calls for what the engine has no method for throw `unsupported_capability`. */
 export function fromEngine(engine: Engine, options: LiftOptions = {}): Provider {
-  const ask: Ask = (request, _call, signal) => engine.chat(request, signal);
-  const routes = engineRoutes(engine, options);
-  for (const [path, format] of chatFormats)
-    routes.set(path, (call) => answerChat(format, call, { provider: engine.name, ask, options }));
+  const routes = new Map([...engineRoutes(engine, options), ...dialectRoutes(sourceOfEngine(engine), options)]);
   return {
     name: engine.name,
     kind: engine.kind,
@@ -44,50 +43,40 @@ export function fromEngine(engine: Engine, options: LiftOptions = {}): Provider 
 }
 
 /**
- * Gives a provider that speaks `/v1/chat/completions` the wire formats of chat that it does not speak itself: the
- * request is asked as a chat, and the answer's events are written in the caller's format. Other calls go to it as they are.
+ * Gives a provider that speaks `/v1/chat/completions` the wire formats that it does not speak itself: the request is
+ * asked in OpenAI's words, and the answer's events are written in the caller's. Other calls go to it as they are.
  */
 export function translated(provider: Provider, options: LiftOptions = {}): Provider {
   if (!provider.speaks.has("/v1/chat/completions")) return provider;
-  const ask: Ask = (request, call, signal) => askChat(provider, request, call, signal);
-  const routes = new Map<string, Handler>();
-  const speaks = new Set(provider.speaks);
-  for (const [path, format] of chatFormats) {
-    if (provider.speaks.has(path)) continue;
-    speaks.add(path);
-    routes.set(path, (call) => answerChat(format, call, { provider: provider.name, ask, options }));
-  }
+  const routes = dialectRoutes(sourceOfServer(provider), options);
+  for (const path of provider.speaks) routes.delete(path);
   return {
     name: provider.name,
     kind: provider.kind,
-    speaks,
-    handle: (call) => routes.get(call.path)?.(call) ?? provider.handle(call),
+    speaks: new Set([...provider.speaks, ...routes.keys()]),
+    handle: (call) => routes.get(call.path as Endpoint)?.(call) ?? provider.handle(call),
     models: (signal) => provider.models(signal),
     health: (signal) => provider.health(signal),
     close: () => provider.close(),
   };
 }
 
-/** One answer to a request of `n` = 1. */
-type Ask = (request: ChatRequest, call: Call, signal: AbortSignal) => AsyncIterable<ChatEvent>;
-
-interface Lift {
-  readonly provider: string;
-  readonly ask: Ask;
-  readonly options: LiftOptions;
+function dialectRoutes(source: Source, options: LiftOptions): Map<Endpoint, Handler> {
+  const routes = new Map<Endpoint, Handler>();
+  for (const [path, dialect] of chatDialects) routes.set(path, (call) => answerChat(dialect, call, source, options));
+  for (const [path, handler] of [...ollamaRoutes(source, options), ...countRoutes(source)]) routes.set(path, handler);
+  return routes;
 }
 
-async function answerChat(
-  { dialect, idPrefix }: ChatFormat,
-  call: Call,
-  { provider, ask, options }: Lift,
-): Promise<Reply> {
+async function answerChat(dialect: ServerDialect, call: Call, source: Source, options: LiftOptions): Promise<Reply> {
   const body = await bodyOf(call);
   const request = dialect.decodeRequest(body, targetOf(call).model, call.headers);
-  const head = headOf(call, idPrefix);
-  return answer(call, provider, options, {
+  const head = headOf(call, dialect.idPrefix);
+  return answer(call, source.name, options, {
     stream: request.stream,
-    sources: (signal) => Array.from({ length: request.n }, (_, index) => ask(singleOf(request, index), call, signal)),
+    streamHeaders: dialect.streamHeaders,
+    sources: (signal) =>
+      Array.from({ length: request.n }, (_, index) => source.chat(singleOf(request, index), call, signal)),
     encodeStream: (events) => dialect.encodeStream(events, request, body, head),
     encodeReply: (events) => dialect.encodeReply(events, request, body, head),
   });

@@ -1,7 +1,8 @@
-import { errorReply, type Handler, type Middleware, type Reply } from "../core/call.ts";
+import type { Call, Handler, Middleware, Reply } from "../core/call.ts";
 import { type ApiError, toApiError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import { logText } from "../core/log-text.ts";
+import { encodeFailure } from "../dialects/failures.ts";
 
 /** The one place where a failure becomes a reply. What is no `ApiError` is a bug of ours: only the log gets its cause. */
 export function errors(log: Log): Middleware {
@@ -24,13 +25,13 @@ export function errors(log: Log): Middleware {
         );
       else if (error.status > 500) log.warn(fields, logText(error.message));
       else log.debug(fields, logText(error.message));
-      return toReply(error);
+      return toReply(call, error);
     }
   };
 }
 
-function toReply(error: ApiError): Reply {
-  const reply = errorReply(error);
+function toReply({ path }: Call, error: ApiError): Reply {
+  const reply = encodeFailure(path, error);
   if (error.status === 401) reply.headers["www-authenticate"] = "Bearer";
   // The rest of a body that we will not read would be taken for the next request.
   if (error.status === 413) reply.headers.connection = "close";

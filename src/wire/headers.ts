@@ -6,3 +6,6 @@ export const eventStreamHeaders: Headers = {
   "cache-control": "no-cache, no-transform",
   "x-accel-buffering": "no",
 };
+
+/** The head of Ollama's streams: one JSON value on each line. */
+export const linesHeaders: Headers = { ...eventStreamHeaders, "content-type": "application/x-ndjson" };
