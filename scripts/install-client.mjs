@@ -1,7 +1,9 @@
 #!/usr/bin/env node
 // `node scripts/install-client.mjs opencode-ai@1.18.33`: installs a client program that the tests drive, once, into
-// .cache/clients, and prints the path of its executable. Exit code 3: the package registry cannot be reached.
+// .cache/clients, and prints the path of its executable. Several packages are libraries: they get one folder together,
+// and that folder's path is printed. Exit code 3: the package registry cannot be reached.
 import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import {
   existsSync,
   mkdirSync,
@@ -23,19 +25,32 @@ const patience = 15 * 60_000;
 const leftoverAge = 60 * 60_000;
 
 requireNode();
-const [, name, version] = /^((?:@[\w.-]+\/)?[\w.-]+)@(\d+\.\d+\.\d+[\w.+-]*)$/.exec(process.argv[2] ?? "") ?? [];
-if (name === undefined || version === undefined || process.argv.length > 3) {
+const releases = process.argv.slice(2).map(parseRelease);
+if (releases.length === 0 || releases.includes(undefined)) {
   process.stderr.write(
-    "usage: node scripts/install-client.mjs NAME@VERSION, the version exact, e.g. opencode-ai@1.18.33\n",
+    "usage: node scripts/install-client.mjs NAME@VERSION …, each version exact, e.g. opencode-ai@1.18.33\n",
   );
   process.exit(2);
 }
-const folder = path.join(shelf, `${name.replace("/", "+")}-${version}`);
-if (!existsSync(folder)) process.exitCode = await install(name, version, folder);
-if (existsSync(folder)) process.stdout.write(`${executable(folder, name)}\n`);
+const folder = path.join(shelf, folderName(releases));
+if (!existsSync(folder)) process.exitCode = await install(releases, folder);
+if (existsSync(folder))
+  process.stdout.write(`${releases.length > 1 ? folder : executable(folder, releases[0].name)}\n`);
+
+function parseRelease(text) {
+  const [, name, version] = /^((?:@[\w.-]+\/)?[\w.-]+)@(\d+\.\d+\.\d+[\w.+-]*)$/.exec(text) ?? [];
+  return name === undefined ? undefined : { name, version, text };
+}
+
+function folderName(wanted) {
+  if (wanted.length === 1) return `${wanted[0].name.replace("/", "+")}-${wanted[0].version}`;
+  const texts = wanted.map(({ text }) => text).sort();
+  return `libraries-${createHash("sha256").update(texts.join(" ")).digest("hex").slice(0, 12)}`;
+}
 
 // Everything happens in a folder beside the final one; only a complete installation gets its name.
-async function install(client, exact, target) {
+async function install(wanted, target) {
+  const names = wanted.map(({ text }) => text).join(", ");
   mkdirSync(shelf, { recursive: true });
   removeLeftovers();
   const draft = mkdtempSync(path.join(shelf, ".draft-"));
@@ -43,11 +58,11 @@ async function install(client, exact, target) {
     writeFileSync(path.join(draft, "package.json"), '{ "private": true }\n');
     const begun = Date.now();
     const seconds = () => `${Math.round((Date.now() - begun) / 1000)} s`;
-    process.stderr.write(`lair: installing ${client} ${exact} for the tests (hundreds of MB, only this once) …\n`);
+    process.stderr.write(`lair: installing ${names} for the tests (up to 400 MB, only this once) …\n`);
     const beat = setInterval(() => process.stderr.write(`lair: … ${seconds()}\n`), 10_000);
-    const failure = await fill(draft, client, exact).finally(() => clearInterval(beat));
+    const failure = await fill(draft, wanted).finally(() => clearInterval(beat));
     if (failure !== undefined) {
-      process.stderr.write(`${failure}\nlair: ${client} ${exact} could not be installed\n`);
+      process.stderr.write(`${failure}\nlair: ${names} could not be installed\n`);
       return unreachable.test(failure) ? 3 : 1;
     }
     moveInto(draft, target);
@@ -58,14 +73,19 @@ async function install(client, exact, target) {
   }
 }
 
-/** Resolves to what went wrong, in words; undefined when the program runs. */
-async function fill(draft, client, exact) {
+/** Resolves to what went wrong, in words; undefined when all is there and the program runs. */
+async function fill(draft, wanted) {
   const quiet = ["--no-audit", "--no-fund", "--no-save", "--loglevel=error"];
   const brief = ["--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"];
   const [npm, before, shell] = npmCommand();
-  const args = ["install", `${client}@${exact}`, "--ignore-scripts", ...quiet, ...brief];
+  const args = ["install", ...wanted.map(({ text }) => text), "--ignore-scripts", ...quiet, ...brief];
   const installed = await run(npm, [...before, ...args], { cwd: draft, shell });
   if (installed.code !== 0) return installed.output;
+  return wanted.length === 1 ? prepareProgram(draft, wanted[0].name) : undefined;
+}
+
+/** The same for a program, which may have a binary to put in place. */
+async function prepareProgram(draft, client) {
   // Of all install scripts, which npm may be told to block, only the client's own is run: it puts its binary in place.
   const home = path.join(draft, "node_modules", client);
   const [, script] = /^node (\S+)$/.exec(manifest(draft, client).scripts?.postinstall ?? "") ?? [];
