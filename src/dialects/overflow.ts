@@ -9,18 +9,17 @@ import { isObject, type Json, type JsonObject } from "../core/json.ts";
  */
 export function hopelessOverflow(error: ApiError, body: JsonObject): ApiError | undefined {
   if (error.code !== "context_length_exceeded") return undefined;
-  const [context, needed] = [/length is (\d+)/, /resulted in (?:at least )?(\d+)/].map(
-    (pattern) => pattern.exec(error.message)?.[1],
-  );
-  if (context === undefined) return undefined;
-  const fixed = sizeOf(instructions(body)) + sizeOf(body.tools);
-  const all = sizeOf(body.messages) + sizeOf(body.tools);
+  const { limit, prompt } = overflowFigures(error);
+  if (limit === undefined) return undefined;
+  const above = sizeOf(body.system) + sizeOf(body.instructions) + sizeOf(body.tools);
+  const fixed = sizeOf(instructions(body)) + above;
+  const all = sizeOf(turns(body)) + above;
   // By the server's own count where it told one, else four bytes a token.
-  const tokens = Math.round(needed === undefined ? fixed / 4 : (Number(needed) * fixed) / Math.max(1, all));
-  if (tokens < Number(context)) return undefined;
+  const tokens = Math.round(prompt === undefined ? fixed / 4 : (prompt * fixed) / Math.max(1, all));
+  if (tokens < limit) return undefined;
   return new ApiError(
     "unsupported_capability",
-    `the instructions and tools of this request need about ${inThousands(tokens)} tokens by themselves, and the model's window has ${inThousands(Number(context))}: give the model a larger context (LLAMA_CPP_N_CTX, or the provider's contextLength), or take another model`,
+    `the instructions and tools of this request need about ${inThousands(tokens)} tokens by themselves, and the model's window has ${inThousands(limit)}: give the model a larger context (LLAMA_CPP_N_CTX, or the provider's contextLength), or take another model`,
     {
       param: "messages",
       cause: error,
@@ -30,14 +29,27 @@ export function hopelessOverflow(error: ApiError, body: JsonObject): ApiError | 
   );
 }
 
+/** The tokens of the prompt and of the model's context, as the message of a `context_length_exceeded` tells them. */
+export function overflowFigures({ message }: ApiError): { readonly prompt?: number; readonly limit?: number } {
+  const [limit, prompt] = [/length is (\d+)/, /resulted in (?:at least )?(\d+)/].map((pattern) => {
+    const figure = pattern.exec(message)?.[1];
+    return figure === undefined ? undefined : Number(figure);
+  });
+  return { ...(prompt === undefined ? {} : { prompt }), ...(limit === undefined ? {} : { limit }) };
+}
+
 /** e.g. `8.2k`: opencode takes a "500" or "502" anywhere in a text for a failure that passes, and asks again. */
 function inThousands(count: number): string {
   return `${Math.round(count / 100) / 10}k`;
 }
 
+/** The conversation, in the field of any dialect. */
+function turns({ messages, input }: JsonObject): Json[] {
+  return Array.isArray(messages) ? messages : Array.isArray(input) ? input : [];
+}
+
 function instructions(body: JsonObject): Json[] {
-  if (!Array.isArray(body.messages)) return [];
-  return body.messages.filter(
+  return turns(body).filter(
     (message) => isObject(message) && (message.role === "system" || message.role === "developer"),
   );
 }

@@ -3,9 +3,8 @@ import { ApiError } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
 import { patternTest } from "../core/name-pattern.ts";
 import { readDemand, workOf } from "../dialects/demand.ts";
-import { encodeBrokenStream } from "../dialects/error-events.ts";
+import { encodeFailedStream, encodeWaiting, hasEvents } from "../dialects/error-events.ts";
 import { decodePriority } from "../dialects/priority.ts";
-import { encodeErrorEvents } from "../wire/chat-stream.ts";
 import { eventStreamHeaders } from "../wire/headers.ts";
 import { LateStream } from "../wire/late-stream.ts";
 import { type LineBounds, ModelLine, type Ticket } from "./model-line.ts";
@@ -27,9 +26,6 @@ const headDelay = 1000;
 
 /** Characters of a model's name. */
 const longestName = 500;
-
-/** What answers with server-sent events when it streams, in which comments may stand. */
-const eventStreams = new Set(["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"]);
 
 /**
  * A line for each model, by the name that callers write: of its calls at most `concurrent` are under way, and the
@@ -104,7 +100,7 @@ async function wait(call: Call, ticket: Ticket, heartbeat: number, proceed: () =
   call.leaving.addEventListener("abort", leave);
   const turn = ticket.turn.finally(() => call.leaving.removeEventListener("abort", leave));
   const path = call.path.endsWith("/") ? call.path.slice(0, -1) : call.path;
-  const told = call.demand?.streamed === true && eventStreams.has(path);
+  const told = call.demand?.streamed === true && hasEvents(path);
   if (!told || (await comesSoon(turn))) {
     await turn;
     return proceed();
@@ -134,12 +130,9 @@ function waitingStream(
   let waits = true;
   const body = new LateStream(pending, {
     heartbeat,
-    comment: () => (waits ? `: waiting in line, position ${ticket.position} of ${ticket.total}\n\n` : ": ping\n\n"),
-    // A chat that failed before its first event ends as one does that fails later.
-    encodeError: (error) =>
-      path.startsWith("/v1/chat") || path === "/v1/completions"
-        ? encodeErrorEvents(error)
-        : encodeBrokenStream(path, error),
+    comment: () =>
+      encodeWaiting(path, waits ? `waiting in line, position ${ticket.position} of ${ticket.total}` : "ping"),
+    encodeError: (error) => encodeFailedStream(path, error),
     onCancel: () => ticket.leave(gone()),
   });
   ticket.onMove = () => body.comment();

@@ -30,8 +30,8 @@ export function errors(log: Log): Middleware {
   };
 }
 
-function toReply({ path }: Call, error: ApiError): Reply {
-  const reply = encodeFailure(path, error);
+function toReply(call: Call, error: ApiError): Reply {
+  const reply = encodeFailure(call, error);
   if (error.status === 401) reply.headers["www-authenticate"] = "Bearer";
   // The rest of a body that we will not read would be taken for the next request.
   if (error.status === 413) reply.headers.connection = "close";

@@ -3,6 +3,7 @@ import type { Call, Reply } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
 import { isObject, type JsonObject } from "../core/json.ts";
 import type { Provider } from "../core/provider.ts";
+import { hasEvents } from "../dialects/error-events.ts";
 import { decodeKeepAlive } from "../dialects/keep-alive.ts";
 import { translated } from "../dialects/translate.ts";
 import type { ServerLease } from "../engines/llama-server/server-models.ts";
@@ -31,7 +32,7 @@ export function withLlamaServer(embedded: Provider, source: ServerSource, tools:
       const lease = await source.server(modelOf(call), call.signal, await keepAliveOf(call));
       if (lease === null) return embedded.handle(call);
       const pending = ask(call, lease, clients);
-      return (await isStreamed(call)) ? orHeartbeats(pending, tools) : pending;
+      return (await isStreamed(call)) ? orHeartbeats(pending, call.path, tools) : pending;
     },
     models: (signal) => embedded.models(signal),
     health: (signal) => embedded.health(signal),
@@ -106,7 +107,7 @@ function modelOf(call: Call): string {
 
 async function isStreamed(call: Call): Promise<boolean> {
   const body = await call.json();
-  return isObject(body) && body.stream === true;
+  return isObject(body) && body.stream === true && hasEvents(call.path);
 }
 
 async function keepAliveOf(call: Call): Promise<number | undefined> {

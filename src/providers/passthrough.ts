@@ -2,8 +2,9 @@ import { type Call, type Handler, type Headers, jsonReply, type Reply, type Targ
 import { ApiError } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
 import { parseJson } from "../core/parse-json.ts";
+import { encodeFailedStream, encodeWaiting } from "../dialects/error-events.ts";
 import { estimateTokens } from "../dialects/estimate.ts";
-import { ChatStream, encodeErrorEvents } from "../wire/chat-stream.ts";
+import { ChatStream } from "../wire/chat-stream.ts";
 import { eventStreamHeaders } from "../wire/headers.ts";
 import { LateStream } from "../wire/late-stream.ts";
 import { spliceFields } from "../wire/splice.ts";
@@ -36,7 +37,7 @@ export function passthrough(settings: PassthroughSettings): Handler {
     if (call.target === undefined) throw new TypeError("the call has no target");
     const job = { settings, call, target: call.target, streamed: body.stream === true };
     const pending = attempt(job, body);
-    return job.streamed ? orHeartbeats(pending, settings) : pending;
+    return job.streamed ? orHeartbeats(pending, call.path, settings) : pending;
   };
 }
 
@@ -222,6 +223,7 @@ function toDelta(message: JsonObject): JsonObject {
 /** The reply, or, when it lets wait, the head of a stream now and the reply's events, or its error, when they come. */
 export async function orHeartbeats(
   pending: Promise<Reply>,
+  path: string,
   settings: Pick<PassthroughSettings, "heartbeat">,
 ): Promise<Reply> {
   let timer: NodeJS.Timeout | undefined;
@@ -231,15 +233,15 @@ export async function orHeartbeats(
   try {
     const reply = await Promise.race([pending, late]);
     if (reply !== undefined) return reply;
-    let comment = ": waiting for the first token\n\n";
+    let words = "waiting for the first token";
     const body = new LateStream(pending, {
       heartbeat: settings.heartbeat ?? defaultHeartbeat,
       comment: () => {
-        const said = comment;
-        comment = ": ping\n\n";
+        const said = encodeWaiting(path, words);
+        words = "ping";
         return said;
       },
-      encodeError: encodeErrorEvents,
+      encodeError: (error) => encodeFailedStream(path, error),
     });
     return { status: 200, headers: eventStreamHeaders, body };
   } finally {

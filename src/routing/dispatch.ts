@@ -104,7 +104,9 @@ function note({ backend, model }: RouteTarget, passage: Passage, setback: Setbac
   if (trouble === undefined) passage.succeed();
   else backend.fail(passage, trouble, setback.message);
   const { status, code, elsewhere, retryAfter } = setback;
-  if ((status === 429 || status === 503) && !elsewhere && retryAfter !== undefined) backend.avoid(retryAfter);
+  // 529 is Anthropic's 503.
+  if ((status === 429 || status === 503 || status === 529) && !elsewhere && retryAfter !== undefined)
+    backend.avoid(retryAfter);
   if (code === "model_not_found" && backend.list.find(model) !== undefined) void backend.list.refresh();
 }
 

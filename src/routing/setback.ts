@@ -1,7 +1,8 @@
 import { isStream } from "../core/bytes.ts";
 import { type Headers, type Reply } from "../core/call.ts";
-import { ApiError, type ErrorCode, isErrorCode } from "../core/errors.ts";
+import { ApiError, type ErrorCode } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
+import { readToldFailure } from "../wire/told-failure.ts";
 import type { Trouble } from "./breaker.ts";
 
 /** What one target said instead of an answer. */
@@ -21,15 +22,14 @@ export interface Setback {
 /** A failed reply; undefined for any other. */
 export function readSetback(reply: Reply): Setback | undefined {
   if (reply.status < 400) return undefined;
-  const body = readError(reply);
-  const { code, message } = body?.error ?? {};
-  const known = isErrorCode(code) ? code : undefined;
+  const body = readBody(reply);
+  const { code, message = `HTTP ${reply.status}`, provider } = readToldFailure(body, reply.headers);
   return {
-    code: known,
+    code,
     status: reply.status,
-    message: typeof message === "string" ? message : `HTTP ${reply.status}`,
+    message,
     retryAfter: secondsOf(reply.headers["retry-after"]),
-    elsewhere: typeof body?.provider === "string" || isOfModel(known),
+    elsewhere: provider !== undefined || isOfModel(code),
     toReply: (remark, headers) => ({
       ...reply,
       headers: { ...reply.headers, ...headers },
@@ -83,23 +83,21 @@ function isOfModel(code: ErrorCode | undefined): boolean {
   return code === "model_loading" || code === "insufficient_memory" || code === "agent_offline";
 }
 
-interface ErrorBody extends JsonObject {
-  readonly error: JsonObject;
-}
-
-function readError({ body }: Reply): ErrorBody | undefined {
+function readBody({ body }: Reply): JsonObject | undefined {
   if (body === null || isStream(body)) return undefined;
   try {
     const json = JSON.parse(body.toString()) as Json;
-    return isObject(json) && isObject(json.error) ? { ...json, error: json.error } : undefined;
+    return isObject(json) ? json : undefined;
   } catch {
     return undefined;
   }
 }
 
-function withRemark(body: ErrorBody, remark: string): string {
-  const { message } = body.error;
-  return JSON.stringify({ ...body, error: { ...body.error, message: `${String(message)}${remark}` } });
+function withRemark(body: JsonObject, remark: string): string {
+  const { error } = body;
+  if (isObject(error))
+    return JSON.stringify({ ...body, error: { ...error, message: `${String(error.message)}${remark}` } });
+  return JSON.stringify(typeof error === "string" ? { ...body, error: error + remark } : body);
 }
 
 /** Our own servers say whole seconds; others may say a date. */

@@ -1,7 +1,8 @@
 import { type ByteSink, type ByteStream, collect, isStream } from "../core/bytes.ts";
 import type { Reply } from "../core/call.ts";
-import { ApiError, type ErrorCode, isErrorCode, toApiError } from "../core/errors.ts";
-import { isObject, type Json } from "../core/json.ts";
+import { ApiError, type ErrorCode, toApiError } from "../core/errors.ts";
+import type { Json } from "../core/json.ts";
+import { readToldFailure } from "./told-failure.ts";
 
 export interface LateStreamSettings {
   /** Milliseconds between comments that keep a silent stream alive. */
@@ -98,7 +99,7 @@ function toBytes(body: Buffer | string, encoding: Reply["encoding"]): Buffer {
 const longestFailure = 65_536;
 
 /** What a failed reply tells, for a caller who has had another status. */
-async function failureOf({ status, body, encoding }: Reply): Promise<ApiError> {
+async function failureOf({ status, headers, body, encoding }: Reply): Promise<ApiError> {
   const unread = new ApiError("upstream_error", `the answer to this request is a failure (status ${status})`);
   if (body === null) return unread;
   const bytes = isStream(body) ? await collect(body, longestFailure, () => unread) : toBytes(body, encoding);
@@ -108,13 +109,11 @@ async function failureOf({ status, body, encoding }: Reply): Promise<ApiError> {
   } catch {
     return unread;
   }
-  const said = isObject(json) && isObject(json.error) ? json.error : {};
-  const { message, code, param } = said;
-  if (typeof message !== "string") return unread;
-  const provider = isObject(json) ? json.provider : undefined;
-  return new ApiError(isErrorCode(code) ? code : codeOf(status), message, {
-    ...(typeof param === "string" ? { param } : {}),
-    ...(typeof provider === "string" ? { provider } : {}),
+  const { code, message, param, provider } = readToldFailure(json, headers);
+  if (message === undefined) return unread;
+  return new ApiError(code ?? codeOf(status), message, {
+    ...(param === undefined ? {} : { param }),
+    ...(provider === undefined ? {} : { provider }),
   });
 }
 
