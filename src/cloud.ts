@@ -8,7 +8,7 @@ import type { AgentIdentity } from "./core/agent-identity.ts";
 import { ApiError } from "./core/errors.ts";
 import { isLoopback } from "./core/host-url.ts";
 import type { Log } from "./core/log.ts";
-import type { Upgrade } from "./core/upgrade.ts";
+import { tunnelPath, type Upgrade } from "./core/upgrade.ts";
 import { within } from "./core/within.ts";
 import { encodeBrokenStream } from "./dialects/error-events.ts";
 import { type Front, openFront } from "./front.ts";
@@ -103,7 +103,12 @@ async function listenWith(front: Front, config: Config, { tls, log, env, ...opti
       () => agentFamilies(fleet.agents()),
     ),
     onOutcome: front.onOutcome,
-    onUpgrade: createDoor(config, { admission, fleet, log, version: options.version }),
+    upgrades: new Map([
+      [
+        tunnelPath,
+        { takes: "everything", take: createDoor(config, { admission, fleet, log, version: options.version }) },
+      ],
+    ]),
     ...serverBounds(config),
     ...(tls === undefined ? {} : { tls }),
   }).catch(async (error) => {

@@ -9,7 +9,7 @@ import { type ApiError, toApiError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import type { Outcome } from "../core/outcome.ts";
 import { type Enrolled, Roster } from "../core/roster.ts";
-import { tunnelPath, type Upgrade } from "../core/upgrade.ts";
+import { offersWebSocket, type Upgrade, type UpgradeTakers } from "../core/upgrade.ts";
 import { refuse } from "./client-error.ts";
 import { framingProblem } from "./framing.ts";
 import { RequestBody } from "./request-body.ts";
@@ -32,8 +32,8 @@ export interface ServerOptions {
   readonly keepAliveTimeout: number;
   /** Milliseconds that a client may leave a reply unread before its connection is cut. */
   readonly stallTimeout: number;
-  /** Takes the requests for `tunnelPath` that ask for another protocol. All others get their answer as the plain requests that they are too. */
-  readonly onUpgrade?: (upgrade: Upgrade) => void;
+  /** Take requests that ask for another protocol. All others get their answer as the plain requests that they are too. */
+  readonly upgrades?: UpgradeTakers;
   /** Speaks TLS instead of plain text. */
   readonly tls?: ServerTls;
 }
@@ -45,7 +45,7 @@ export interface RunningServer {
   renewTls(cert: string, key: string): void;
   /**
    * Stops accepting, lets calls under way finish for at most `grace` milliseconds, then cuts them. Connections that
-   * were given to `onUpgrade` are not waited for, nor cut.
+   * were given to `upgrades` are not waited for, nor cut.
    */
   close(grace: number): Promise<void>;
 }
@@ -61,14 +61,16 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
   // Without this, an expectation that is not 100-continue would be answered by node with an empty 417.
   server.on("checkExpectation", serve);
   server.on("clientError", refuse);
-  const { onUpgrade } = options;
-  if (onUpgrade !== undefined)
+  const { upgrades } = options;
+  if (upgrades !== undefined)
     server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
-      // An answer under way and the tunnel's would share the connection.
-      if (exchanges.roster.list().some((exchange) => exchange.answersOn(socket))) return socket.destroy();
+      const take = upgrades.get(pathOf(request.url ?? ""))?.take;
+      // An answer under way and the taker's would share the connection.
+      const shared = exchanges.roster.list().some((exchange) => exchange.answersOn(socket));
+      if (take === undefined || shared) return socket.destroy();
       upgraded.add(socket);
       socket.on("close", () => upgraded.delete(socket));
-      return onUpgrade(toUpgrade(request, socket, head));
+      return take(toUpgrade(request, socket, head));
     });
   return new Promise((resolve, reject) => {
     server.once("error", reject);
@@ -97,28 +99,36 @@ function create(options: ServerOptions): Server | TlsServer {
     keepAliveTimeout: options.keepAliveTimeout,
     // Node looks every 30 s by itself, which would make of any shorter limit one of 30 s.
     connectionsCheckingInterval: Math.min(2000, options.headersTimeout || 2000),
-    ...(options.onUpgrade === undefined ? {} : { IncomingMessage: UpgradableRequest }),
+    ...(options.upgrades === undefined ? {} : { IncomingMessage: upgradableBy(options.upgrades) }),
   };
   if (options.tls === undefined) return createServer(settings);
   return createTlsServer({ ...settings, ...toTlsSettings(options.tls), handshakeTimeout: options.headersTimeout });
 }
 
 /**
- * A request that only asks for another protocol where one can be had. To a server that listens for "upgrade", node 20
- * and 22 hand every request that offers any (`curl --http2` offers h2c with each), and nothing can undo it
+ * Requests that only ask for another protocol where one can be had. To a server that listens for "upgrade", node 20 and
+ * 22 hand every request that offers any (`curl --http2` offers h2c with each), and nothing can undo it
  * (`shouldUpgradeCallback` came with 24.9); but they read here whether it does.
  */
-class UpgradableRequest extends IncomingMessage {
-  // No initial value: node's constructor sets it by the accessor below, before fields of this class would exist.
-  declare private offers: boolean | null;
+function upgradableBy(takers: UpgradeTakers): typeof IncomingMessage {
+  return class extends IncomingMessage {
+    // No initial value: node's constructor sets it by the accessor below, before fields of this class would exist.
+    declare private offers: boolean | null;
 
-  get upgrade(): boolean {
-    return this.offers === true && (this.method === "CONNECT" || pathOf(this.url ?? "") === tunnelPath);
-  }
+    get upgrade(): boolean {
+      return this.offers === true && (this.method === "CONNECT" || isTaken(this, takers));
+    }
 
-  set upgrade(offers: boolean | null) {
-    this.offers = offers;
-  }
+    set upgrade(offers: boolean | null) {
+      this.offers = offers;
+    }
+  };
+}
+
+function isTaken({ method, url = "", headers }: IncomingMessage, takers: UpgradeTakers): boolean {
+  const taker = takers.get(pathOf(url));
+  if (taker === undefined) return false;
+  return taker.takes === "everything" || offersWebSocket(method ?? "", headers.upgrade);
 }
 
 function toUpgrade(request: IncomingMessage, socket: Socket, head: Buffer): Upgrade {

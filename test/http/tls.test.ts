@@ -107,11 +107,14 @@ describe.skipIf(first === undefined)("a server with a certificate", () => {
 
   test("asks for a certificate of its clients' authority, and serves those without one all the same", async () => {
     const seen: (boolean | undefined)[] = [];
-    const onUpgrade = ({ socket }: Upgrade): void => {
+    const take = ({ socket }: Upgrade): void => {
       seen.push((socket as TLSSocket).authorized);
       socket.destroy();
     };
-    const server = await serve({ tls: { ...one, clientCa: three.cert }, onUpgrade });
+    const server = await serve({
+      tls: { ...one, clientCa: three.cert },
+      upgrades: new Map([["/tunnel", { takes: "everything", take }]]),
+    });
     expect(await ask(server.port)).toContain("200");
     for (const files of [{}, three, two]) {
       const socket = await secure(server.port, files);

@@ -21,7 +21,7 @@ async function serve(onUpgrade?: (upgrade: Upgrade) => void, options: Partial<Se
   const server = await listen({
     ...quiet,
     handler: tell,
-    ...(onUpgrade === undefined ? {} : { onUpgrade }),
+    ...(onUpgrade === undefined ? {} : { upgrades: new Map([["/tunnel", { takes: "everything", take: onUpgrade }]]) }),
     ...options,
   });
   started.push(server);

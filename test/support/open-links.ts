@@ -4,7 +4,7 @@ import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { connect as connectTls, createServer as createTlsServer } from "node:tls";
 import type { Link } from "../../src/tunnel/links/link.ts";
 import { socketLink } from "../../src/tunnel/links/socket-link.ts";
-import { openWebSocket, webSocketAcceptor } from "../../src/tunnel/links/websocket-link.ts";
+import { openWebSocket, linkAcceptor } from "../../src/tunnel/links/websocket-link.ts";
 import { listen } from "../../src/http/server.ts";
 import { silent } from "../../src/core/log.ts";
 import { linkPair } from "./links.ts";
@@ -51,12 +51,12 @@ function pairOf(socket: Socket, accepted: Socket): { one: Link; other: Link; soc
 }
 
 export async function openWebSockets(): Promise<OpenLinks> {
-  const accept = webSocketAcceptor({});
+  const accept = linkAcceptor({});
   let arrive!: (link: Link) => void;
   const arrived = new Promise<Link>((resolve) => (arrive = resolve));
   const server = await listen({
     ...quiet,
-    onUpgrade: (upgrade) => accept(upgrade, arrive),
+    upgrades: new Map([["/tunnel", { takes: "everything", take: (upgrade) => accept(upgrade, arrive) }]]),
   });
   const socket = connect(server.port, "127.0.0.1");
   await once(socket, "connect");

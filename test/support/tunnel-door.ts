@@ -3,6 +3,7 @@ import { connect, createServer, type Server, type Socket } from "node:net";
 import type { AgentIdentity } from "../../src/core/agent-identity.ts";
 import { ApiError } from "../../src/core/errors.ts";
 import type { Log } from "../../src/core/log.ts";
+import type { Upgrade } from "../../src/core/upgrade.ts";
 import { listen, type RunningServer, type ServerOptions } from "../../src/http/server.ts";
 import { dial, type Dialled, type DialOptions } from "../../src/tunnel/handshake/dial.ts";
 import { type Arrival, type DoorSettings, tunnelDoor } from "../../src/tunnel/handshake/door.ts";
@@ -43,14 +44,15 @@ export async function startDoor(
     requireClientCertificate: false,
     ...settings,
   });
+  const take = (upgrade: Upgrade): void => {
+    sockets.add(upgrade.socket);
+    upgrade.socket.on("close", () => sockets.delete(upgrade.socket));
+    door(upgrade);
+  };
   const server = await listen({
     ...quiet,
     ...options,
-    onUpgrade: (upgrade) => {
-      sockets.add(upgrade.socket);
-      upgrade.socket.on("close", () => sockets.delete(upgrade.socket));
-      door(upgrade);
-    },
+    upgrades: new Map([["/tunnel", { takes: "everything", take }]]),
   });
   return {
     ...server,

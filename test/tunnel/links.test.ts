@@ -3,10 +3,11 @@ import { once } from "node:events";
 import { type AddressInfo, connect, createServer } from "node:net";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
+import type { Upgrade } from "../../src/core/upgrade.ts";
 import { listen } from "../../src/http/server.ts";
 import type { Link } from "../../src/tunnel/links/link.ts";
 import { socketLink } from "../../src/tunnel/links/socket-link.ts";
-import { webSocketAcceptor } from "../../src/tunnel/links/websocket-link.ts";
+import { linkAcceptor } from "../../src/tunnel/links/websocket-link.ts";
 import { Heard, type OpenLinks, openMemory, openTcp, openTls, openWebSockets, quiet } from "../support/open-links.ts";
 import { makeCertificate } from "../support/tunnel-certificate.ts";
 
@@ -198,10 +199,11 @@ test("a socket's bytes that were read too early come first", async () => {
 
 describe("a WebSocket that is no tunnel's", () => {
   async function dialled(): Promise<{ webSocket: WebSocket; heard: Heard; closed: Promise<unknown[]> }> {
-    const accept = webSocketAcceptor({});
+    const accept = linkAcceptor({});
     let arrive!: (link: Link) => void;
     const arrived = new Promise<Link>((resolve) => (arrive = resolve));
-    const server = await listen({ ...quiet, onUpgrade: (upgrade) => accept(upgrade, arrive) });
+    const take = (upgrade: Upgrade): void => accept(upgrade, arrive);
+    const server = await listen({ ...quiet, upgrades: new Map([["/tunnel", { takes: "everything", take }]]) });
     const webSocket = new WebSocket(`ws://127.0.0.1:${server.port}/tunnel`, ["lair-tunnel.1"]);
     const closed = once(webSocket, "close");
     const link = await arrived;

@@ -12,7 +12,7 @@ import { type DoorLimits, defaultLimits, MinuteCount, Presence } from "./door-li
 import { type Knock, readKnock, unknownKey } from "./knock.ts";
 import type { Link } from "../links/link.ts";
 import { socketLink } from "../links/socket-link.ts";
-import { webSocketAcceptor } from "../links/websocket-link.ts";
+import { linkAcceptor } from "../links/websocket-link.ts";
 
 /** An agent's connection that may be used. */
 export interface Arrival {
@@ -55,12 +55,12 @@ class Door {
   readonly #failures = new MinuteCount();
   readonly #knocks = new MinuteCount();
   readonly #pending = new Presence();
-  readonly #openWebSocket: ReturnType<typeof webSocketAcceptor>;
+  readonly #openWebSocket: ReturnType<typeof linkAcceptor>;
 
   constructor(settings: DoorSettings) {
     this.#settings = settings;
     this.#limits = { ...defaultLimits, ...settings.limits };
-    this.#openWebSocket = webSocketAcceptor({ [relayHeader]: settings.relayVersion });
+    this.#openWebSocket = linkAcceptor({ [relayHeader]: settings.relayVersion });
   }
 
   take(upgrade: Upgrade): void {

@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
-import { WebSocket, WebSocketServer } from "ws";
 import type { Headers } from "../../core/call.ts";
 import type { Upgrade } from "../../core/upgrade.ts";
+import { askWebSocket, type WebSocket, webSocketAcceptor } from "../../net/web-socket.ts";
 import { type Answer, longestAnswer } from "../handshake/answer.ts";
 import type { Link, LinkHandler } from "./link.ts";
 import { prepareSocket } from "./socket-link.ts";
@@ -14,29 +14,19 @@ const longestMessage = 256 * 1024;
 /** Bytes not yet in the kernel's hands from which a writer has to wait. */
 const longestQueue = 64 * 1024;
 
-const settings = {
-  // The streams inside are compressed already where it pays, and it would cost memory for every connection.
-  perMessageDeflate: false,
-  maxPayload: 4 * longestMessage,
-  // Milliseconds that a peer gets to answer a goodbye.
-  closeTimeout: 10_000,
-};
+/** Most that the peer may send in a message. */
+const longestReceived = 4 * longestMessage;
 
 /**
  * Answers a well formed request for a WebSocket with a link; `headers` go into the answer. What the request must have is
- * the caller's to check: ws would answer in its own words.
+ * the caller's to check: whoever sends another is cut off.
  */
-export function webSocketAcceptor(headers: Headers): (upgrade: Upgrade, onOpen: (link: Link) => void) => void {
-  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`);
-  const handleProtocols = (): string => webSocketProtocol;
-  const server = new WebSocketServer({ ...settings, noServer: true, clientTracking: false, handleProtocols });
-  server.on("headers", (written) => written.push(...lines));
-  return ({ method, path, headers: asked, socket, head }, onOpen) => {
-    const request = { method, url: path, headers: asked };
+export function linkAcceptor(headers: Headers): (upgrade: Upgrade, onOpen: (link: Link) => void) => void {
+  const accept = webSocketAcceptor({ longestMessage: longestReceived, headers, protocol: webSocketProtocol });
+  return (upgrade, onOpen) => {
+    const { socket } = upgrade;
     prepareSocket(socket);
-    server.handleUpgrade(request as Parameters<typeof server.handleUpgrade>[0], socket, head, (webSocket) =>
-      onOpen(new WebSocketLink(webSocket, socket.remoteAddress ?? "")),
-    );
+    accept(upgrade, (webSocket) => onOpen(new WebSocketLink(webSocket, socket.remoteAddress ?? "")));
   };
 }
 
@@ -47,15 +37,10 @@ export function openWebSocket(
   signal: AbortSignal,
 ): Promise<Link | Answer> {
   return new Promise((resolve, reject) => {
-    const webSocket = new WebSocket(request.url, [webSocketProtocol], {
-      ...settings,
-      headers: request.headers,
-      createConnection: () => socket,
-      finishRequest: (asking) => {
-        // Paused until somebody reads it, or what a server says first would be lost.
-        asking.on("socket", () => socket.resume());
-        asking.end();
-      },
+    const webSocket = askWebSocket(socket, {
+      ...request,
+      protocol: webSocketProtocol,
+      longestMessage: longestReceived,
     });
     const over = (): void => signal.removeEventListener("abort", give);
     const give = (): void => {
