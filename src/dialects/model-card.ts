@@ -1,5 +1,5 @@
 import type { JsonObject } from "../core/json.ts";
-import type { Model } from "../core/model.ts";
+import type { Capabilities, Model } from "../core/model.ts";
 
 /** A name under which a model is called, and who has it. */
 interface Listing {
@@ -8,20 +8,35 @@ interface Listing {
   readonly kind: string;
 }
 
-/** A model in OpenAI's form, its limits under all the names that clients read. */
+/**
+ * A model in OpenAI's form. What it can do and take stands under the names of all who ask: `architecture` and
+ * `supported_parameters` are OpenRouter's (https://openrouter.ai/docs/api-reference/list-available-models), `state` and
+ * `loaded_context_length` LM Studio's.
+ */
 export function encodeModel(model: Model, { name, provider, kind }: Listing): JsonObject {
-  const { capabilities: can, contextLength, maxOutput } = model;
+  const { capabilities: can, contextLength, maxOutput, memoryBytes, expiresAt } = model;
+  const modalities = modalitiesOf(can);
   return {
     id: name,
     object: "model",
     created: model.created ?? 0,
     owned_by: model.ownedBy ?? kind,
+    name,
     provider,
     state: model.state,
     ...(model.problem === undefined ? {} : { problem: model.problem }),
     ...encodeLimits({ contextLength, maxOutput }),
+    ...(model.state === "loaded" && contextLength !== undefined ? { loaded_context_length: contextLength } : {}),
     capabilities: { ...can },
-    modalities: { input: can.vision ? ["text", "image"] : ["text"], output: can.chat ? ["text"] : [] },
+    modalities,
+    architecture: {
+      modality: `${modalities.input.join("+")}->${modalities.output.join("+")}`,
+      input_modalities: modalities.input,
+      output_modalities: modalities.output,
+    },
+    supported_parameters: parametersOf(can),
+    ...(memoryBytes === undefined ? {} : { memory_bytes: memoryBytes }),
+    ...(expiresAt === undefined ? {} : { expires_at: new Date(expiresAt).toISOString() }),
   };
 }
 
@@ -44,4 +59,18 @@ export function encodeLimits({
         }),
     ...(maxOutput === undefined ? {} : { max_output_tokens: maxOutput }),
   };
+}
+
+function modalitiesOf({ chat, vision, embeddings }: Capabilities): { input: string[]; output: string[] } {
+  return { input: vision ? ["text", "image"] : ["text"], output: chat ? ["text"] : embeddings ? ["embeddings"] : [] };
+}
+
+/** What a request to a chat model may hold, as far as clients decide by it whether to offer tools, effort and formats. */
+function parametersOf({ chat, tools, reasoning }: Capabilities): string[] {
+  if (!chat) return [];
+  return [
+    ...["max_tokens", "temperature", "top_p", "stop", "seed", "response_format", "structured_outputs"],
+    ...(tools ? ["tools", "tool_choice"] : []),
+    ...(reasoning ? ["reasoning", "reasoning_effort", "include_reasoning"] : []),
+  ];
 }
