@@ -214,6 +214,8 @@ export type ChatEvent =
       readonly position?: number;
       readonly done?: number;
       readonly total?: number;
+      /** Nothing that the request says can be wrong any more: only the work itself can fail. */
+      readonly accepted?: true;
     }
   | { readonly type: "finish"; readonly reason: FinishReason; readonly usage: Usage; readonly timings?: Timings };
 

@@ -7,3 +7,11 @@ export async function within(work: Promise<void>, milliseconds: number): Promise
     clearTimeout(timer);
   }
 }
+
+/** Whether the work is over, done or failed, after so many milliseconds. */
+export async function settlesWithin(work: Promise<unknown>, milliseconds: number): Promise<boolean> {
+  let settled = false;
+  const settle = (): void => void (settled = true);
+  await within(work.then(settle, settle), milliseconds);
+  return settled;
+}

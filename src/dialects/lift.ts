@@ -107,6 +107,7 @@ function streamOptions(
     signal: call.signal,
     stop,
     isWaiting: ({ event }) => event.type === "progress",
+    isAccepted: ({ event }) => event.type === "progress" && event.accepted === true,
     headers: work.streamHeaders ?? eventStreamHeaders,
     encode: work.encodeStream,
     onFailure: (error) =>

@@ -11,6 +11,8 @@ export interface StreamReplyOptions<Event> {
   readonly stop: () => void;
   /** Whether an event says only that the answer is still to come. */
   readonly isWaiting: (event: Event) => boolean;
+  /** Whether a waiting event says that the request itself can not be refused any more. */
+  readonly isAccepted: (event: Event) => boolean;
   /** Of the reply. */
   readonly headers: Headers;
   /** Frames of the dialect; a failure's frame is among them, before the failure is thrown. */
@@ -25,7 +27,8 @@ export interface StreamReplyOptions<Event> {
 
 /**
  * Events → a reply that streams. The status line waits for the first event that says something, so that a failure before it is
- * thrown and becomes a real HTTP status; past `headDelay` the head goes out and heartbeats follow.
+ * thrown and becomes a real HTTP status; once the request is accepted, and past `headDelay`, the head goes out and
+ * heartbeats follow.
  *
  * A failure after the head becomes the dialect's error frame, and then a clean end: the frame told the client that the
  * answer is incomplete, and a cut connection on top of it would make some clients report the cut instead of the error.
@@ -34,7 +37,7 @@ export async function streamReply<Event>(
   source: AsyncIterable<Event>,
   options: StreamReplyOptions<Event>,
 ): Promise<Reply> {
-  const ahead = new ReadAhead(source, options.isWaiting);
+  const ahead = new ReadAhead(source, options);
   try {
     const late = await isLate(ahead.first, options.headDelay, options.signal);
     return { status: 200, headers: options.headers, body: new FrameStream(options.encode(ahead), options, late) };
@@ -44,14 +47,14 @@ export async function streamReply<Event>(
   }
 }
 
-/** Waits for `first`, at most `delay` milliseconds. */
-async function isLate(first: Promise<void>, delay: number, signal: AbortSignal): Promise<boolean> {
+/** Waits for `first`, at most `delay` milliseconds: whether the answer is still to come. */
+async function isLate(first: Promise<boolean>, delay: number, signal: AbortSignal): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
   const deadline = new Promise<boolean>((resolve) => {
     timer = setTimeout(() => resolve(true), delay);
   });
   try {
-    return await whileHere(Promise.race([first.then(() => false), deadline]), signal);
+    return await whileHere(Promise.race([first.then((spoke) => !spoke), deadline]), signal);
   } finally {
     clearTimeout(timer);
   }
@@ -74,24 +77,28 @@ export async function whileHere<Result>(promise: Promise<Result>, signal: AbortS
 
 /** Pulls events until the first that says something, and hands them all on in their order. */
 class ReadAhead<Event> implements AsyncIterable<Event> {
-  /** Resolves when there is such an event, or the end; rejects when the source fails before. */
-  readonly first: Promise<void>;
+  /** Resolves when there is such an event, or the end (true), or the request is accepted (false); rejects when the source fails before. */
+  readonly first: Promise<boolean>;
   readonly #source: AsyncIterator<Event>;
   readonly #seen: IteratorResult<Event>[] = [];
   #taken = false;
 
-  constructor(source: AsyncIterable<Event>, isWaiting: (event: Event) => boolean) {
+  constructor(source: AsyncIterable<Event>, words: Pick<StreamReplyOptions<Event>, "isWaiting" | "isAccepted">) {
     this.#source = source[Symbol.asyncIterator]();
-    this.first = this.#pull(isWaiting);
+    this.first = this.#pull(words);
     // Whoever iterates is told; a reply that was given up before is no unhandled rejection.
     this.first.catch(() => undefined);
   }
 
-  async #pull(isWaiting: (event: Event) => boolean): Promise<void> {
+  async #pull({
+    isWaiting,
+    isAccepted,
+  }: Pick<StreamReplyOptions<Event>, "isWaiting" | "isAccepted">): Promise<boolean> {
     for (;;) {
       const step = await this.#source.next();
       this.#seen.push(step);
-      if (this.#taken || step.done === true || !isWaiting(step.value)) return;
+      if (this.#taken || step.done === true || !isWaiting(step.value)) return true;
+      if (isAccepted(step.value)) return false;
     }
   }
 

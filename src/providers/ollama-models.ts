@@ -96,6 +96,16 @@ export class OllamaModels {
     return value;
   }
 
+  /** As far as is known: whether a request has to wait until the model is in memory. */
+  isLoaded(model: string): boolean {
+    return this.#loaded.has(model);
+  }
+
+  /** It has answered. */
+  noteLoaded(model: string): void {
+    if (!this.#loaded.has(model)) this.#loaded.set(model, this.#numCtx.get(model));
+  }
+
   /** Ids of the models that have a capability, as of the last list. */
   able(capability: "tools" | "vision"): string[] {
     return this.#known.filter((model) => model.capabilities[capability]).map((model) => model.id);

@@ -6,6 +6,7 @@ import { isObject, type Json, type JsonObject } from "../core/json.ts";
 import type { Log } from "../core/log.ts";
 import type { Model } from "../core/model.ts";
 import type { Health } from "../core/provider.ts";
+import { settlesWithin } from "../core/within.ts";
 import { estimateTokens } from "../dialects/estimate.ts";
 import { parseNdjson } from "../wire/ndjson.ts";
 import { OllamaModels } from "./ollama-models.ts";
@@ -116,10 +117,17 @@ export class Ollama implements Engine {
     promptEstimate: number,
     signal: AbortSignal,
   ): AsyncGenerator<ChatEvent> {
-    const reply = await this.#post(path, body, signal);
+    const pending = this.#post(path, body, signal);
+    // What it refuses, it refuses at once, and says nothing while it loads a model.
+    if (!this.#models.isLoaded(String(body.model)) && !(await settlesWithin(pending, 10)))
+      yield loading(promptEstimate, Number((body.options as JsonObject).num_ctx));
+    const reply = await pending;
     const lines: AsyncIterable<Json> = parseNdjson(toIterable(reply.body));
     for await (const event of toEvents(this.name, lines, promptEstimate)) {
-      if (event.type === "finish") this.#warnOfTruncation(body, promptEstimate, event.usage.promptTokens);
+      if (event.type === "finish") {
+        this.#models.noteLoaded(String(body.model));
+        this.#warnOfTruncation(body, promptEstimate, event.usage.promptTokens);
+      }
       yield event;
     }
   }
@@ -169,6 +177,12 @@ export class Ollama implements Engine {
       "Ollama seems to have cut the prompt; update it",
     );
   }
+}
+
+/** The word that a model is on its way. What was not refused so far is not refused any more, but for a prompt that is too long. */
+function loading(promptEstimate: number, numCtx: number): ChatEvent {
+  const accepted = 2 * promptEstimate <= numCtx;
+  return { type: "progress", phase: "loading", ...(accepted ? { accepted } : {}) };
 }
 
 function refuseLogitBias(provider: string, request: Pick<ChatRequest, "logitBias">): void {

@@ -140,6 +140,18 @@ describe("the status line", () => {
     expect(frames.slice(0, 2)).toEqual([": queued 1 ahead\n\n", ": prefill 1/2\n\n"]);
   });
 
+  test("goes out as soon as the request is accepted, however long the model takes to come", async () => {
+    const engine = gated();
+    const { reply } = chat(engine, { stream: true }, { headDelay: 60_000 });
+    engine.say({ type: "progress", phase: "loading", done: 0, total: 1000, accepted: true });
+    const result = read(await reply);
+    await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+    engine.say(text("Hi"));
+    engine.say(finish());
+    const { frames, ended } = await result;
+    expect([frames[0], ended]).toEqual([": loading 0/1000\n\n", "end"]);
+  });
+
   test("goes out at the deadline, and a heartbeat with it; what comes later is told in the stream", async () => {
     const engine = gated();
     const reply = await chat(engine, { stream: true }, { headDelay: 1 }).reply;
@@ -304,7 +316,9 @@ describe("several answers", () => {
 
 test("what an engine cannot do is refused by name", async () => {
   const provider = fromEngine(engineWith({}));
-  expect([...provider.speaks].toSorted()).toEqual(["/v1/chat/completions", "/v1/responses"]);
+  expect(provider.speaks.has("/v1/chat/completions")).toBe(true);
+  for (const path of ["/v1/rerank", "/v1/embeddings", "/tokenize"] as const)
+    expect(provider.speaks.has(path)).toBe(false);
   await expect(ask(provider, "/v1/rerank", {}).reply).rejects.toMatchObject({
     status: 400,
     code: "unsupported_capability",

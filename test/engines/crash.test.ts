@@ -52,7 +52,8 @@ async function upTo(stream: AsyncIterator<ChatEvent>, wanted: (event: ChatEvent)
 }
 
 const isText = (event: ChatEvent): boolean => event.type === "text";
-const isPrefill = (event: ChatEvent): boolean => event.type === "progress" && event.phase === "prefill";
+const isPrefill = (event: ChatEvent): boolean =>
+  event.type === "progress" && event.phase === "prefill" && event.done !== 0;
 
 describe("a process that is killed", () => {
   test("while it reads a prompt fails that request and those that wait, by name; the next one is answered", async () => {

@@ -41,6 +41,23 @@ describe("the process of a model", () => {
     await engine.close();
   });
 
+  test("says that a request is accepted before its model is there, unless its prompt may turn out too long", async () => {
+    const model = writeModel("sleeper.gguf", randomDecoder({ architecture: "llama" }));
+    const begin = (text: string): AsyncIterator<ChatEvent> => {
+      const engine = startEngine({ model, contextLength: 4096 });
+      return engine.chat(chatRequest("sleeper", text, { maxTokens: 1 }), never)[Symbol.asyncIterator]();
+    };
+    const fitting = begin("Hi");
+    expect(await upTo(fitting, "progress")).toMatchObject({ phase: "loading", accepted: true });
+    let seen = await upTo(fitting, "progress");
+    while (seen.type === "progress" && seen.phase === "loading") seen = await upTo(fitting, "progress");
+    expect(seen).toMatchObject({ phase: "prefill", done: 0, accepted: true });
+    await upTo(fitting, "finish");
+    const tooLong = begin("a bit ".repeat(1400));
+    expect(await upTo(tooLong, "progress")).not.toHaveProperty("accepted");
+    await expect(upTo(tooLong, "finish")).rejects.toMatchObject({ code: "context_length_exceeded" });
+  });
+
   test("frees the slot of a client that leaves while it generates", async () => {
     const engine = startEngine({
       model: writeModel("leaver.gguf", randomDecoder({ architecture: "llama" })),
@@ -64,7 +81,8 @@ describe("the process of a model", () => {
     const long = chatRequest("slow", "quick brown foxes ".repeat(300), { maxTokens: 1 });
     const stream = engine.chat(long, leaving.signal)[Symbol.asyncIterator]();
     let seen = await upTo(stream, "progress");
-    while (seen.type !== "progress" || seen.phase !== "prefill") seen = await upTo(stream, "progress");
+    while (seen.type !== "progress" || seen.phase !== "prefill" || seen.done === 0)
+      seen = await upTo(stream, "progress");
     leaving.abort();
     await expect(upTo(stream, "finish")).rejects.toMatchObject({ code: "client_closed_request" });
     const next = await readAnswer(engine.chat(long, never));

@@ -1,7 +1,12 @@
 import { describe, expect, test } from "vitest";
 import type { JsonObject } from "../../src/core/json.ts";
+import { silent } from "../../src/core/log.ts";
 import type { Provider } from "../../src/core/provider.ts";
+import { Ollama } from "../../src/providers/ollama.ts";
 import type { ProviderSettings } from "../../src/providers/settings.ts";
+import { Upstream } from "../../src/providers/upstream.ts";
+import { chatRequest } from "../support/chat-request.ts";
+import { gate } from "../support/fake-server.ts";
 import { type FakeOllama, type FakeOllamaOptions, startFakeOllama } from "../support/fake-ollama.ts";
 import { closedAfterEach, jsonOf, post, providerOf, readChat } from "./calls.ts";
 import { upstreamContract } from "./contract.ts";
@@ -368,5 +373,30 @@ describe("the list of models", () => {
     const { provider, server } = await over();
     await server.close();
     await expect(provider.models()).rejects.toMatchObject({ code: "upstream_unreachable" });
+  });
+});
+
+describe("while Ollama loads a model", () => {
+  test.each([
+    ["a short prompt is known to be accepted", "Hi", { type: "progress", phase: "loading", accepted: true }],
+    ["one that may turn out too long is not", "word ".repeat(15_000), { type: "progress", phase: "loading" }],
+  ])("%s", async (_, prompt, first) => {
+    const { opened, open: letOn } = gate();
+    const server = await startFakeOllama({ reply: [{ wait: opened }, { text: "Hello" }, { finish: "stop" }] });
+    const settings = { kind: "ollama", urls: [server.url], connectTimeout: 5000, firstByteTimeout: 0, idleTimeout: 0 };
+    const engine = new Ollama(
+      new Upstream("ollama", settings as ProviderSettings, silent),
+      settings as ProviderSettings,
+      silent,
+    );
+    open.push(
+      () => engine.close(),
+      () => server.close(),
+    );
+    const events = engine.chat(chatRequest("qwen3:8b", prompt), new AbortController().signal)[Symbol.asyncIterator]();
+    expect((await events.next()).value).toEqual(first);
+    letOn();
+    expect((await events.next()).value).toEqual({ type: "text", text: "Hello" });
+    await events.return?.();
   });
 });

@@ -178,10 +178,24 @@ export class LlamaEngine implements Engine {
   ): AsyncGenerator<ChatEvent> {
     const { supervisor, release } = await this.#hold(ask.request.model, signal, keepAlive);
     try {
+      if (supervisor.state !== "ready") yield await this.#loading(ask);
       yield* supervisor.generate(ask, signal);
     } finally {
       release();
     }
+  }
+
+  /**
+   * The word that the model is on its way. The prompt is counted by its tokenizer, which is not there yet: one that may
+   * turn out too long is not accepted, for clients shorten it only when they are told so by a status.
+   */
+  async #loading({ request }: Parameters<Supervisor["generate"]>[0]): Promise<ChatEvent> {
+    const { contextLength = 0 } = this.#describe(await this.#find(request.model));
+    const length =
+      "messages" in request ? JSON.stringify([request.messages, request.tools]).length : request.prompt.length;
+    // Twice as many tokens as text of this length usually has.
+    const accepted = length / 2 <= contextLength;
+    return { type: "progress", phase: "loading", done: 0, total: 1000, ...(accepted ? { accepted } : {}) };
   }
 
   async #with<Result>(

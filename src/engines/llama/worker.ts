@@ -186,6 +186,9 @@ async function serve(served: Served, start: WorkerStart, line: Line): Promise<vo
       if (output !== null) outputs.push(output);
     }
     const work = served.scheduler ?? served.embedder;
+    // That a request is accepted must not wait for the first batch of its prompt.
+    const accepted = work?.takeOutputs() ?? [];
+    if (accepted.length > 0) line.send({ type: "outputs", outputs: accepted });
     const computed = work?.step() ?? false;
     outputs.push(...(work?.takeOutputs() ?? []));
     if (outputs.length > 0) line.send({ type: "outputs", outputs });

@@ -89,7 +89,8 @@ function join(last: ChatEvent, next: ChatEvent): ChatEvent | null {
   if (last.type === "tool-call" && next.type === "tool-call" && last.index === next.index && next.id === undefined) {
     return { ...last, arguments: last.arguments + next.arguments };
   }
-  return last.type === "progress" && next.type === "progress" ? next : null;
+  if (last.type !== "progress" || next.type !== "progress") return null;
+  return last.accepted === true ? { ...next, accepted: true } : next;
 }
 
 /** Roughly what an event occupies. */

@@ -110,6 +110,8 @@ export class Scheduler {
     }
     this.#line.push(generation, performance.now());
     this.#lineMoved = true;
+    const event = { type: "progress", phase: "prefill", done: 0, total: prompt.length, accepted: true } as const;
+    this.#outputs.push({ id: job.id, type: "progress", event });
   }
 
   abort(id: number): void {
