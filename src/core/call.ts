@@ -108,8 +108,9 @@ export class Call {
     this.#latin1 = undefined;
   }
 
-  /** The same call with another path, query, head or body; principal, demand, target and signal stay. */
+  /** The same call with another method, path, query, head or body; principal, demand, target and signal stay. */
   with(change: {
+    method?: string;
     path?: string;
     search?: string;
     headers?: Headers;
@@ -119,7 +120,7 @@ export class Call {
   }): Call {
     const call = new Call({
       id: this.id,
-      method: this.method,
+      method: change.method ?? this.method,
       path: change.path ?? this.path,
       search: change.search ?? this.search,
       headers: change.headers ?? this.headers,

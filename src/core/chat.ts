@@ -261,6 +261,10 @@ export interface EmbeddingRequest {
   /** Texts, or token ids where the engine can. */
   readonly input: (string | number[])[];
   readonly dimensions?: number;
+  /** Inputs beyond the model's context are cut at their end instead of refused, where the provider can. Default false. */
+  readonly truncate?: boolean;
+  /** As of a chat. */
+  readonly keepAlive?: number;
 }
 export interface Embeddings {
   /** One vector for each input, in its order. */

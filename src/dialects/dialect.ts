@@ -10,6 +10,10 @@ export interface ReplyHead {
   readonly created: number;
   /** The model's name as the client wrote it. */
   readonly model: string;
+  /** Milliseconds since 1970 at which the call was taken up. */
+  readonly began: number;
+  /** The time now, on the same clock: for formats that write times into their frames. */
+  readonly now: () => number;
 }
 
 /** One event of a chat with several answers (`n`). */

@@ -65,7 +65,8 @@ export function targetOf(call: Call): Target {
 /** The reply's id and time. The clock is read here, at the edge: dialects have none. */
 export function headOf(call: Call, idPrefix: string): ReplyHead {
   const id = idPrefix + call.id.replace(/[^A-Za-z0-9_-]/g, "");
-  return { id, created: Math.floor(Date.now() / 1000), model: targetOf(call).requested };
+  const began = Date.now();
+  return { id, created: Math.floor(began / 1000), model: targetOf(call).requested, began, now: Date.now };
 }
 
 /** A failure, with the provider's name beside it unless it has one: users see who failed. */

@@ -7,7 +7,6 @@ import { anthropicMessages } from "./anthropic-messages.ts";
 import type { ServerDialect } from "./dialect.ts";
 import { engineRoutes } from "./engine-routes.ts";
 import { answer, bodyOf, headOf, type LiftOptions, targetOf } from "./lift.ts";
-import { ollamaChat } from "./ollama-chat.ts";
 import { ollamaRoutes } from "./ollama-routes.ts";
 import { openaiChat } from "./openai-chat.ts";
 import { openaiCompaction } from "./openai-compaction.ts";
@@ -15,13 +14,12 @@ import { openaiResponses } from "./openai-responses.ts";
 import { type Source, sourceOfEngine, sourceOfServer } from "./source.ts";
 import { countRoutes } from "./token-count.ts";
 
-/** Every wire format of chat, by the path under which it is served. */
+/** Every wire format of chat, by the path under which it is served; Ollama's are beside its other routes. */
 const chatDialects: ReadonlyMap<Endpoint, ServerDialect> = new Map<Endpoint, ServerDialect>([
   ["/v1/chat/completions", openaiChat],
   ["/v1/responses", openaiResponses],
   ["/v1/responses/compact", openaiCompaction],
   ["/v1/messages", anthropicMessages],
-  ["/api/chat", ollamaChat],
 ]);
 
 /** Gives an engine every wire format. Calls for what the engine has no method for throw `unsupported_capability`. */
@@ -63,8 +61,10 @@ export function translated(provider: Provider, options: LiftOptions = {}): Provi
 
 function dialectRoutes(source: Source, options: LiftOptions): Map<Endpoint, Handler> {
   const routes = new Map<Endpoint, Handler>();
-  for (const [path, dialect] of chatDialects) routes.set(path, (call) => answerChat(dialect, call, source, options));
-  for (const [path, handler] of [...ollamaRoutes(source, options), ...countRoutes(source)]) routes.set(path, handler);
+  const chat = (dialect: ServerDialect, call: Call): Promise<Reply> => answerChat(dialect, call, source, options);
+  for (const [path, dialect] of chatDialects) routes.set(path, (call) => chat(dialect, call));
+  for (const [path, handler] of [...ollamaRoutes({ source, options, chat }), ...countRoutes(source)])
+    routes.set(path, handler);
   return routes;
 }
 

@@ -18,7 +18,14 @@ export function chatRequest(change: Partial<ChatRequest> = {}): ChatRequest {
   };
 }
 
-export const replyHead: ReplyHead = { id: "chatcmpl-req1", created: 1_700_000_000, model: "ollama:qwen3:8b" };
+/** Its clock stands still, a quarter of a second after the call. */
+export const replyHead: ReplyHead = {
+  id: "chatcmpl-req1",
+  created: 1_700_000_000,
+  model: "ollama:qwen3:8b",
+  began: 1_700_000_000_000,
+  now: () => 1_700_000_000_250,
+};
 
 export const text = (said: string): ChatEvent => ({ type: "text", text: said });
 export const reasoning = (said: string): ChatEvent => ({ type: "reasoning", text: said });
