@@ -109,7 +109,7 @@ export async function openFront(config: Config, options: FrontOptions): Promise<
           ...(ledger === undefined ? {} : { ...keyRoutes(ledger.state, ledger.ring), ...usageRoutes(ledger.state) }),
           ...own,
         },
-        compose([apiForms(options.version), kept, ...counted, ...bounded], handler),
+        compose([apiForms(options.version), kept.middleware, ...counted, ...bounded], handler),
       );
       const shielded = config.insecure ? answers : compose([openToThisMachine(options.role)], answers);
       return entrance(config, { listenHost, access: accessSettings }, shielded);
@@ -119,7 +119,10 @@ export async function openFront(config: Config, options: FrontOptions): Promise<
       metrics.observe(call, outcome);
       logged(call, outcome);
     },
-    close: async () => ledger?.close(),
+    close: async () => {
+      await kept.close();
+      await ledger?.close();
+    },
   };
 }
 

@@ -14,6 +14,8 @@ const table = {
   unsupported_parameter: [400, "invalid_request_error"],
   unsupported_capability: [400, "invalid_request_error"],
   context_length_exceeded: [400, "invalid_request_error"],
+  /** OpenAI's own word, which clients of the Responses API look for. */
+  previous_response_not_found: [400, "invalid_request_error"],
   invalid_image: [400, "invalid_request_error"],
   invalid_model_file: [400, "invalid_request_error"],
   /** It will never fit into the memory that it may have; `insufficient_memory` may pass. */
@@ -25,6 +27,7 @@ const table = {
   /** Of a relay, to an agent without a certificate of the configured authority. */
   client_certificate_required: [403, "permission_error"],
   model_not_found: [404, "invalid_request_error"],
+  response_not_found: [404, "invalid_request_error"],
   unknown_url: [404, "invalid_request_error"],
   method_not_allowed: [405, "invalid_request_error"],
   request_timeout: [408, "invalid_request_error"],

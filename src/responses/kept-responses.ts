@@ -9,10 +9,16 @@ export interface KeptResponsesSettings {
   readonly log: Log;
 }
 
+export interface KeptResponses {
+  readonly middleware: Middleware;
+  /** Gives up what is made in the background, and says so where it is kept. */
+  close(): Promise<void>;
+}
+
 /**
  * What the Responses API keeps between calls: answers by their id, conversations that go on from one, answers that are
  * made in the background. Whoever comes after it sees each call complete: its whole `input`, and `store: false`.
  */
-export function keptResponses(_settings: KeptResponsesSettings): Middleware {
-  return (call, next: Handler) => next(call);
+export function keptResponses(_settings: KeptResponsesSettings): KeptResponses {
+  return { middleware: (call, next: Handler) => next(call), close: () => Promise.resolve() };
 }
