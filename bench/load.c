@@ -9,6 +9,7 @@
  *     answers=N       count until N answers were asked for and given, if that takes less
  *     events=1        warmup and `units` count SSE events instead of answers
  *     each=N          an answer with another number of SSE events has failed
+ *     lines=1         events are lines that begin with "{" (Ollama's streams), and not with "data:"
  *     failures=N      give up when more requests fail (100)
  *     cpu=PID,PID…    processes whose CPU time is taken over the counting window, from /proc/PID/task/…/schedstat
  *
@@ -47,7 +48,7 @@ struct connection {
   struct message in;
 };
 
-static struct { const char *cpu; long connections, rate, warmup, events, each, answers, failures; double seconds; } options = { .connections = 1, .seconds = 1, .failures = 100 };
+static struct { const char *cpu; long connections, rate, warmup, events, each, lines, answers, failures; double seconds; } options = { .connections = 1, .seconds = 1, .failures = 100 };
 static struct { uint64_t cpu_ns, wait_ns; } cpu_before, cpu_after;
 static struct connection *connections;
 static struct sockaddr_in server = { .sin_family = AF_INET };
@@ -149,10 +150,10 @@ static void add_latency(uint64_t ns) {
   latencies[latency_count++] = (uint32_t)(ns / 100);
 }
 
-/* Counts the lines of a body that begin with "data:". */
+/* Counts the lines of a body that begin an event. */
 static void count_events(void *owner, const char *bytes, size_t count) {
   struct connection *connection = owner;
-  const char *end = bytes + count;
+  const char *end = bytes + count, *mark = options.lines ? "{" : "data:";
   if (!connection->answered) {
     connection->answered = true;
     if (++answered_connections == (uint64_t)options.connections) printf("streaming\n");
@@ -163,9 +164,9 @@ static void count_events(void *owner, const char *bytes, size_t count) {
       if (bytes == NULL) return;
       connection->line_at = 0;
       bytes++;
-    } else if (*bytes == "data:"[connection->line_at]) {
+    } else if (*bytes == mark[connection->line_at]) {
       bytes++;
-      if (++connection->line_at < 5) continue;
+      if (mark[++connection->line_at] != 0) continue;
       events++;
       connection->events++;
       connection->line_at = -1;
@@ -274,6 +275,7 @@ static void read_options(int count, char **arguments) {
     else if (length > 0 && strncmp(arguments[i], "seconds", length) == 0) options.seconds = atof(value + 1);
     else if (length > 0 && strncmp(arguments[i], "events", length) == 0) options.events = atol(value + 1);
     else if (length > 0 && strncmp(arguments[i], "each", length) == 0) options.each = atol(value + 1);
+    else if (length > 0 && strncmp(arguments[i], "lines", length) == 0) options.lines = atol(value + 1);
     else if (length > 0 && strncmp(arguments[i], "answers", length) == 0) options.answers = atol(value + 1);
     else if (length > 0 && strncmp(arguments[i], "failures", length) == 0) options.failures = atol(value + 1);
     else if (length > 0 && strncmp(arguments[i], "cpu", length) == 0) options.cpu = value + 1;

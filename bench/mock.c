@@ -1,5 +1,5 @@
 /*
- * The upstream of the bench: an OpenAI-compatible server that costs next to nothing.
+ * The upstream of the bench: a server that speaks OpenAI's chat and Ollama's, and costs next to nothing.
  *
  * Prints its port, then obeys lines on stdin, each answered by one line on stdout; ends with stdin.
  *   json                 answer every POST with a chat completion of 1.0 KB
@@ -22,6 +22,9 @@
 
 #define CHUNK_HEAD "{\"id\":\"chatcmpl-bench0123456789abcdef\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"bench-model\",\"system_fingerprint\":\"fp_bench\","
 #define CHOICE(delta, reason) "\"choices\":[{\"index\":0,\"delta\":" delta ",\"logprobs\":null,\"finish_reason\":" reason "}],\"usage\":null}"
+#define STREAM_HEAD "HTTP/1.1 200 OK\r\ncontent-type: %s\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
+#define LINE_HEAD "{\"model\":\"bench-model\",\"created_at\":\"2026-01-01T00:00:00.000000000Z\","
+#define LINE_END "\"done\":true,\"done_reason\":\"stop\",\"total_duration\":900000000,\"load_duration\":1000000,\"prompt_eval_count\":19,\"prompt_eval_duration\":2000000,\"eval_count\":200,\"eval_duration\":800000000}"
 #define USAGE "{\"prompt_tokens\":19,\"completion_tokens\":200,\"total_tokens\":219}"
 
 enum kind { JSON, SSE, SILENT };
@@ -35,12 +38,19 @@ struct connection {
   bool writable;    /* false: waiting for EPOLLOUT */
   long step;        /* of the stream: 0 head and role, 1… text, then finish, usage, done */
   long events;      /* how many of text; 0: endless */
+  const struct voice *voice;
   const char *out;  /* what is being written; static bytes */
   size_t out_left;
   struct message in;
 };
 
-static struct { char *bytes; size_t length; } models, reply, missing, stream_head, text, finish, usage, done;
+struct bytes { char *bytes; size_t length; };
+
+/* What one API answers with; a frame of no length is not sent. */
+struct voice { struct bytes reply, stream_head, text, finish, usage, done; };
+
+static struct bytes models, missing, tags, show, empty;
+static struct voice openai, ollama;
 static struct connection *connections[CONNECTION_LIMIT], *streams[CONNECTION_LIMIT];
 static size_t stream_count, stream_cursor;
 static enum kind kind = JSON;
@@ -50,10 +60,30 @@ static int epoll, timer;
 
 #define WRITE_FRAME(target, ...) (target.length = (size_t)asprintf(&target.bytes, __VA_ARGS__))
 
+static char *chunk(const char *text) {
+  char *bytes;
+  if (asprintf(&bytes, "%zx\r\n%s\r\n", strlen(text), text) < 0) die("asprintf");
+  return bytes;
+}
+
 static char *sse_chunk(const char *json) {
   char *chunk;
   if (asprintf(&chunk, "%zx\r\ndata: %s\n\n\r\n", strlen(json) + 8, json) < 0) die("asprintf");
   return chunk;
+}
+
+static void prepare_ollama(const char *head, const char *words) {
+  char *json;
+  if (asprintf(&json, LINE_HEAD "\"message\":{\"role\":\"assistant\",\"content\":\"%s\"}," LINE_END, words) < 0) die("asprintf");
+  const char *list = "{\"models\":[{\"name\":\"bench-model\",\"model\":\"bench-model\",\"modified_at\":\"2026-01-01T00:00:00Z\",\"size\":1000,\"digest\":\"bench\"}]}";
+  const char *about = "{\"capabilities\":[\"completion\",\"tools\"],\"details\":{},\"model_info\":{\"general.architecture\":\"llama\",\"llama.context_length\":32768}}";
+  WRITE_FRAME(ollama.reply, head, strlen(json), json);
+  WRITE_FRAME(tags, head, strlen(list), list);
+  WRITE_FRAME(show, head, strlen(about), about);
+  WRITE_FRAME(ollama.stream_head, STREAM_HEAD, "application/x-ndjson");
+  WRITE_FRAME(ollama.text, "%s", chunk(LINE_HEAD "\"message\":{\"role\":\"assistant\",\"content\":\" work\"},\"done\":false}\n"));
+  WRITE_FRAME(ollama.finish, "%s", chunk(LINE_HEAD "\"message\":{\"role\":\"assistant\",\"content\":\"\"}," LINE_END "\n"));
+  WRITE_FRAME(ollama.done, "0\r\n\r\n");
 }
 
 static void prepare(void) {
@@ -64,15 +94,17 @@ static void prepare(void) {
                "\"system_fingerprint\":\"fp_bench\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"%s\",\"refusal\":null},"
                "\"logprobs\":null,\"finish_reason\":\"stop\"}],\"usage\":" USAGE "}", words) < 0) die("asprintf");
   const char *head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n\r\n%s";
-  WRITE_FRAME(reply, head, strlen(json), json);
+  WRITE_FRAME(openai.reply, head, strlen(json), json);
   WRITE_FRAME(models, head, strlen(list), list);
+  WRITE_FRAME(empty, head, (size_t)2, "{}");
   WRITE_FRAME(missing, "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}");
-  WRITE_FRAME(stream_head, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n%s",
+  WRITE_FRAME(openai.stream_head, STREAM_HEAD "%s", "text/event-stream; charset=utf-8",
               sse_chunk(CHUNK_HEAD CHOICE("{\"role\":\"assistant\",\"content\":\"\"}", "null")));
-  WRITE_FRAME(text, "%s", sse_chunk(CHUNK_HEAD CHOICE("{\"content\":\" work\"}", "null")));
-  WRITE_FRAME(finish, "%s", sse_chunk(CHUNK_HEAD CHOICE("{}", "\"stop\"")));
-  WRITE_FRAME(usage, "%s", sse_chunk(CHUNK_HEAD "\"choices\":[],\"usage\":" USAGE "}"));
-  WRITE_FRAME(done, "%s0\r\n\r\n", sse_chunk("[DONE]"));
+  WRITE_FRAME(openai.text, "%s", sse_chunk(CHUNK_HEAD CHOICE("{\"content\":\" work\"}", "null")));
+  WRITE_FRAME(openai.finish, "%s", sse_chunk(CHUNK_HEAD CHOICE("{}", "\"stop\"")));
+  WRITE_FRAME(openai.usage, "%s", sse_chunk(CHUNK_HEAD "\"choices\":[],\"usage\":" USAGE "}"));
+  WRITE_FRAME(openai.done, "%s0\r\n\r\n", sse_chunk("[DONE]"));
+  prepare_ollama(head, words);
 }
 
 static void watch(struct connection *connection, bool for_room) {
@@ -121,21 +153,22 @@ static bool flush_out(struct connection *connection) {
   return true;
 }
 
-static bool send_frame(struct connection *connection, const char *bytes, size_t length) {
-  connection->out = bytes;
-  connection->out_left = length;
+static bool send_frame(struct connection *connection, const struct bytes *frame) {
+  connection->out = frame->bytes;
+  connection->out_left = frame->length;
   return flush_out(connection);
 }
 
 /* Sends the stream's next event. Returns false when there is no room, or none is left. */
 static bool send_event(struct connection *connection) {
+  const struct voice *voice = connection->voice;
   long step = connection->step++;
-  if (step == 0) return send_frame(connection, stream_head.bytes, stream_head.length);
-  if (connection->events == 0 || step <= connection->events) return send_frame(connection, text.bytes, text.length);
-  if (step == connection->events + 1) return send_frame(connection, finish.bytes, finish.length);
-  if (step == connection->events + 2) return send_frame(connection, usage.bytes, usage.length);
+  if (step == 0) return send_frame(connection, &voice->stream_head);
+  if (connection->events == 0 || step <= connection->events) return send_frame(connection, &voice->text);
+  if (step == connection->events + 1) return send_frame(connection, &voice->finish);
+  if (step == connection->events + 2) return send_frame(connection, &voice->usage);
   end_answer(connection);
-  send_frame(connection, done.bytes, done.length);
+  send_frame(connection, &voice->done);
   return false;
 }
 
@@ -143,15 +176,29 @@ static void pump(struct connection *connection) {
   while (connection->streaming && connection->out_left == 0 && send_event(connection)) continue;
 }
 
+static bool asks(const struct connection *connection, const char *line) {
+  return strncmp(connection->in.head, line, strlen(line)) == 0;
+}
+
+/* What a server tells of itself. */
+static const struct bytes *facts(const struct connection *connection) {
+  if (asks(connection, "GET /v1/models ")) return &models;
+  if (asks(connection, "GET /api/tags ")) return &tags;
+  if (asks(connection, "POST /api/show ")) return &show;
+  if (asks(connection, "GET /api/ps ") || asks(connection, "GET /api/version ")) return &empty;
+  return asks(connection, "POST ") ? NULL : &missing;
+}
+
 static void answer(struct connection *connection) {
-  if (strncmp(connection->in.head, "POST ", 5) != 0) {
-    bool known = strncmp(connection->in.head, "GET /v1/models ", 15) == 0;
-    send_frame(connection, known ? models.bytes : missing.bytes, known ? models.length : missing.length);
+  const struct bytes *told = facts(connection);
+  if (told != NULL) {
+    send_frame(connection, told);
     return;
   }
+  connection->voice = asks(connection, "POST /api/") ? &ollama : &openai;
   requests++;
   if (kind == JSON) {
-    send_frame(connection, reply.bytes, reply.length);
+    send_frame(connection, &connection->voice->reply);
     return;
   }
   open_count++;

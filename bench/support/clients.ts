@@ -8,6 +8,8 @@ import { kill, startPinned, temporaryFolder } from "./processes.ts";
 /** One request, as the clients send it. */
 export interface Request {
   readonly port: number;
+  /** Default: `/v1/chat/completions`. */
+  readonly path?: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
 }
@@ -19,6 +21,8 @@ export interface Load {
   readonly warmup: number;
   /** Count SSE events instead of answers. */
   readonly events?: boolean;
+  /** Events are lines that hold an object, as Ollama streams them. */
+  readonly lines?: boolean;
   /** SSE events of a whole answer: one with another number has failed. */
   readonly each?: number;
   /** Requests per second over all connections; without it each asks again at once. */
@@ -86,6 +90,7 @@ export class Clients {
       `rate=${load.rate ?? 0}`,
       `events=${load.events ? 1 : 0}`,
       `each=${load.each ?? 0}`,
+      `lines=${load.lines ? 1 : 0}`,
       `answers=${load.answers ?? 0}`,
       `failures=${load.failures ?? 100}`,
       ...(load.cpu.length === 0 ? [] : [`cpu=${load.cpu.join(",")}`]),
@@ -126,5 +131,5 @@ function encodeRequest(request: Request): string {
     ...request.headers,
   };
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
-  return `POST /v1/chat/completions HTTP/1.1\r\n${lines.join("")}\r\n${request.body}`;
+  return `POST ${request.path ?? "/v1/chat/completions"} HTTP/1.1\r\n${lines.join("")}\r\n${request.body}`;
 }
