@@ -1,4 +1,5 @@
-// The tests on this machine's Node, every other check, and the tests again on the other supported lines of Node where npm has them.
+// The tests on this machine's Node, every other check, the suite of the real clients, and the tests again on the other
+// supported lines of Node where npm has them.
 import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -7,7 +8,7 @@ import { npmSync, root } from "../scripts/bootstrap.mjs";
 
 // What installs programs, builds packages, or computes for long, and does the same on every Node.
 const onlyOnce = [
-  ...["package", "docs", "clients", "hub", "security"].map((room) => `test/${room}/**`),
+  ...["package", "docs", "hub", "security"].map((room) => `test/${room}/**`),
   ...["chat-templates", "constraints", "embedding-batches", "families", "hostile-files", "jinja", "llama-server"].map(
     (topic) => `test/engines/${topic}.test.ts`,
   ),
@@ -33,6 +34,7 @@ const check = spawnSync(process.execPath, ["scripts/check.mjs", "--without-tests
   cwd: root,
   stdio: ["ignore", "inherit", "inherit"],
 });
+runs.push(await test("npm run test:clients", ["npm", ["run", "--silent", "test:clients"]]));
 for (const major of [20, 22, 24]) {
   if (process.versions.node.startsWith(`${major}.`)) continue;
   const node = install(major);

@@ -18,7 +18,7 @@ const read = (name: string): string => readFileSync(fileURLToPath(new URL(`../..
 const example = JSON.parse(read("examples/opencode/opencode.json")) as Example;
 const { local } = example.provider;
 
-// That opencode works with the very file is for opencode.test.ts to show.
+// That opencode works with the very file is for test/clients to show.
 describe("the example configuration of opencode", () => {
   it("calls the runtime where it listens by default, with a key from the environment", () => {
     const { host, port } = schema.parse({}).listen;
