@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { request } from "node:http";
+import { type IncomingMessage, request } from "node:http";
 import type { Proxy } from "../support/proxy.ts";
 
 /** Milliseconds from a request to the first byte of its answer's body; the answer is read to its end, or left there. */
@@ -12,7 +12,7 @@ export async function firstByte(
   const asked = request({ port: proxy.port, path: "/v1/chat/completions", method: "POST", headers });
   const began = performance.now();
   asked.end(JSON.stringify(body));
-  const [reply] = (await once(asked, "response")) as [import("node:http").IncomingMessage];
+  const [reply] = (await once(asked, "response")) as [IncomingMessage];
   await once(reply, "data");
   const milliseconds = performance.now() - began;
   if (reply.statusCode !== 200) throw new Error(`the answer's status is ${reply.statusCode}`);
