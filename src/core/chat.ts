@@ -217,7 +217,14 @@ export type ChatEvent =
       /** Nothing that the request says can be wrong any more: only the work itself can fail. */
       readonly accepted?: true;
     }
-  | { readonly type: "finish"; readonly reason: FinishReason; readonly usage: Usage; readonly timings?: Timings };
+  | {
+      readonly type: "finish";
+      readonly reason: FinishReason;
+      /** Of a `stop`: the request's own string that ended the answer, where the engine tells. */
+      readonly stopSequence?: string;
+      readonly usage: Usage;
+      readonly timings?: Timings;
+    };
 
 /** How tokens are chosen and when they end: what chats and text completions share. */
 export type SamplingRequest = Pick<

@@ -12,6 +12,8 @@ export interface Answer {
   /** Log probabilities of the prompt, where they were asked for. */
   readonly prompt?: ChatEvent & { readonly type: "logprobs" };
   readonly reason: FinishReason;
+  /** The one that ended it, where its engine tells. */
+  readonly stopSequence?: string;
   readonly usage: Usage;
   /** Where its engine tells. */
   readonly timings?: Timings;
@@ -110,7 +112,7 @@ class Draft {
       ...call,
       id: call.id === "" ? this.#callId(this.#choice, index) : call.id,
     }));
-    const { reason, usage, timings } = this.finished;
+    const { reason, usage, timings, stopSequence } = this.finished;
     return {
       text: this.#text,
       reasoning: this.#reasoning,
@@ -118,6 +120,7 @@ class Draft {
       logprobs: this.#logprobs,
       ...(this.#prompt === undefined ? {} : { prompt: this.#prompt }),
       reason: reasonWith(toolCalls.length > 0, reason),
+      ...(stopSequence === undefined ? {} : { stopSequence }),
       usage,
       ...(timings === undefined ? {} : { timings }),
     };

@@ -1,16 +1,14 @@
-import { ApiError } from "../core/errors.ts";
 import { eventStreamHeaders } from "../wire/headers.ts";
+import { encodeReply } from "./anthropic-messages/reply.ts";
+import { decodeRequest } from "./anthropic-messages/request.ts";
+import { encodeStream } from "./anthropic-messages/stream.ts";
 import type { ServerDialect } from "./dialect.ts";
 
-function notYet(): never {
-  throw new ApiError("unsupported_capability", "this dialect is not served yet");
-}
-
-/** To be filled in. */
+/** `/v1/messages`, Anthropic's. */
 export const anthropicMessages: ServerDialect = {
   idPrefix: "msg_",
   streamHeaders: eventStreamHeaders,
-  decodeRequest: notYet,
-  encodeStream: notYet,
-  encodeReply: notYet,
+  decodeRequest,
+  encodeStream,
+  encodeReply,
 };

@@ -56,12 +56,16 @@ export function decodeUsage(text: string): ToldUsage | undefined {
   return usage === undefined ? undefined : readUsage(usage);
 }
 
-/** The larger of what both say: counts only grow while an answer is on its way. */
+/**
+ * What two counts of one answer say together: of the answer the larger, for it only grows on its way; of the prompt the
+ * later, for Anthropic's form has one at the start already, where it may be an estimate.
+ */
 export function mergeUsage(one: ToldUsage | undefined, other: ToldUsage | undefined): ToldUsage | undefined {
   if (one === undefined || other === undefined) return one ?? other;
+  const { prompt, cached } = (other.prompt ?? 0) > 0 ? other : one;
   return {
-    prompt: larger(one.prompt, other.prompt),
-    cached: larger(one.cached, other.cached),
+    prompt: prompt ?? other.prompt,
+    cached: cached ?? one.cached ?? other.cached,
     completion: larger(one.completion, other.completion),
   };
 }

@@ -39,10 +39,15 @@ export function decodeImageUrl(url: string, param: string): ImagePart {
   if (comma === -1 || attributes.at(-1) !== "base64") {
     throw new ApiError("invalid_image", `\`${param}\` is no base64 data URL (data:image/png;base64,…)`, { param });
   }
+  return decodeImage(mediaType, url.slice(comma + 1), param);
+}
+
+/** An image as its type, e.g. `image/png`, and its bytes in base64. Throws `invalid_image`. */
+export function decodeImage(mediaType: string, bytes: string, param: string): ImagePart {
   if (!mediaType.startsWith("image/")) {
     throw new ApiError("invalid_image", `\`${param}\` is of type ${quoted(mediaType)}, not an image`, { param });
   }
-  const base64 = url.slice(comma + 1).replace(/\s+/g, "");
+  const base64 = bytes.replace(/\s+/g, "");
   if (base64 === "" || !/^[A-Za-z0-9+/]+={0,2}$/.test(base64)) {
     throw new ApiError("invalid_image", `\`${param}\` holds no valid base64`, { param });
   }
