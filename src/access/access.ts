@@ -28,7 +28,7 @@ export interface AccessSettings {
 }
 
 /**
- * Finds out who calls, and lets in who may ask for the path: `/health` and `/ready` anybody, `/metrics` the roles
+ * Finds out who calls, and lets in who may ask for the path: `/health`, `/ready` and `/api/hello` anybody, `/metrics` the roles
  * `metrics` and `admin`, `/admin/…` `admin`, everything else `inference`. Without any token or key everybody may, until
  * the first key is there. No credential goes on in the call, whoever sent it and in whatever form.
  *
@@ -48,9 +48,9 @@ async function goOn(looking: Promise<void>, call: Call, next: Handler): Promise<
   return next(call);
 }
 
-/** Paths that tell nothing worth a key: load balancers ask them. */
+/** Paths that tell nothing worth a key: load balancers ask them, and Claude Code before it has one. */
 function isOpen(path: string): boolean {
-  return path === "/health" || path === "/ready";
+  return path === "/health" || path === "/ready" || path === "/api/hello";
 }
 
 /** Texts from this length on are taken for random ones, which nobody can guess: their owners need not wait for those who do. */
