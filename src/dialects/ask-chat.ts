@@ -25,13 +25,15 @@ export async function* askChat(
   }
 }
 
-async function* bytesOf(body: Reply["body"]): AsyncGenerator<Uint8Array> {
+/** A body as the bytes that come. */
+export async function* bytesOf(body: Reply["body"]): AsyncGenerator<Uint8Array> {
   if (typeof body === "string") yield Buffer.from(body);
   else if (Buffer.isBuffer(body)) yield body;
   else if (body !== null) yield* toIterable(body);
 }
 
-async function jsonOf(provider: Provider, reply: Reply): Promise<Json> {
+/** The whole body as JSON. Throws `upstream_error`. */
+export async function jsonOf(provider: Provider, reply: Reply): Promise<Json> {
   const chunks: Uint8Array[] = [];
   for await (const chunk of bytesOf(reply.body)) chunks.push(chunk);
   try {
@@ -55,7 +57,7 @@ const codes: Readonly<Record<number, ErrorCode>> = {
 };
 
 /** Most providers throw their failures; a reply handed on whole (from a tunnel) tells of one by its status. */
-async function failureOf(provider: Provider, reply: Reply): Promise<ApiError> {
+export async function failureOf(provider: Provider, reply: Reply): Promise<ApiError> {
   const json = await jsonOf(provider, reply).catch(() => null);
   const error = isObject(json) && isObject(json.error) ? json.error : {};
   const code = error.code === "context_length_exceeded" ? error.code : (codes[reply.status] ?? "upstream_error");

@@ -1,9 +1,11 @@
 import type { Call } from "../core/call.ts";
 import type { ChatEvent, ChatRequest, CompletionRequest, EmbeddingRequest, Embeddings } from "../core/chat.ts";
 import type { Engine } from "../core/engine.ts";
+import { ApiError } from "../core/errors.ts";
 import type { Provider } from "../core/provider.ts";
 import { askChat } from "./ask-chat.ts";
-import { estimateTokens } from "./estimate.ts";
+import { askCompletion, askEmbeddings } from "./ask-texts.ts";
+import { estimatePrompt } from "./estimate.ts";
 
 /**
  * What a provider can be asked in our own words, whichever words its server has: an engine by its methods, a server
@@ -18,21 +20,34 @@ export interface Source {
   complete?(request: CompletionRequest, call: Call, signal: AbortSignal): AsyncIterable<ChatEvent>;
   /** Absent: it has no embeddings. */
   embed?(request: EmbeddingRequest, call: Call): Promise<Embeddings>;
+  /** Brings a model into memory, where it then stays for `keepAlive` seconds; does nothing where memory is not ours to fill. Throws `model_not_found`. */
+  load(model: string, call: Call, keepAlive?: number): Promise<void>;
+  /** Gives a model's memory back, likewise. */
+  unload(model: string, call: Call): Promise<void>;
   /** Tokens of the prompt that a chat becomes; an estimate where nobody can tell. */
   countTokens(request: ChatRequest, call: Call): Promise<number>;
 }
 
 export function sourceOfEngine(engine: Engine): Source {
-  const { complete, embed, applyTemplate, tokenize } = engine;
+  const complete = engine.complete?.bind(engine);
+  const embed = engine.embed?.bind(engine);
   return {
     name: engine.name,
     chat: (request, _call, signal) => engine.chat(request, signal),
-    ...(complete === undefined ? {} : { complete: (request, _call, signal) => complete.call(engine, request, signal) }),
-    ...(embed === undefined ? {} : { embed: (request, call) => embed.call(engine, request, call.signal) }),
+    ...(complete === undefined ? {} : { complete: (request, _call, signal) => complete(request, signal) }),
+    ...(embed === undefined ? {} : { embed: (request, call) => embed(request, call.signal) }),
+    load: async (model, call, keepAlive) => {
+      if (engine.load === undefined) return expectListed(engine, model, call);
+      await engine.load(model, call.signal, keepAlive);
+    },
+    unload: async (model, call) => {
+      if (engine.unload === undefined) return expectListed(engine, model, call);
+      await engine.unload(model);
+    },
     countTokens: async (request, { signal }) => {
-      if (applyTemplate === undefined || tokenize === undefined) return estimateChat(request);
-      const prompt = await applyTemplate.call(engine, request, signal);
-      return (await tokenize.call(engine, request.model, prompt, signal)).length;
+      const prompt = await engine.applyTemplate?.(request, signal);
+      const tokens = prompt === undefined ? undefined : await engine.tokenize?.(request.model, prompt, signal);
+      return tokens?.length ?? estimatePrompt(request);
     },
   };
 }
@@ -42,10 +57,21 @@ export function sourceOfServer(provider: Provider): Source {
   return {
     name: provider.name,
     chat: (request, call, signal) => askChat(provider, request, call, signal),
-    countTokens: (request) => Promise.resolve(estimateChat(request)),
+    ...(provider.speaks.has("/v1/completions")
+      ? { complete: (request, call, signal) => askCompletion(provider, request, call, signal) }
+      : {}),
+    ...(provider.speaks.has("/v1/embeddings")
+      ? { embed: (request, call) => askEmbeddings(provider, request, call) }
+      : {}),
+    load: (model, call) => expectListed(provider, model, call),
+    unload: (model, call) => expectListed(provider, model, call),
+    countTokens: (request) => Promise.resolve(estimatePrompt(request)),
   };
 }
 
-function estimateChat({ messages, tools }: ChatRequest): number {
-  return estimateTokens(JSON.stringify(messages).length + (tools.length === 0 ? 0 : JSON.stringify(tools).length));
+/** For models that come and go without us: whoever asks for one is only told if there is none. */
+async function expectListed(server: Pick<Provider, "name" | "models">, model: string, call: Call): Promise<void> {
+  const models = await server.models(call.signal);
+  if (models.some(({ id }) => id === model)) return;
+  throw new ApiError("model_not_found", `${server.name} has no model ${model.slice(0, 200)}`, { param: "model" });
 }

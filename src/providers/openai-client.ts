@@ -2,14 +2,16 @@ import { toIterable } from "../core/bytes.ts";
 import type { ChatEvent, ChatRequest, CompletionRequest, Usage } from "../core/chat.ts";
 import { ApiError } from "../core/errors.ts";
 import { isObject, type JsonObject } from "../core/json.ts";
+import {
+  decodeCompletionReply,
+  decodeCompletionStream,
+  encodeCompletionRequest,
+} from "../dialects/completion-client.ts";
 import type { ClientDialect } from "../dialects/dialect.ts";
-import { estimateTokens } from "../dialects/estimate.ts";
+import { estimatePrompt, estimateTokens } from "../dialects/estimate.ts";
 import { type DecodeOptions, decodeReply, decodeStream } from "../dialects/openai-chat/client.ts";
-import { encodeSampling } from "../dialects/openai-chat/request.ts";
 import { openaiChat } from "../dialects/openai-chat.ts";
-import { decodeCompletionStream } from "./completion-stream.ts";
 import { stopAt } from "./stop-strings.ts";
-import { estimatePrompt } from "./token-estimate.ts";
 import { enforceToolChoice, type ToolChoiceSupport } from "./tool-choice.ts";
 import { errorInReply, upstreamError } from "./upstream-error.ts";
 import type { Upstream, UpstreamReply } from "./upstream.ts";
@@ -77,10 +79,10 @@ export class OpenAiClient {
   }
 
   async *#complete(request: CompletionRequest, promptTokens: number, signal: AbortSignal): AsyncGenerator<ChatEvent> {
-    const reply = await this.#post("/v1/completions", toCompletionBody(request), signal);
-    const options = { provider: this.#upstream.name, promptTokens };
-    if (isJson(reply)) throw errorInReply(this.#upstream.name, await reply.json()) ?? notStreamed(this.#upstream.name);
-    yield* decodeCompletionStream(toIterable(reply.body), options);
+    const reply = await this.#post("/v1/completions", encodeCompletionRequest(request), signal);
+    const decoding = { promptTokens, failureIn: this.#decode.failureIn };
+    if (isJson(reply)) yield* decodeCompletionReply(await reply.json(), decoding);
+    else yield* decodeCompletionStream(toIterable(reply.body), decoding);
   }
 
   async #post(path: string, body: JsonObject, signal: AbortSignal): Promise<UpstreamReply> {
@@ -114,21 +116,4 @@ export function clampMaxTokens(error: ApiError, body: JsonObject): JsonObject | 
 
 function isJson(reply: UpstreamReply): boolean {
   return reply.headers["content-type"]?.includes("application/json") === true;
-}
-
-function notStreamed(provider: string): ApiError {
-  return new ApiError("upstream_error", `${provider} did not stream its answer`, { provider });
-}
-
-function toCompletionBody(request: CompletionRequest): JsonObject {
-  return {
-    ...request.extra,
-    model: request.model,
-    prompt: request.prompt,
-    suffix: request.suffix,
-    ...encodeSampling(request),
-    logprobs: request.topLogprobs,
-    stream: true,
-    stream_options: { include_usage: true },
-  };
 }

@@ -3,9 +3,10 @@ import type { ChatEvent } from "../../src/core/chat.ts";
 import type { ChoiceEvent } from "../../src/dialects/dialect.ts";
 import { encodeReply } from "../../src/dialects/openai-chat/reply.ts";
 import { encodeStream } from "../../src/dialects/openai-chat/stream.ts";
+import { replyHead } from "../support/chat.ts";
 import { chatRequest } from "../support/chat-request.ts";
 
-const head = { id: "chatcmpl-1", created: 1, model: "m" };
+const head = { ...replyHead, id: "chatcmpl-1", created: 1, model: "m" };
 const request = chatRequest("m", "Hi");
 const finish: ChatEvent = {
   type: "finish",

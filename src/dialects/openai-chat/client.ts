@@ -215,7 +215,7 @@ function count(value: Json | undefined): number | undefined {
 }
 
 /** Every shape in which servers tell of an error under status 200: nested, flat, a string, LMDeploy's proxy. */
-function failureIn(json: Json): ApiError | undefined {
+export function failureIn(json: Json): ApiError | undefined {
   if (!isObject(json)) return undefined;
   const { error } = json;
   const told = error !== undefined && error !== null && error !== "";

@@ -71,7 +71,8 @@ export class LlamaEngine implements Engine {
   }
 
   embed(request: EmbeddingRequest, signal: AbortSignal): Promise<Embeddings> {
-    return this.#with(request.model, signal, (supervisor) => supervisor.query({ type: "embed", request }, signal));
+    const ask = (supervisor: Supervisor): Promise<Embeddings> => supervisor.query({ type: "embed", request }, signal);
+    return this.#with(request.model, signal, ask, request.keepAlive);
   }
 
   rerank(request: RerankRequest, signal: AbortSignal): Promise<RerankResult> {

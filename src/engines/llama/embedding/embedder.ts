@@ -67,7 +67,7 @@ export class Embedder {
     const inputs = request.input.map((input, index) => {
       const special = { addSpecial: true, parseSpecial: true };
       const tokens = typeof input === "string" ? vocabulary.tokenize(input, special) : input;
-      return this.#checked(tokens, `input[${index}]`);
+      return this.#checked(request.truncate === true ? this.#cut(tokens) : tokens, `input[${index}]`);
     });
     this.#submit(id, inputs, (results, promptTokens) =>
       packVectors(
@@ -168,6 +168,15 @@ export class Embedder {
     const index = this.#jobs.indexOf(job);
     if (index >= 0) this.#jobs.splice(index, 1);
     return index >= 0;
+  }
+
+  /** As much of an input as the context holds, with the token by which this model knows an input's end, if it has one. */
+  #cut(tokens: number[]): number[] {
+    const limit = this.#contextLength;
+    const last = tokens.at(-1);
+    if (tokens.length <= limit || last === undefined) return tokens;
+    const nothing = this.#model.vocabulary.tokenize("", { addSpecial: true, parseSpecial: true });
+    return last === nothing.at(-1) ? [...tokens.slice(0, limit - 1), last] : tokens.slice(0, limit);
   }
 
   #checked(tokens: number[], param: string): number[] {
