@@ -18,6 +18,22 @@ export interface ModelSource {
   readonly optional?: boolean;
 }
 
+/** The weights themselves, as far as their provider tells. */
+export interface ModelWeights {
+  /** llama.cpp's name of it, e.g. `qwen3`. */
+  readonly architecture?: string;
+  /** How many there are. */
+  readonly parameters?: number;
+  /** e.g. `Q4_K_M` */
+  readonly quantization?: string;
+  /** Bytes on the disk. */
+  readonly bytes?: number;
+  /** SHA-256 in hexadecimal, where the provider keeps one. */
+  readonly digest?: string;
+  /** Whether it was trained to fill a gap in a text. */
+  readonly fillsGaps?: boolean;
+}
+
 /** One model as its provider knows it. */
 export interface Model {
   /** Id at the provider, without a provider's prefix. May hold `:` and `/`. */
@@ -33,11 +49,14 @@ export interface Model {
   readonly problem?: string;
   /** Bytes of memory that it needs when it is loaded; absent when nobody can tell. */
   readonly memoryBytes?: number;
+  /** How many of `memoryBytes` are a GPU's own; absent when nobody can tell. */
+  readonly gpuBytes?: number;
   /** When it will leave the memory if nobody asks it, in milliseconds since 1970; absent: not by time. */
   readonly expiresAt?: number;
   /** Unix seconds. */
   readonly created?: number;
   readonly ownedBy?: string;
+  readonly weights?: ModelWeights;
   /** What a server of our own kind says of it, as it says it: `GET /v1/models` there. */
   readonly card?: JsonObject;
 }

@@ -1,5 +1,5 @@
 import type { JsonObject } from "../core/json.ts";
-import type { Capabilities, Model } from "../core/model.ts";
+import type { Capabilities, Model, ModelWeights } from "../core/model.ts";
 
 /** A name under which a model is called, and who has it. */
 interface Listing {
@@ -36,7 +36,9 @@ export function encodeModel(model: Model, { name, provider, kind }: Listing): Js
     },
     supported_parameters: parametersOf(can),
     ...(memoryBytes === undefined ? {} : { memory_bytes: memoryBytes }),
+    ...(model.gpuBytes === undefined ? {} : { gpu_bytes: model.gpuBytes }),
     ...(expiresAt === undefined ? {} : { expires_at: new Date(expiresAt).toISOString() }),
+    ...(model.weights === undefined ? {} : { weights: encodeWeights(model.weights) }),
   };
 }
 
@@ -59,6 +61,10 @@ export function encodeLimits({
         }),
     ...(maxOutput === undefined ? {} : { max_output_tokens: maxOutput }),
   };
+}
+
+function encodeWeights({ fillsGaps, ...told }: ModelWeights): JsonObject {
+  return { ...told, ...(fillsGaps === undefined ? {} : { fills_gaps: fillsGaps }) };
 }
 
 function modalitiesOf({ chat, vision, embeddings }: Capabilities): { input: string[]; output: string[] } {

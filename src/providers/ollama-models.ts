@@ -1,7 +1,7 @@
 import { ApiError } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
 import type { Log } from "../core/log.ts";
-import type { Model } from "../core/model.ts";
+import type { Model, ModelWeights } from "../core/model.ts";
 import { configuredContext, type ProviderSettings } from "./settings.ts";
 import { upstreamError } from "./upstream-error.ts";
 import type { Upstream } from "./upstream.ts";
@@ -19,8 +19,17 @@ export interface OllamaDetails {
   readonly levels: boolean;
 }
 
+/** A model that is in memory. */
+interface Loaded {
+  /** Tokens. */
+  readonly context: number | undefined;
+  readonly memory?: Pick<Model, "memoryBytes" | "gpuBytes" | "expiresAt">;
+}
+
 /** What an agent's prompt needs with room to work; Ollama's own default on a small card is 4096, which truncates it. */
 const defaultContext = 32768;
+/** 2200-01-01, in milliseconds since 1970. */
+const farAway = 7_258_118_400_000;
 const listLifetime = 3000;
 const detailsLifetime = 60_000;
 const parallelShows = 4;
@@ -36,8 +45,8 @@ export class OllamaModels {
   /** What each model is asked for, fixed at its first use: another value would load it anew. */
   readonly #numCtx = new Map<string, number>();
   readonly #asked = new Set<string>();
-  /** `context_length` of `/api/ps`, of the models that are loaded. */
-  #loaded = new Map<string, number | undefined>();
+  /** What `/api/ps` tells of the models that are loaded. */
+  #loaded = new Map<string, Loaded>();
   #known: Model[] = [];
   #list: { until: number; value: Promise<Model[]> } | undefined;
 
@@ -86,7 +95,7 @@ export class OllamaModels {
     if (known !== undefined) return known;
     const value = this.#choose(model, details);
     this.#numCtx.set(model, value);
-    const loaded = this.#loaded.get(model);
+    const loaded = this.#loaded.get(model)?.context;
     if (loaded !== undefined && loaded !== value) {
       this.#log.warn(
         { provider: this.#upstream.name, model, loaded, numCtx: value },
@@ -103,7 +112,7 @@ export class OllamaModels {
 
   /** It has answered. */
   noteLoaded(model: string): void {
-    if (!this.#loaded.has(model)) this.#loaded.set(model, this.#numCtx.get(model));
+    if (!this.#loaded.has(model)) this.#loaded.set(model, { context: this.#numCtx.get(model) });
   }
 
   /** Ids of the models that have a capability, as of the last list. */
@@ -115,7 +124,7 @@ export class OllamaModels {
     const wanted =
       configuredContext(this.#settings, model) ??
       fixed ??
-      Math.max(this.#loaded.get(model) ?? 0, Math.min(trained ?? defaultContext, defaultContext));
+      Math.max(this.#loaded.get(model)?.context ?? 0, Math.min(trained ?? defaultContext, defaultContext));
     return trained === undefined ? wanted : Math.min(wanted, trained);
   }
 
@@ -154,6 +163,8 @@ export class OllamaModels {
       },
       state: this.#loaded.has(id) ? "loaded" : "unloaded",
       ownedBy: "ollama",
+      ...this.#loaded.get(id)?.memory,
+      weights: toWeights(item, capabilities.includes("insert")),
       ...(Number.isFinite(created) ? { created: Math.floor(created / 1000) } : {}),
     };
   }
@@ -161,7 +172,7 @@ export class OllamaModels {
   /** What a request of ours gets. Once we have asked, a smaller loaded context is all that the server could give. */
   #effective(model: string, details: OllamaDetails): number {
     const ours = this.#numCtx.get(model) ?? this.#choose(model, details);
-    const loaded = this.#loaded.get(model);
+    const loaded = this.#loaded.get(model)?.context;
     if (loaded === undefined || !this.#asked.has(model) || loaded === ours) return ours;
     this.#log.warn(
       { provider: this.#upstream.name, model, loaded, numCtx: ours },
@@ -177,7 +188,7 @@ export class OllamaModels {
       return null;
     });
     const items = (isObject(running) && Array.isArray(running.models) ? running.models : []).filter(isObject);
-    this.#loaded = new Map(items.map((item) => [String(item.model ?? item.name), positive(item.context_length)]));
+    this.#loaded = new Map(items.map((item) => [String(item.model ?? item.name), toLoaded(item)]));
   }
 
   async #show(model: string): Promise<OllamaDetails> {
@@ -219,6 +230,43 @@ function toDetails(json: JsonObject): OllamaDetails {
     fixed: fixed === undefined ? undefined : positive(Number(fixed)),
     levels: /^gpt-?oss/.test(family),
   };
+}
+
+function toLoaded({ context_length: context, size, size_vram: inGpu, expires_at: until }: JsonObject): Loaded {
+  const memoryBytes = positive(size);
+  const expiresAt = Date.parse(String(until));
+  return {
+    context: positive(context),
+    memory: {
+      ...(memoryBytes === undefined ? {} : { memoryBytes }),
+      ...(typeof inGpu === "number" ? { gpuBytes: inGpu } : {}),
+      // What stays for ever leaves in centuries there.
+      ...(expiresAt < farAway ? { expiresAt } : {}),
+    },
+  };
+}
+
+/** An entry of `/api/tags`. */
+function toWeights(item: JsonObject, fillsGaps: boolean): ModelWeights {
+  const details = isObject(item.details) ? item.details : {};
+  const { family, parameter_size: parameters, quantization_level: quantization } = details;
+  const bytes = positive(item.size);
+  const count = toCount(String(parameters));
+  return {
+    fillsGaps,
+    ...(typeof family === "string" && family !== "" ? { architecture: family } : {}),
+    ...(typeof quantization === "string" && quantization !== "" ? { quantization } : {}),
+    ...(count === undefined ? {} : { parameters: count }),
+    ...(bytes === undefined ? {} : { bytes }),
+    ...(typeof item.digest === "string" ? { digest: item.digest.replace(/^sha256:/, "") } : {}),
+  };
+}
+
+/** `8.2B` → 8 200 000 000. */
+function toCount(text: string): number | undefined {
+  const [, figure = "", unit = ""] = /^(\d{1,6}(?:\.\d{1,6})?)([KMBT])$/.exec(text) ?? [];
+  const scale = { K: 1e3, M: 1e6, B: 1e9, T: 1e12 }[unit];
+  return scale === undefined ? undefined : Math.round(Number(figure) * scale);
 }
 
 function positive(value: Json | undefined): number | undefined {

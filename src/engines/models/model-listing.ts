@@ -1,4 +1,4 @@
-import type { Capabilities, Model } from "../../core/model.ts";
+import type { Capabilities, Model, ModelWeights } from "../../core/model.ts";
 import type { GgufHeader } from "../gguf/gguf.ts";
 import type { ModelFile } from "./model-files.ts";
 import type { ProcessState } from "../llama/process/process-failure.ts";
@@ -22,6 +22,7 @@ export function toModel(file: ModelFile, settings: LlamaSettings, now: ModelStat
     created: file.modified,
     ownedBy: "llama.cpp",
     capabilities: readCapabilities(file.header, settings.pooling),
+    weights: readWeights(file),
   };
   if (file.problem !== null || file.header === null)
     return { ...about, state: "failed", problem: file.problem ?? "unreadable" };
@@ -34,6 +35,12 @@ export function toModel(file: ModelFile, settings: LlamaSettings, now: ModelStat
     memoryBytes: now.memoryBytes,
     ...(now.expiresAt === undefined ? {} : { expiresAt: now.expiresAt }),
   };
+}
+
+function readWeights({ bytes, header }: ModelFile): ModelWeights {
+  if (header === null) return { bytes };
+  const { architecture, parameters, quantization } = header;
+  return { architecture, parameters, bytes, ...(quantization === null ? {} : { quantization }) };
 }
 
 /** Architectures that only make vectors, whether or not their file names a way of pooling. */
