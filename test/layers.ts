@@ -62,6 +62,7 @@ export const doors: Readonly<Record<string, string>> = {
   "node:sqlite": "state/sqlite/database.ts",
   koffi: "engines/llama/native/binding.ts",
   pino: "cli/logger.ts",
+  "jsonc-parser": "cli/clients/json-file.ts",
   yaml: "config/load.ts",
   zod: "config/",
 };

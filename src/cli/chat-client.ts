@@ -21,10 +21,20 @@ export type Said =
 /** The server said no, or cannot be understood; the message is for the user. */
 export class ChatError extends Error {}
 
+/** Cards of all models of a server, its own order. Throws `ChatError`. */
+export async function listCards(server: Server, signal: AbortSignal): Promise<JsonObject[]> {
+  const answer = await readJson(await ask(server, "/v1/models", { signal }));
+  return Array.isArray(answer["data"]) ? answer["data"].filter(isObject) : [];
+}
+
+/** The card of a model under any name that the server takes, listed or not. Throws `ChatError`. */
+export async function findCard(server: Server, name: string, signal: AbortSignal): Promise<JsonObject> {
+  return readJson(await ask(server, `/v1/models/${encodeURIComponent(name)}`, { signal }));
+}
+
 /** Ids of the models that can be chatted with, the server's own order. Throws `ChatError`. */
 export async function listModels(server: Server, signal: AbortSignal): Promise<string[]> {
-  const answer = await readJson(await ask(server, "/v1/models", { signal }));
-  const listed = Array.isArray(answer["data"]) ? answer["data"].filter(isObject) : [];
+  const listed = await listCards(server, signal);
   return listed
     .filter(
       ({ capabilities, state }) => state !== "failed" && !(isObject(capabilities) && capabilities["chat"] === false),

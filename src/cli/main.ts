@@ -32,6 +32,14 @@ const commands: Readonly<Record<string, Entry>> = {
     load: async () => (await import("./usage.ts")).usage,
   },
   run: { summary: "chat with a model in the terminal", load: async () => (await import("./run.ts")).run },
+  launch: {
+    summary: "start opencode, Codex or Claude Code on these models",
+    load: async () => (await import("./launch.ts")).launch,
+  },
+  connect: {
+    summary: "how editors, SDKs and other programs are connected",
+    load: async () => (await import("./connect.ts")).connect,
+  },
   models: { summary: "list the models of this machine", load: async () => (await import("./models.ts")).models },
   show: { summary: "say what a model is and can do", load: async () => (await import("./show.ts")).show },
   rm: { summary: "delete a model that was pulled", load: async () => (await import("./rm.ts")).rm },
@@ -57,7 +65,6 @@ const originalNames: Readonly<Record<string, string>> = {
 };
 /** Commands that are named in the documents and come with a later release. */
 const later: Readonly<Record<string, string>> = {
-  launch: "starting a client",
   doctor: "the self-test",
 };
 
@@ -92,7 +99,9 @@ async function run(args: readonly string[], terminal: Terminal): Promise<number>
     return exitCodes.usage;
   }
   const command = await entry.load();
-  if (word === "help" || rest.includes("--help") || rest.includes("-h")) {
+  // What comes after "--" is meant for another program.
+  const own = rest.includes("--") ? rest.slice(0, rest.indexOf("--")) : rest;
+  if (word === "help" || own.includes("--help") || own.includes("-h")) {
     terminal.print(command.help);
     return exitCodes.done;
   }

@@ -4,7 +4,8 @@ import { text as readAll } from "node:stream/consumers";
 import { loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { ChatError, type Said, type Server, type Turn, listModels, streamChat } from "./chat-client.ts";
-import { type Command, type Terminal, UsageError, exitCodes, plainText, readFlags } from "./command.ts";
+import { type Command, type Terminal, exitCodes, plainText, readFlags } from "./command.ts";
+import { ownUrl, toServer } from "./server-address.ts";
 import { flagLines, settingFlags } from "./setting-flags.ts";
 import { packageVersion } from "./version.ts";
 
@@ -62,23 +63,12 @@ interface Host {
   close(): Promise<void>;
 }
 
-function toServer(text: string, key: string | undefined): Server {
-  if (!/^https?:\/\/[^/]/i.test(text))
-    throw new UsageError(`--url wants an address such as http://127.0.0.1:18080, not ${JSON.stringify(text)}`);
-  return { url: text.replace(/\/(v1\/?)?$/, ""), key };
-}
-
 /** The server that is named; else the one that runs here; else one of our own, on a port and with a key that nobody knows. */
 async function findServer(named: Server | null, config: Config, terminal: Terminal): Promise<Host> {
   const nothing = (): Promise<void> => Promise.resolve();
   if (named !== null) return { server: named, close: nothing };
-  const { host, port } = config.listen;
-  const address = host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
-  const here = {
-    url: `http://${address.includes(":") ? `[${address}]` : address}:${port}`,
-    key: config.auth.keys[0] ?? config.auth.admin[0],
-  };
-  if (port !== 0 && (await answers(here))) return { server: here, close: nothing };
+  const here = { url: ownUrl(config), key: config.auth.keys[0] ?? config.auth.admin[0] };
+  if (config.listen.port !== 0 && (await answers(here))) return { server: here, close: nothing };
   const { createLogger } = await import("./logger.ts");
   const { startRuntime } = await import("../app.ts");
   const key = randomBytes(24).toString("base64url");

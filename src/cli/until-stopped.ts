@@ -59,8 +59,11 @@ export async function runUntilStopped<Running extends { close(): Promise<void> }
 
 /** Why an address could not be listened on, with what to do; undefined when the error tells of something else. */
 export function listenText(error: unknown, address: { host: string; port: number; usual: number }): string | undefined {
-  const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
+  if (!(error instanceof Error)) return undefined;
+  const { code, port: refused } = error as NodeJS.ErrnoException & { readonly port?: number };
   const { host, port, usual } = address;
+  if (code === "EADDRINUSE" && refused !== undefined && refused !== port)
+    return `port ${refused} on ${host} (ollama.listen) is taken by another program, perhaps by Ollama itself. Choose another with --ollama-port, or stop that program`;
   if (code === "EADDRINUSE") {
     return `port ${port} on ${host} is taken by another program, perhaps another lair. Choose another: --port ${port === 65535 ? usual : port + 1}, or --port 0 for any free one`;
   }
