@@ -6,6 +6,7 @@ import { health, ready, version } from "./admin/status.ts";
 import { checkExposure } from "./config/exposure.ts";
 import { cacheFolder, dataFolder } from "./config/folders.ts";
 import { modelSources } from "./config/model-sources.ts";
+import { secondPorts } from "./config/second-port.ts";
 import type { Config } from "./config/schema.ts";
 import type { Handler } from "./core/call.ts";
 import type { Log } from "./core/log.ts";
@@ -21,8 +22,7 @@ import {
   removePackage,
 } from "./engines/llama/builds/package-install.ts";
 import { openFront, providerSettings } from "./front.ts";
-import { serverBounds, serverUrl } from "./http/server-bounds.ts";
-import { listen } from "./http/server.ts";
+import { serverUrl } from "./http/server-bounds.ts";
 import { accessLog } from "./pipeline/access-log.ts";
 import { Catalog } from "./pipeline/catalog.ts";
 import { routes } from "./pipeline/routes.ts";
@@ -67,14 +67,15 @@ export function removeEngine(addition: Addition, env: Env): Promise<boolean> {
  * Builds a runtime from its configuration and starts to listen. Throws node's error when it cannot (`EADDRINUSE` …),
  * `StateError` for a state that cannot be opened, `ExposureError` where strangers could use it.
  */
-export async function startRuntime(config: Config, log: Log, options: RuntimeOptions): Promise<Runtime> {
+export async function startRuntime(config: Config, log: Log, runtime: RuntimeOptions): Promise<Runtime> {
   const { timeouts, listen: address } = config;
-  const env = options.env ?? {};
+  const env = runtime.env ?? {};
+  const furtherPorts = secondPorts(config, address, config.providers);
   const front = await openFront(config, {
     role: "runtime",
     listenHost: address.host,
     exposure: (keys) => checkExposure(config, keys),
-    version: options.version,
+    version: runtime.version,
     log,
     env,
   });
@@ -83,20 +84,14 @@ export async function startRuntime(config: Config, log: Log, options: RuntimeOpt
   const answers = routes(catalog, {
     "/health": health,
     "/ready": ready(providers, timeouts.probe),
-    "/version": version(options.version, "runtime"),
+    "/version": version(runtime.version, "runtime"),
   });
   const closeAll = async (): Promise<void> => {
     await Promise.all([front.close(), ...providers.map((provider) => provider.close())]);
   };
   try {
-    const server = await listen({
-      ...address,
-      handler: front.around(answers, {}),
-      log,
-      onOutcome: front.onOutcome,
-      ...serverBounds(config),
-    });
-    const published = await offer(front.published(answers), config, { ...options, log });
+    const server = await front.around(answers, {}).listen(address, { furtherPorts });
+    const published = await offer(front.published(answers), config, { ...runtime, log });
     return {
       url: serverUrl(server),
       providers,
@@ -104,7 +99,8 @@ export async function startRuntime(config: Config, log: Log, options: RuntimeOpt
         return front.asksForKey;
       },
       close: async () => {
-        await Promise.all([published?.drain(timeouts.shutdown), server.close(timeouts.shutdown)]);
+        const grace = timeouts.shutdown;
+        await Promise.all([published?.drain(grace), server.close(grace)]);
         await closeAll();
       },
     };

@@ -4,17 +4,17 @@ import { existsSync } from "node:fs";
 import { checkRelayExposure, ExposureError } from "./config/exposure.ts";
 import { agentsFile } from "./config/folders.ts";
 import type { Config } from "./config/schema.ts";
+import { secondPorts } from "./config/second-port.ts";
 import type { AgentIdentity } from "./core/agent-identity.ts";
 import { ApiError } from "./core/errors.ts";
 import { isLoopback } from "./core/host-url.ts";
 import type { Log } from "./core/log.ts";
-import { tunnelPath, type Upgrade } from "./core/upgrade.ts";
+import { tunnelPath, type Upgrade, type UpgradeTakers } from "./core/upgrade.ts";
 import { within } from "./core/within.ts";
 import { encodeBrokenStream } from "./dialects/error-events.ts";
 import { type Front, openFront } from "./front.ts";
-import { serverBounds, serverUrl } from "./http/server-bounds.ts";
+import { serverUrl } from "./http/server-bounds.ts";
 import type { ServerTls } from "./http/server-tls.ts";
-import { listen } from "./http/server.ts";
 import { readTls, renewTls } from "./http/tls-files.ts";
 import { hostCheck } from "./pipeline/guard.ts";
 import { openSharing, type RelaySharing } from "./relay-sharing.ts";
@@ -84,34 +84,24 @@ interface Parts extends RelayOptions {
 
 async function listenWith(front: Front, config: Config, { tls, log, env, ...options }: Parts): Promise<Relay> {
   const { relay } = config;
+  const furtherPorts = secondPorts(config, relay, {});
   const keys = await openAgentKeys(front, config, { log, env });
   const refused = checkRelayExposure(config, countAgents(keys), front.asksForKey ? 1 : 0);
   if (refused !== undefined) throw new ExposureError(refused);
   const admission = new Admission(config, keys, front);
   const sharing = await openSharing(config, front.state, log);
   const fleet = createFleet(keys, { log, version: options.version, sharing });
-  const server = await listen({
-    host: relay.host,
-    port: relay.port,
-    log,
-    handler: front.around(
-      fleet.handler,
-      {
-        "/ready": relayReady(() => fleet.health()),
-        "/admin/agents": agentList(() => fleet.agents()),
-      },
-      () => agentFamilies(fleet.agents()),
-    ),
-    onOutcome: front.onOutcome,
-    upgrades: new Map([
-      [
-        tunnelPath,
-        { takes: "everything", take: createDoor(config, { admission, fleet, log, version: options.version }) },
-      ],
-    ]),
-    ...serverBounds(config),
-    ...(tls === undefined ? {} : { tls }),
-  }).catch(async (error) => {
+  const way = front.around(
+    fleet.handler,
+    {
+      "/ready": relayReady(() => fleet.health()),
+      "/admin/agents": agentList(() => fleet.agents()),
+    },
+    () => agentFamilies(fleet.agents()),
+  );
+  const take = createDoor(config, { admission, fleet, log, version: options.version });
+  const upgrades: UpgradeTakers = new Map([[tunnelPath, { takes: "everything", take }]]);
+  const server = await way.listen(relay, { tls, upgrades, furtherPorts }).catch(async (error: unknown) => {
     await fleet.close();
     await sharing?.close();
     throw error;
@@ -136,7 +126,8 @@ async function listenWith(front: Front, config: Config, { tls, log, env, ...opti
     },
     close: async () => {
       renewal.stop();
-      await Promise.all([server.close(relay.grace), within(fleet.drain(), relay.grace)]);
+      const { grace } = relay;
+      await Promise.all([server.close(grace), within(fleet.drain(), grace)]);
       await fleet.close();
       await sharing?.close();
       keys.close();

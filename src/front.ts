@@ -16,9 +16,15 @@ import type { Config, ProviderConfig } from "./config/schema.ts";
 import type { Call, Handler, Middleware } from "./core/call.ts";
 import type { Log } from "./core/log.ts";
 import type { Outcome } from "./core/outcome.ts";
+import type { Upgrade, UpgradeTaker, UpgradeTakers } from "./core/upgrade.ts";
+import { serverBounds } from "./http/server-bounds.ts";
+import type { ServerTls } from "./http/server-tls.ts";
+import type { RunningServer } from "./http/server.ts";
+import { listenOnSeveral } from "./http/several-ports.ts";
 import { createLimiter, type LeasingLimiter } from "./limits/create-limiter.ts";
 import { line } from "./limits/line.ts";
 import { accessLog } from "./pipeline/access-log.ts";
+import { anthropicForms } from "./pipeline/anthropic-forms.ts";
 import { apiForms } from "./pipeline/api-forms.ts";
 import { compose } from "./pipeline/compose.ts";
 import { errors } from "./pipeline/errors.ts";
@@ -28,6 +34,7 @@ import { limits } from "./pipeline/limits.ts";
 import type { ProviderSettings } from "./providers/settings.ts";
 import { keptResponses } from "./responses/kept-responses.ts";
 import { memoryStore } from "./responses/memory-store.ts";
+import { admitted, responsesPath, ResponsesSockets } from "./responses/websocket.ts";
 import type { State } from "./state/state.ts";
 import { accounting } from "./usage/accounting.ts";
 import { Journal } from "./usage/journal.ts";
@@ -56,13 +63,30 @@ export interface Front {
   /** Whether callers need a key now. */
   readonly asksForKey: boolean;
   /** The whole way of a call: this front, the server's own answers, and then `handler`. `families`: further metrics of it. */
-  around(handler: Handler, own: OwnRoutes, families?: () => readonly Family[]): Handler;
+  around(handler: Handler, own: OwnRoutes, families?: () => readonly Family[]): Way;
   /** For callers whose key and limits were looked at elsewhere: no more than what this process bears. */
   published(handler: Handler): Handler;
   /** To be told of every exchange when it is over. */
   readonly onOutcome: (call: Call, outcome: Outcome) => void;
   /** When no call is under way any more. */
   close(): Promise<void>;
+}
+
+/** The way in from outside. */
+export interface Way {
+  /**
+   * Answers calls at this address, and WebSockets of the Responses API. Closing waits for both. Throws as
+   * `listenOnSeveral` does.
+   */
+  listen(address: { readonly host: string; readonly port: number }, extras?: ListenExtras): Promise<RunningServer>;
+}
+
+/** What a role has beside calls. */
+export interface ListenExtras {
+  readonly tls?: ServerTls | undefined;
+  readonly upgrades?: UpgradeTakers;
+  /** Ports on which the same is answered. */
+  readonly furtherPorts?: readonly number[];
 }
 
 /** Opens the state, where one is configured. Throws `StateError` when it cannot be used, `ExposureError` where strangers could call. */
@@ -93,6 +117,10 @@ export async function openFront(config: Config, options: FrontOptions): Promise<
     lifetime: config.responses.keep,
     log,
   });
+  const onOutcome: Front["onOutcome"] = (call, outcome) => {
+    metrics.observe(call, outcome);
+    logged(call, outcome);
+  };
   return {
     state: ledger?.state,
     get asksForKey() {
@@ -109,19 +137,51 @@ export async function openFront(config: Config, options: FrontOptions): Promise<
           ...(ledger === undefined ? {} : { ...keyRoutes(ledger.state, ledger.ring), ...usageRoutes(ledger.state) }),
           ...own,
         },
-        compose([apiForms(options.version), kept.middleware, ...counted, ...bounded], handler),
+        compose([apiForms(options.version), anthropicForms, kept.middleware, ...counted, ...bounded], handler),
       );
-      const shielded = config.insecure ? answers : compose([openToThisMachine(options.role)], answers);
-      return entrance(config, { listenHost, access: accessSettings }, shielded);
+      const shield = config.insecure ? [] : [openToThisMachine(options.role)];
+      const steps = [...entrance(config, { listenHost, access: accessSettings }), ...shield];
+      return openWay(config, { steps, answers, onOutcome, log });
     },
     published: (handler) => compose([errors(log), ...bounded], handler),
-    onOutcome: (call, outcome) => {
-      metrics.observe(call, outcome);
-      logged(call, outcome);
-    },
+    onOutcome,
     close: async () => {
       await kept.close();
       await ledger?.close();
+    },
+  };
+}
+
+interface WayParts {
+  /** What every call goes through first. */
+  readonly steps: readonly Middleware[];
+  readonly answers: Handler;
+  readonly onOutcome: Front["onOutcome"];
+  readonly log: Log;
+}
+
+function openWay(config: Config, { steps, answers, onOutcome, log }: WayParts): Way {
+  const handler = compose(steps, answers);
+  const sockets = new ResponsesSockets({
+    handler,
+    entrance: compose(steps, () => Promise.resolve(admitted)),
+    onOutcome,
+    bodyLimit: config.limits.body,
+    memory: config.responses.memory,
+    stallTimeout: config.timeouts.request,
+    log,
+  });
+  const take = (upgrade: Upgrade): void => sockets.take(upgrade);
+  const own: [string, UpgradeTaker] = [responsesPath, { takes: "web-sockets", take }];
+  return {
+    listen: async ({ host, port }, { tls, upgrades = new Map(), furtherPorts = [] } = {}) => {
+      const bounds = serverBounds(config);
+      const options = { host, port, handler, log, onOutcome, upgrades: new Map([own, ...upgrades]), ...bounds };
+      const server = await listenOnSeveral({ ...options, ...(tls === undefined ? {} : { tls }) }, furtherPorts);
+      return {
+        ...server,
+        close: async (grace) => void (await Promise.all([server.close(grace), sockets.close(grace)])),
+      };
     },
   };
 }

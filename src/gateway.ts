@@ -3,11 +3,11 @@ import { upstreamFamilies } from "./admin/upstream-families.ts";
 import { relayReady } from "./admin/relay-status.ts";
 import { checkGatewayExposure } from "./config/exposure.ts";
 import type { Config } from "./config/schema.ts";
+import { secondPorts } from "./config/second-port.ts";
 import type { Log } from "./core/log.ts";
 import type { Provider } from "./core/provider.ts";
 import { openFront, providerSettings } from "./front.ts";
-import { serverBounds, serverUrl } from "./http/server-bounds.ts";
-import { listen } from "./http/server.ts";
+import { serverUrl } from "./http/server-bounds.ts";
 import { readTls, renewTls } from "./http/tls-files.ts";
 import { createProvider } from "./providers/index.ts";
 import { createRouter, type Router } from "./routing/router.ts";
@@ -40,6 +40,7 @@ export interface Gateway {
 export async function startGateway(config: Config, log: Log, options: GatewayOptions): Promise<Gateway> {
   const { gateway } = config;
   const env = options.env ?? {};
+  const furtherPorts = secondPorts(config, gateway, gateway.upstreams);
   const tls = readTls(gateway.tls, "gateway.tls");
   const upstreams = openUpstreams(config, log, env);
   const { router } = upstreams;
@@ -58,22 +59,15 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     await Promise.all([front.close(), upstreams.close()]);
   };
   try {
-    const server = await listen({
-      host: gateway.host,
-      port: gateway.port,
-      log,
-      handler: front.around(
-        router.handler,
-        {
-          "/ready": relayReady(() => router.health()),
-          "/admin/upstreams": upstreamList(() => router.states()),
-        },
-        () => upstreamFamilies(router.states()),
-      ),
-      onOutcome: front.onOutcome,
-      ...serverBounds(config),
-      ...(tls === undefined ? {} : { tls }),
-    });
+    const way = front.around(
+      router.handler,
+      {
+        "/ready": relayReady(() => router.health()),
+        "/admin/upstreams": upstreamList(() => router.states()),
+      },
+      () => upstreamFamilies(router.states()),
+    );
+    const server = await way.listen(gateway, { tls, furtherPorts });
     const renewal = renewTls(gateway.tls, "gateway.tls", { server, log, watch: watchFile });
     return {
       url: serverUrl(server, tls === undefined ? "http" : "https"),

@@ -1,5 +1,7 @@
 import type { Socket } from "node:net";
+import { errorReply } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
+import { encodeWholeReply } from "../wire/whole-reply.ts";
 
 /** Milliseconds that whoever was refused gets to close the connection, which nobody else watches any more. */
 const longestGoodbye = 2000;
@@ -12,10 +14,7 @@ export function refuse(error: NodeJS.ErrnoException, socket: Socket): void {
     return;
   }
   const known = toClientError(error.code);
-  const body = JSON.stringify(known.toJson());
-  socket.end(
-    `HTTP/1.1 ${known.status} ${known.code}\r\ncontent-type: application/json\r\nx-content-type-options: nosniff\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
-  );
+  socket.end(encodeWholeReply(errorReply(known), known.code), "latin1");
   const timer = setTimeout(() => socket.destroy(), longestGoodbye);
   socket.on("close", () => clearTimeout(timer));
 }

@@ -1,6 +1,5 @@
 import { access, type AccessSettings } from "../access/access.ts";
-import type { Handler } from "../core/call.ts";
-import { compose } from "./compose.ts";
+import type { Middleware } from "../core/call.ts";
 import { errors } from "./errors.ts";
 import { cors, guard } from "./guard.ts";
 
@@ -16,8 +15,8 @@ interface Admission {
   readonly cors: { readonly origins: readonly string[] };
 }
 
-/** The handler behind all that every call from outside goes through first. Throws `Error` as `access` does. */
-export function entrance(admission: Admission, settings: EntranceSettings, handler: Handler): Handler {
+/** What every call from outside goes through first. Throws `Error` as `access` does. */
+export function entrance(admission: Admission, settings: EntranceSettings): Middleware[] {
   const guarded = { listenHost: settings.listenHost, hosts: admission.hosts, origins: admission.cors.origins };
-  return compose([cors(guarded), errors(settings.access.log), guard(guarded), access(settings.access)], handler);
+  return [cors(guarded), errors(settings.access.log), guard(guarded), access(settings.access)];
 }

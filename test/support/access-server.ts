@@ -6,6 +6,7 @@ import type { Handler } from "../../src/core/call.ts";
 import type { Log } from "../../src/core/log.ts";
 import { listen } from "../../src/http/server.ts";
 import { accessLog } from "../../src/pipeline/access-log.ts";
+import { compose } from "../../src/pipeline/compose.ts";
 import { entrance } from "../../src/pipeline/entrance.ts";
 import { forwarder } from "../../src/providers/forward.ts";
 
@@ -50,7 +51,7 @@ export async function startAccessServer(
   const server = await listen({
     host: "127.0.0.1",
     port: 0,
-    handler: entrance(guarded, { listenHost: "127.0.0.1", access }, around(forward.handle)),
+    handler: compose(entrance(guarded, { listenHost: "127.0.0.1", access }), around(forward.handle)),
     log,
     onOutcome: accessLog(log),
     bodyLimit: 64 * 1024 * 1024,

@@ -1,11 +1,13 @@
 import { isIP, type Socket } from "node:net";
 import type { AgentIdentity } from "../../core/agent-identity.ts";
+import { errorReply } from "../../core/call.ts";
 import { ApiError } from "../../core/errors.ts";
 import { cameThroughFront } from "../../core/fronts.ts";
 import { isLoopback } from "../../core/host-url.ts";
 import { toLimitKey } from "../../core/ip-address.ts";
 import type { Log } from "../../core/log.ts";
 import type { Upgrade } from "../../core/upgrade.ts";
+import { encodeWholeReply } from "../../wire/whole-reply.ts";
 import { upgradeProtocol } from "./ask-upgrade.ts";
 import { relayHeader } from "./dial-problems.ts";
 import { type DoorLimits, defaultLimits, MinuteCount, Presence } from "./door-limits.ts";
@@ -161,24 +163,11 @@ class Door {
     // Those that come too often must not fill the log, too.
     if (status === 429) this.#settings.log.debug({ address, code }, message);
     else this.#settings.log.warn({ address, code, reason: error.message }, message);
-    socket.end(toRefusal(error, this.#settings.relayVersion), "latin1");
+    const reply = errorReply(error, { [relayHeader]: this.#settings.relayVersion });
+    socket.end(encodeWholeReply(reply, code), "latin1");
     // What still comes is read: closed with bytes unread, the kernel would take the answer back.
     socket.resume();
   }
-}
-
-function toRefusal(error: ApiError, relayVersion: string): string {
-  const body = Buffer.from(JSON.stringify(error.toJson())).toString("latin1");
-  const headers: Record<string, string> = {
-    "content-type": "application/json",
-    "content-length": String(body.length),
-    connection: "close",
-    [relayHeader]: relayVersion,
-    ...(error.retryAfter === undefined ? {} : { "retry-after": String(error.retryAfter) }),
-    ...error.headers,
-  };
-  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
-  return `HTTP/1.1 ${error.status} ${error.code}\r\n${lines.join("")}\r\n${body}`;
 }
 
 function tooMany(seconds: number): ApiError {
