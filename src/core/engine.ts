@@ -28,6 +28,8 @@ export interface Engine {
   /** One answer: `request.n` is ignored. */
   chat(request: ChatRequest, signal: AbortSignal): AsyncIterable<ChatEvent>;
   complete?(request: CompletionRequest, signal: AbortSignal): AsyncIterable<ChatEvent>;
+  /** Whether its tool calls are held to their tools' schemas while they are written: they may go on as they come. Default false. */
+  readonly soundCalls?: boolean;
   /** Whether `complete` heeds `suffix` and `files` for models that can. Default false. */
   readonly fillsGaps?: boolean;
   embed?(request: EmbeddingRequest, signal: AbortSignal): Promise<Embeddings>;

@@ -36,6 +36,8 @@ export interface Provider {
   readonly kind: string;
   /** Endpoints whose requests and replies it reads and writes itself. All others are translated or refused. */
   readonly speaks: ReadonlySet<Endpoint>;
+  /** Whether the tool calls in its chats are checked where they are asked for: nobody else need do it. Default false. */
+  readonly soundCalls?: boolean;
   /** Answers a call whose `target` is this provider. Throws `ApiError`. */
   readonly handle: Handler;
   /** Throws `ApiError` when it cannot tell. */

@@ -16,6 +16,8 @@ export interface Source {
   readonly name: string;
   /** One answer; `request.n` is ignored. */
   chat(request: ChatRequest, call: Call, signal: AbortSignal): AsyncIterable<ChatEvent>;
+  /** Its tool calls are sound already: held to their schemas while they are written, or checked where they were asked for. */
+  readonly soundCalls?: boolean;
   /** Absent: it completes no texts. */
   complete?(request: CompletionRequest, call: Call, signal: AbortSignal): AsyncIterable<ChatEvent>;
   /** Absent: it has no embeddings. */
@@ -33,6 +35,7 @@ export function sourceOfEngine(engine: Engine): Source {
   const embed = engine.embed?.bind(engine);
   return {
     name: engine.name,
+    soundCalls: engine.soundCalls ?? false,
     chat: (request, _call, signal) => engine.chat(request, signal),
     ...(complete === undefined ? {} : { complete: (request, _call, signal) => complete(request, signal) }),
     ...(embed === undefined ? {} : { embed: (request, call) => embed(request, call.signal) }),
@@ -56,6 +59,7 @@ export function sourceOfEngine(engine: Engine): Source {
 export function sourceOfServer(provider: Provider): Source {
   return {
     name: provider.name,
+    soundCalls: provider.soundCalls ?? false,
     chat: (request, call, signal) => askChat(provider, request, call, signal),
     ...(provider.speaks.has("/v1/completions")
       ? { complete: (request, call, signal) => askCompletion(provider, request, call, signal) }

@@ -13,6 +13,7 @@ import { openaiCompaction } from "./openai-compaction.ts";
 import { openaiResponses } from "./openai-responses.ts";
 import { type Source, sourceOfEngine, sourceOfServer } from "./source.ts";
 import { countRoutes } from "./token-count.ts";
+import { withSoundTools } from "./tool-calls.ts";
 
 /** Every wire format of chat, by the path under which it is served; Ollama's are beside its other routes. */
 const chatDialects: ReadonlyMap<Endpoint, ServerDialect> = new Map<Endpoint, ServerDialect>([
@@ -59,7 +60,8 @@ export function translated(provider: Provider, options: LiftOptions = {}): Provi
   };
 }
 
-function dialectRoutes(source: Source, options: LiftOptions): Map<Endpoint, Handler> {
+function dialectRoutes(asked: Source, options: LiftOptions): Map<Endpoint, Handler> {
+  const source = withSoundTools(asked, options.log);
   const routes = new Map<Endpoint, Handler>();
   const chat = (dialect: ServerDialect, call: Call): Promise<Reply> => answerChat(dialect, call, source, options);
   for (const [path, dialect] of chatDialects) routes.set(path, (call) => chat(dialect, call));

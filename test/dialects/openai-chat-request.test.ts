@@ -55,9 +55,9 @@ describe("a bad request is refused by code and path", () => {
       "messages[0].content[0].type",
     ],
     [
-      "a tool result of no call",
-      { messages: [{ role: "tool", content: "x" }] },
-      "missing_required_parameter",
+      "a tool result whose call is no text",
+      { messages: [{ role: "tool", tool_call_id: 1, content: "x" }] },
+      "invalid_type",
       "messages[0].tool_call_id",
     ],
     [

@@ -139,7 +139,7 @@ function decodeToolCall(call: JsonObject, at: string): ToolCall {
 }
 
 function decodeFunction(described: JsonObject, at: string, id: string): ToolCall {
-  const name = required(readString(described, "name", at), `${at}.name`);
+  const name = readString(described, "name", at) ?? "";
   // Whatever text a model once wrote comes back here, broken JSON too; some clients send the object itself.
   const given = described.arguments ?? "";
   return { id, name, arguments: typeof given === "string" ? given : JSON.stringify(given) };
@@ -148,11 +148,12 @@ function decodeFunction(described: JsonObject, at: string, id: string): ToolCall
 function decodeToolResult(item: JsonObject, at: string, role: "tool" | "function", before: Message[]): Message {
   const content = decodeContent(item.content ?? undefined, `${at}.content`) ?? [];
   const name = readString(item, "name", at);
+  // What an interrupted turn or a trimmed conversation has lost is mended with the whole history (history.ts).
   const id = readString(item, "tool_call_id", at) ?? (role === "function" ? lastCallOf(name, before) : undefined);
   return {
     role: "tool",
     content,
-    toolCallId: required(id, `${at}.tool_call_id`),
+    toolCallId: id ?? "",
     ...(name === undefined ? {} : { name }),
   };
 }

@@ -43,6 +43,7 @@ export class LlamaEngine implements Engine {
   readonly name: string;
   readonly kind = "llama_cpp";
   readonly fillsGaps = true;
+  readonly soundCalls = true;
   readonly #settings: LlamaSettings;
   readonly #log: Log;
   readonly #files: ModelFiles;
