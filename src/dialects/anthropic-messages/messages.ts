@@ -29,15 +29,10 @@ export function decodeMessages(body: JsonObject): Conversation {
  */
 const billingLine = /^x-anthropic-billing-header:[^\n]*\n*/;
 
-/** One message of all blocks: some chat templates take a single text at the beginning. */
 function decodeSystem(system: Json | undefined, at: string): Message[] {
-  const blocks =
-    typeof system === "string" ? [system] : blocksOf(system ?? [], at).map(([block, path]) => textIn(block, path));
-  const text = blocks
-    .map((block) => block.replace(billingLine, ""))
-    .filter((block) => block !== "")
-    .join("\n\n");
-  return text === "" ? [] : [{ role: "system", content: [{ type: "text", text }] }];
+  const texts = blocksOf(system ?? [], at).map(([block, path]) => textIn(block, path).replace(billingLine, ""));
+  const content = joined(texts.filter((text) => text !== "").map((text) => ({ type: "text", text })));
+  return content.length === 0 ? [] : [{ role: "system", content }];
 }
 
 function decodeMessage(item: JsonObject, at: string, referenced: Set<string>): Message[] {
@@ -72,7 +67,13 @@ function decodeUser(content: Json, at: string, referenced: Set<string>): Message
       if (images.length > 0) parts.push({ type: "text", text: imagesOf(message.toolCallId) }, ...images);
     } else if (!isSkipped(block, referenced)) parts.push(...decodePart(block, path));
   }
-  return parts.length === 0 ? results : [...results, { role: "user", content: parts }];
+  return parts.length === 0 ? results : [...results, { role: "user", content: joined(parts) }];
+}
+
+/** Blocks of nothing but text as one text, for there are servers and templates that take no others. */
+function joined(parts: Part[]): Part[] {
+  if (parts.length < 2 || parts.some((part) => part.type !== "text")) return parts;
+  return [{ type: "text", text: parts.map((part) => (part.type === "text" ? part.text : "")).join("\n") }];
 }
 
 function imagesOf(callId: string): string {
@@ -95,14 +96,15 @@ function decodeResult(block: JsonObject, at: string, referenced: Set<string>): T
         );
   const images = parts.filter((part) => part.type === "image");
   const texts = parts.filter((part) => part.type === "text");
-  if (readBoolean(block, "is_error", at) === true) markFailed(texts);
+  if (readBoolean(block, "is_error", at) === true && !tellsFailure(texts))
+    texts.unshift({ type: "text", text: "Error:" });
   if (texts.length === 0 && images.length > 0) texts.push({ type: "text", text: "(see the images below)" });
-  return { message: { role: "tool", toolCallId, content: texts }, images };
+  return { message: { role: "tool", toolCallId, content: joined(texts) }, images };
 }
 
 /** No other format has a flag for it: a model must read that the call failed. */
-function markFailed(texts: Part[]): void {
-  if (!/error|fail/i.test(textOf(texts).slice(0, 500))) texts.unshift({ type: "text", text: "Error: " });
+function tellsFailure(texts: readonly Part[]): boolean {
+  return /error|fail/i.test(textOf(texts).slice(0, 500));
 }
 
 function decodeAssistant(content: Json, at: string, referenced: Set<string>): Message {
