@@ -3,8 +3,10 @@ import { isAbsolute, join } from "node:path";
 import { dataFolder } from "../../config/folders.ts";
 import { isObject, type JsonObject } from "../../core/json.ts";
 import { type Aim, type Client, fileNameOf, keyVariable, type OwnFile, type Place } from "./client.ts";
+import { noKey } from "./piece.ts";
 import { editJson, readJson } from "./json-file.ts";
 
+/** Without any value, Claude Code wants its user to log in. */
 const token = "ANTHROPIC_AUTH_TOKEN";
 /** Credentials and addresses for elsewhere; Claude Code sends an API key beside a token. */
 const foreign = [
@@ -32,20 +34,23 @@ export const claude: Client = {
     const files = overruling === undefined ? [] : [toSettingsFile(aim, place, overruling)];
     const helped = overruling?.["apiKeyHelper"] !== undefined;
     return {
-      env: aim.keyed ? env : { ...env, [token]: placeholder },
+      env: aim.keyed ? env : { ...env, [token]: noKey },
       keyVariables: aim.keyed ? [token, ...(helped ? [keyVariable] : [])] : [],
       unset: foreign,
       args: [
         ...files.flatMap(({ path }) => ["--settings", path]),
         // Takes words until the next flag.
-        ...["--tools", tools, "--model", aim.model.id],
+        "--tools",
+        tools,
+        "--model",
+        aim.model.id,
       ],
       files,
     };
   },
   save(aim, place) {
     const path = join(settingsFolder(place), "settings.json");
-    const env = aim.keyed ? toVariables(aim) : { ...toVariables(aim), [token]: placeholder };
+    const env = aim.keyed ? toVariables(aim) : { ...toVariables(aim), [token]: noKey };
     const change = (text: string): string =>
       editJson(text, path, [
         ...Object.entries(env).map(([name, value]) => ({ at: ["env", name], value })),
@@ -58,9 +63,6 @@ export const claude: Client = {
     return Promise.resolve({ edits: [{ path, change }], files: [], hints });
   },
 };
-
-/** What stands for a key where the server asks for none; without any, Claude Code wants its user to log in. */
-const placeholder = "none";
 
 /** The variables, without the key. */
 export function toVariables({ url, model }: Aim): Record<string, string> {
@@ -84,7 +86,7 @@ export function toVariables({ url, model }: Aim): Record<string, string> {
 
 /** A command that prints the key, as Claude Code runs it: by sh, on Windows by cmd.exe. */
 function toHelper({ keyed }: Aim, { platform }: Place): string {
-  if (!keyed) return `echo ${placeholder}`;
+  if (!keyed) return `echo ${noKey}`;
   return platform === "win32" ? `echo %${keyVariable}%` : `printf %s "$${keyVariable}"`;
 }
 

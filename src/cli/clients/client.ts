@@ -53,7 +53,7 @@ export interface Saving {
 export interface Edit {
   readonly path: string;
   /** The file's next text by its present one ("": there is none). Throws `ClientError` when the present one cannot be read. */
-  change(text: string): string;
+  readonly change: (text: string) => string;
 }
 
 /** A coding agent that `lair launch` starts. */

@@ -3,15 +3,10 @@ import { toCatalogueFile, toProfile } from "./codex.ts";
 import { toVariables } from "./claude.ts";
 import { type Aim, keyVariable, openaiUrl, type Place } from "./client.ts";
 import { toConfig, toProvider } from "./opencode.ts";
+import { noKey, type Piece } from "./piece.ts";
 import { quoteForPowerShell, quoteForSh } from "./quoting.ts";
+import { sdkPieces } from "./sdk-pieces.ts";
 import { toTomlFile } from "./toml-text.ts";
-
-/** A piece of configuration. */
-export interface Piece {
-  /** Where it goes: a file, a place in a program, a shell. */
-  readonly where: string;
-  readonly text: string;
-}
 
 /** A program or library that can be connected by hand. */
 export interface Connection {
@@ -19,9 +14,6 @@ export interface Connection {
   readonly title: string;
   readonly pieces: (aim: Aim, place: Place) => readonly Piece[];
 }
-
-/** What stands for a key that nobody asks for, where a program wants one. */
-const noKey = "none";
 
 /** Every program and library of which `lair connect` knows the lines, in the order of its list. */
 export const connections: readonly Connection[] = [
@@ -33,14 +25,14 @@ export const connections: readonly Connection[] = [
   { name: "aider", title: "aider", pieces: aiderPieces },
   { name: "zed", title: "Zed", pieces: zedPieces },
   { name: "open-webui", title: "Open WebUI", pieces: openWebuiPieces },
-  { name: "openai-python", title: "OpenAI SDK, Python", pieces: openaiPythonPieces },
-  { name: "openai-js", title: "OpenAI SDK, JavaScript", pieces: openaiPieces },
-  { name: "anthropic-python", title: "Anthropic SDK, Python", pieces: anthropicPythonPieces },
-  { name: "anthropic-js", title: "Anthropic SDK, JavaScript", pieces: anthropicPieces },
-  { name: "ai-sdk", title: "AI SDK (Vercel)", pieces: aiSdkPieces },
-  { name: "langchain-python", title: "LangChain, Python", pieces: langchainPythonPieces },
-  { name: "langchain-js", title: "LangChain, JavaScript", pieces: langchainPieces },
-  { name: "ollama-js", title: "ollama-js, and what else speaks Ollama's API", pieces: ollamaPieces },
+  { name: "openai-python", title: "OpenAI SDK, Python", pieces: sdkPieces["openai-python"] },
+  { name: "openai-js", title: "OpenAI SDK, JavaScript", pieces: sdkPieces["openai-js"] },
+  { name: "anthropic-python", title: "Anthropic SDK, Python", pieces: sdkPieces["anthropic-python"] },
+  { name: "anthropic-js", title: "Anthropic SDK, JavaScript", pieces: sdkPieces["anthropic-js"] },
+  { name: "ai-sdk", title: "AI SDK (Vercel)", pieces: sdkPieces["ai-sdk"] },
+  { name: "langchain-python", title: "LangChain, Python", pieces: sdkPieces["langchain-python"] },
+  { name: "langchain-js", title: "LangChain, JavaScript", pieces: sdkPieces["langchain-js"] },
+  { name: "ollama-js", title: "ollama-js, and what else speaks Ollama's API", pieces: sdkPieces["ollama-js"] },
   { name: "curl", title: "curl", pieces: curlPieces },
 ];
 
@@ -173,108 +165,6 @@ function openWebuiPieces(aim: Aim): Piece[] {
   return [{ where: "shell", text }, ...(own ? [{ where: "before that", text: note }] : [])];
 }
 
-function openaiPieces(aim: Aim): Piece[] {
-  const text = `import OpenAI from "openai";
-
-const client = new OpenAI({ baseURL: ${quote(openaiUrl(aim))}, apiKey: ${keyInJs(aim)} });
-const answer = await client.chat.completions.create({
-  model: ${quote(aim.model.id)},
-  messages: [{ role: "user", content: "Say hello." }],
-});
-console.log(answer.choices[0].message.content);`;
-  return [{ where: "npm install openai", text }];
-}
-
-function openaiPythonPieces(aim: Aim): Piece[] {
-  const text = `${importKey(aim)}from openai import OpenAI
-
-client = OpenAI(base_url=${quote(openaiUrl(aim))}, api_key=${keyInPython(aim)})
-answer = client.chat.completions.create(
-    model=${quote(aim.model.id)},
-    messages=[{"role": "user", "content": "Say hello."}],
-)
-print(answer.choices[0].message.content)`;
-  return [{ where: "pip install openai", text }];
-}
-
-function anthropicPieces(aim: Aim): Piece[] {
-  const text = `import Anthropic from "@anthropic-ai/sdk";
-
-const client = new Anthropic({ baseURL: ${quote(aim.url)}, apiKey: ${keyInJs(aim)} });
-const answer = await client.messages.create({
-  model: ${quote(aim.model.id)},
-  max_tokens: 1024,
-  messages: [{ role: "user", content: "Say hello." }],
-});
-console.log(answer.content);`;
-  return [{ where: "npm install @anthropic-ai/sdk", text }];
-}
-
-function anthropicPythonPieces(aim: Aim): Piece[] {
-  const text = `${importKey(aim)}from anthropic import Anthropic
-
-client = Anthropic(base_url=${quote(aim.url)}, api_key=${keyInPython(aim)})
-answer = client.messages.create(
-    model=${quote(aim.model.id)},
-    max_tokens=1024,
-    messages=[{"role": "user", "content": "Say hello."}],
-)
-print(answer.content)`;
-  return [{ where: "pip install anthropic", text }];
-}
-
-function aiSdkPieces(aim: Aim): Piece[] {
-  const text = `import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { generateText } from "ai";
-
-const lair = createOpenAICompatible({
-  name: "lair",
-  baseURL: ${quote(openaiUrl(aim))},
-  apiKey: ${keyInJs(aim)},
-  includeUsage: true,
-});
-const { text } = await generateText({ model: lair.chatModel(${quote(aim.model.id)}), prompt: "Say hello." });
-console.log(text);`;
-  return [{ where: "npm install ai @ai-sdk/openai-compatible", text }];
-}
-
-function langchainPieces(aim: Aim): Piece[] {
-  const text = `import { ChatOpenAI } from "@langchain/openai";
-
-const model = new ChatOpenAI({
-  model: ${quote(aim.model.id)},
-  apiKey: ${keyInJs(aim)},
-  configuration: { baseURL: ${quote(openaiUrl(aim))} },
-});
-const answer = await model.invoke("Say hello.");
-console.log(answer.content);`;
-  return [{ where: "npm install @langchain/openai", text }];
-}
-
-function langchainPythonPieces(aim: Aim): Piece[] {
-  const text = `${importKey(aim)}from langchain_openai import ChatOpenAI
-
-model = ChatOpenAI(model=${quote(aim.model.id)}, base_url=${quote(openaiUrl(aim))}, api_key=${keyInPython(aim)})
-print(model.invoke("Say hello.").content)`;
-  return [{ where: "pip install langchain-openai", text }];
-}
-
-function ollamaPieces(aim: Aim): Piece[] {
-  const headers = aim.keyed ? `, headers: { authorization: \`Bearer \${${keyInJs(aim)}}\` }` : "";
-  const text = `import { Ollama } from "ollama";
-
-const ollama = new Ollama({ host: ${quote(aim.url)}${headers} });
-const answer = await ollama.chat({
-  model: ${quote(aim.model.id)},
-  messages: [{ role: "user", content: "Say hello." }],
-});
-console.log(answer.message.content);`;
-  return [
-    { where: "npm install ollama", text },
-    { where: "programs that take the address from a variable", text: `OLLAMA_HOST=${aim.url}` },
-  ];
-}
-
 function curlPieces(aim: Aim): Piece[] {
   const body = JSON.stringify({ model: aim.model.id, messages: [{ role: "user", content: "Say hello." }] });
   const text = [
@@ -309,24 +199,7 @@ function json(value: JsonObject): string {
   return JSON.stringify(value, null, 2);
 }
 
-/** A text in JavaScript and Python, which take what JSON writes. */
-function quote(text: string): string {
-  return JSON.stringify(text);
-}
-
 /** A text in YAML: plain where that cannot be misread, else as JSON, which is YAML too. */
 function yaml(text: string): string {
   return /^[A-Za-z][\w./-]*(:[\w./-]+)*$/.test(text) ? text : JSON.stringify(text);
-}
-
-function keyInJs({ keyed }: Aim): string {
-  return keyed ? `process.env.${keyVariable}` : quote(noKey);
-}
-
-function keyInPython({ keyed }: Aim): string {
-  return keyed ? `os.environ["${keyVariable}"]` : quote(noKey);
-}
-
-function importKey({ keyed }: Aim): string {
-  return keyed ? "import os\n" : "";
 }
