@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import type { AccessSettings } from "./access/access.ts";
+import { type AccessSettings, isAdministration } from "./access/access.ts";
 import { withAllowedModels } from "./access/allowed-models.ts";
 import { KeyRing } from "./access/key-ring.ts";
 import { keyRoutes } from "./admin/keys.ts";
@@ -247,7 +247,7 @@ async function openLedger(
  * runtime's models may be shown that way; what it tells of itself may not.
  */
 function openToThisMachine(role: FrontOptions["role"]): Middleware {
-  const isShown = (path: string): boolean => role === "runtime" && path !== "/metrics" && !path.startsWith("/admin/");
+  const isShown = (path: string): boolean => role === "runtime" && path !== "/metrics" && !isAdministration(path);
   return (call, next) => (call.principal?.id !== "" || isShown(call.path) ? next(call) : withoutFront(call, next));
 }
 

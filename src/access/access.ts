@@ -29,7 +29,7 @@ export interface AccessSettings {
 
 /**
  * Finds out who calls, and lets in who may ask for the path: `/health`, `/ready` and `/api/hello` anybody, `/metrics` the roles
- * `metrics` and `admin`, `/admin/…` `admin`, everything else `inference`. Without any token or key everybody may, until
+ * `metrics` and `admin`, `/admin/…` and what changes the models that there are `admin`, everything else `inference`. Without any token or key everybody may, until
  * the first key is there. No credential goes on in the call, whoever sent it and in whatever form.
  *
  * Throws `invalid_api_key` (the same for unknown, expired and revoked keys), `invalid_request`, `insufficient_scope`, and
@@ -174,7 +174,12 @@ const forModels: readonly Role[] = ["inference"];
 
 function rolesFor(path: string): readonly Role[] {
   if (path === "/metrics" || path === "/metrics/") return forMetrics;
-  return path === "/admin" || path.startsWith("/admin/") ? forAdmin : forModels;
+  return isAdministration(path) ? forAdmin : forModels;
+}
+
+/** Whether a path rules over the server instead of asking its models: `/admin/…`, and what Ollama's API has to fetch and delete them. */
+export function isAdministration(path: string): boolean {
+  return /^\/(?:admin|api\/(?:pull|delete|create|copy|push|blobs))(?:\/|$)/.test(path);
 }
 
 function missing(): ApiError {

@@ -8,6 +8,9 @@ export type FailedCall = Pick<Call, "id" | "path" | "headers">;
 
 /** A failure as a reply, in the words of the API that was asked. */
 export function encodeFailure(call: FailedCall, error: ApiError): Reply {
+  // Another way to write OpenAI's paths.
+  if (call.path.startsWith("/api/v1/"))
+    return encodeFailure({ id: call.id, headers: call.headers, path: call.path.slice("/api".length) }, error);
   if (speaksAnthropic(call)) return anthropicFailure(call, error);
   if (!call.path.startsWith("/api/")) return errorReply(error);
   // https://github.com/ollama/ollama/blob/main/docs/api.md
