@@ -84,7 +84,8 @@ export const withoutFront: Middleware = (call, next: Handler) => {
 function checkContentType(call: Call): void {
   if (call.method !== "POST" || call.headers["content-type"] === "application/json") return;
   const type = (call.headers["content-type"] ?? "").split(";", 1)[0]?.trim().toLowerCase();
-  if (type === "application/json" || (call.body === null && type === "")) return;
+  const isEmpty = call.body === null || call.headers["content-length"] === "0";
+  if (type === "application/json" || (isEmpty && type === "")) return;
   throw new ApiError(
     "unsupported_media_type",
     `the body must be sent as content-type application/json, not ${type === "" ? "without one" : type?.slice(0, 100)}`,
