@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { parseHosts } from "../core/host-url.ts";
+import { translatedPaths } from "../core/provider.ts";
 import { count, duration, setting } from "./setting.ts";
 
 /** Kinds of upstream that a `providers` entry may have, with the port used where an `http` address names none. */
@@ -64,6 +65,10 @@ const provider = z.strictObject({
   keepAlive: setting(
     z.union([z.string().regex(/^-?\d+(\.\d+)?(ms|s|m|h)$/), z.number()]).exactOptional(),
     "Ollama only: how long a model stays in memory after its last use, e.g. `10m`; `-1` for ever, `0` not at all.",
+  ),
+  speaks: setting(
+    z.array(z.enum(translatedPaths)).exactOptional(),
+    "Formats beside OpenAI's chat that this server speaks well, e.g. `[/v1/messages, /v1/responses]`: their calls pass through, with only the model's name changed. All others are translated here, which works with every server; `lair` speaks all.",
   ),
   maxConcurrent: setting(count.exactOptional(), "Most calls at a time for each address; absent: no limit."),
   timeouts: z

@@ -2,13 +2,13 @@ import type { Call, Headers, Reply, Target } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
 import type { Model } from "../core/model.ts";
 import { endpoints, type Provider } from "../core/provider.ts";
-import { encodeBrokenStream } from "../dialects/error-events.ts";
 import { AnswerStream } from "../wire/answer-stream.ts";
 import { ModelRenamer } from "../wire/model-renamer.ts";
 import { hopsHeader, hopsOf, replyHeaders, requestHeaders } from "../wire/onward-headers.ts";
 import { spliceFields } from "../wire/splice.ts";
 import { listCards, probe, toModel } from "./openai-models.ts";
 import type { ProviderSettings, ProviderTools } from "./settings.ts";
+import { toToldFailure } from "./told.ts";
 import { Upstream, type UpstreamReply } from "./upstream.ts";
 import { upstreamError } from "./upstream-error.ts";
 
@@ -81,13 +81,8 @@ async function toReply(reply: UpstreamReply, call: Call, { model, requested }: T
     return { status, headers, body: renamer === undefined ? body : Buffer.concat([renamer.push(body), renamer.end()]) };
   }
   if (renamer === undefined && length > mostWhole) headers["content-length"] = String(length);
-  const care = { renamer, toTold: (failure: Error) => toTold(failure, call.path) };
+  const care = { renamer, toTold: (failure: Error) => toToldFailure(failure, call.path) };
   return { status, headers, body: new AnswerStream(headers, reply.body, care) };
-}
-
-function toTold(failure: Error, path: string): { error: ApiError; events: string } | undefined {
-  if (!(failure instanceof ApiError) || failure.code === "client_closed_request") return undefined;
-  return { error: failure, events: encodeBrokenStream(path, failure) };
 }
 
 async function listModels(upstream: Upstream, signal: AbortSignal | undefined): Promise<Model[]> {

@@ -1,5 +1,6 @@
 import type { ImageSources } from "../core/image-source.ts";
 import type { Log } from "../core/log.ts";
+import type { TranslatedPath } from "../core/provider.ts";
 import type { LiftOptions } from "../dialects/lift.ts";
 import type { UpstreamSettings } from "./upstream.ts";
 
@@ -21,6 +22,8 @@ export interface ProviderSettings extends UpstreamSettings {
   readonly aliases?: Readonly<Record<string, string>>;
   /** Ollama: how long a model stays in memory after its last use, e.g. `10m`, or seconds; negative for ever. */
   readonly keepAlive?: string | number;
+  /** Formats beside OpenAI's chat that the server speaks well: their calls pass through. */
+  readonly speaks?: readonly TranslatedPath[];
   /** Most calls at a time for each address. */
   readonly maxConcurrent?: number;
 }

@@ -19,6 +19,8 @@ export interface AnswerCare {
   readonly onOver?: () => void;
   /** What is said of a failure; undefined: it is not the answer's, and nothing is said. */
   readonly toTold: (failure: Error) => ToldFailure | undefined;
+  /** What an event stream gets between two events after so many milliseconds of silence; absent: nothing. */
+  readonly heartbeat?: { readonly interval: number; readonly events: () => string };
 }
 
 const noBytes = Buffer.alloc(0);
@@ -32,6 +34,9 @@ export class AnswerStream implements ByteStream, ByteSink {
   /** The last bytes that went on, at least four of them where there were as many. */
   #tail: Uint8Array = noBytes;
   #over = false;
+  #timer: NodeJS.Timeout | undefined;
+  #isQuiet = true;
+  #isBlocked = false;
 
   /** `headers` are those of the answer; `source` brings buffers. */
   constructor(headers: Headers, source: ByteStream, care: AnswerCare) {
@@ -43,10 +48,15 @@ export class AnswerStream implements ByteStream, ByteSink {
 
   start(sink: ByteSink): void {
     this.#sink = sink;
+    const { heartbeat } = this.#care;
+    if (heartbeat !== undefined && this.#hasEvents) {
+      this.#timer = setInterval(() => this.#beat(heartbeat.events), heartbeat.interval);
+    }
     this.#source.start(this);
   }
 
   resume(): void {
+    this.#isBlocked = false;
     this.#source.resume();
   }
 
@@ -89,12 +99,22 @@ export class AnswerStream implements ByteStream, ByteSink {
 
   #send(bytes: Buffer): boolean {
     if (this.#hasEvents) this.#tail = bytes.length >= 4 ? bytes : Buffer.concat([this.#tail.subarray(-4), bytes]);
-    return this.#sink.write(bytes);
+    this.#isQuiet = false;
+    const room = this.#sink.write(bytes);
+    this.#isBlocked = !room;
+    return room;
+  }
+
+  /** A reader that does not keep up is not idle, and must not be given more. */
+  #beat(events: () => string): void {
+    if (this.#isQuiet && !this.#isBlocked && endsEvent(this.#tail)) this.#sink.write(events());
+    this.#isQuiet = true;
   }
 
   #release(): void {
     if (this.#over) return;
     this.#over = true;
+    clearInterval(this.#timer);
     this.#care.onOver?.();
   }
 }
