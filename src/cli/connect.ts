@@ -1,7 +1,6 @@
-import { homedir } from "node:os";
 import { nearest } from "../core/nearest.ts";
 import { askModels, findServer, serverFlagLines, serverFlags } from "./clients/client-server.ts";
-import { type Aim, ClientError, type Place } from "./clients/client.ts";
+import { type Aim, ClientError, type Place, placeOf } from "./clients/client.ts";
 import { type Connection, connections } from "./clients/connections.ts";
 import { findModel, rank } from "./clients/model-choice.ts";
 import type { Piece } from "./clients/piece.ts";
@@ -63,7 +62,7 @@ async function printConnection(connection: Connection, read: ReadFlags, terminal
   if (model === undefined)
     throw new ClientError("the server has no model to chat with; lair pull hf:user/repo fetches one");
   const aim: Aim = { url: server.url, keyed: server.key !== undefined, model, models };
-  const place: Place = { env: terminal.env, home: terminal.env["HOME"] || homedir(), platform: process.platform };
+  const place = placeOf(terminal.env);
   const pieces = connection.pieces(aim, place);
   if (flags["json"] === true)
     terminal.print(JSON.stringify({ name: connection.name, url: aim.url, model: model.id, pieces }, null, 2));

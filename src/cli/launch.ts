@@ -1,9 +1,8 @@
-import { homedir } from "node:os";
 import { nearest } from "../core/nearest.ts";
 import { checkModel, checkVersion } from "./clients/checks.ts";
 import { clients } from "./clients/client-list.ts";
 import { askModels, findServer, serverFlagLines, serverFlags } from "./clients/client-server.ts";
-import { type Aim, type Client, ClientError, type Configuration, type Place } from "./clients/client.ts";
+import { type Aim, type Client, ClientError, type Configuration, placeOf } from "./clients/client.ts";
 import { findProgram } from "./clients/find-program.ts";
 import { chooseModel } from "./clients/model-choice.ts";
 import { saveFiles, writeFiles } from "./clients/own-files.ts";
@@ -78,7 +77,7 @@ async function launchClient({ client, read, shell, rest }: Launch, terminal: Ter
   if (note !== undefined) say(note);
   for (const warning of checkModel(model, client)) say(warning);
   const aim: Aim = { url: server.url, keyed: server.key !== undefined, model, models };
-  const place: Place = { env: terminal.env, home: terminal.env["HOME"] || homedir(), platform: process.platform };
+  const place = placeOf(terminal.env);
   if (flags["save"] === true) return await save(client, aim, place, terminal);
   const configuration = await client.configure(aim, place);
   if (flags["print"] === true) {

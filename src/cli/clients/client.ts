@@ -1,3 +1,4 @@
+import { homedir } from "node:os";
 import type { Environment } from "../../config/environment.ts";
 import type { OfferedModel } from "./offered-models.ts";
 
@@ -20,6 +21,11 @@ export interface Place {
   readonly env: Environment;
   readonly home: string;
   readonly platform: NodeJS.Platform;
+}
+
+/** This machine, with the home that programs started here find. */
+export function placeOf(env: Environment, platform: NodeJS.Platform = process.platform): Place {
+  return { env, platform, home: env[platform === "win32" ? "USERPROFILE" : "HOME"] || homedir() };
 }
 
 /** How a program is started for a server, without a change to any file of its user. */
