@@ -23,6 +23,7 @@ import {
 } from "./engines/llama/builds/package-install.ts";
 import { openFront, providerSettings } from "./front.ts";
 import { serverUrl } from "./http/server-bounds.ts";
+import { folderStock } from "./model-stock.ts";
 import { accessLog } from "./pipeline/access-log.ts";
 import { Catalog } from "./pipeline/catalog.ts";
 import { routes } from "./pipeline/routes.ts";
@@ -81,11 +82,12 @@ export async function startRuntime(config: Config, log: Log, runtime: RuntimeOpt
   });
   const providers = buildProviders(config, log, env);
   const catalog = new Catalog(providers, { defaultProvider: config.defaultProvider, probeTimeout: timeouts.probe });
-  const answers = routes(catalog, {
+  const own = {
     "/health": health,
     "/ready": ready(providers, timeouts.probe),
     "/version": version(runtime.version, "runtime"),
-  });
+  };
+  const answers = routes(catalog, own, log);
   const closeAll = async (): Promise<void> => {
     await Promise.all([front.close(), ...providers.map((provider) => provider.close())]);
   };
@@ -147,7 +149,7 @@ function buildProviders(config: Config, log: Log, env: NonNullable<RuntimeOption
   );
   const embedded = fromEngine(engine, { log, heartbeatInterval: heartbeat });
   const llama = config.llama.server === undefined ? embedded : withLlamaServer(embedded, engine, tools);
-  return [llama, ...upstreams];
+  return [{ ...llama, ...folderStock(config, env, (model) => engine.unload(model)) }, ...upstreams];
 }
 
 /** The built-in model, where it is to be offered: when asked for, or when no other may be there. */

@@ -34,6 +34,7 @@ export const rooms: Readonly<Record<string, readonly string[] | "*">> = {
   "relay-sharing": "*",
   agent: "*",
   "model-store": "*",
+  "model-stock": "*",
   cli: [
     "app",
     "cloud",

@@ -8,7 +8,7 @@ import type {
   RerankResult,
 } from "./chat.ts";
 import type { Model } from "./model.ts";
-import type { Health } from "./provider.ts";
+import type { Health, ModelStock } from "./provider.ts";
 
 /** How a text becomes tokens. */
 export interface TokenizeOptions {
@@ -22,7 +22,7 @@ export interface TokenizeOptions {
  * Anything that generates but is given every wire format by `fromEngine`: llama.cpp in a child process, a native
  * protocol such as Ollama's, a fake in a test. Every method throws `ApiError`; an aborted signal ends the work at once.
  */
-export interface Engine {
+export interface Engine extends ModelStock {
   readonly name: string;
   readonly kind: string;
   /** One answer: `request.n` is ignored. */

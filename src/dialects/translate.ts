@@ -2,7 +2,7 @@ import type { Call, Handler, Reply } from "../core/call.ts";
 import type { ChatRequest } from "../core/chat.ts";
 import type { Engine } from "../core/engine.ts";
 import { ApiError } from "../core/errors.ts";
-import type { Endpoint, Provider } from "../core/provider.ts";
+import { type Endpoint, type Provider, stockOf } from "../core/provider.ts";
 import { anthropicMessages } from "./anthropic-messages.ts";
 import type { ServerDialect } from "./dialect.ts";
 import { engineRoutes } from "./engine-routes.ts";
@@ -38,6 +38,7 @@ export function fromEngine(engine: Engine, options: LiftOptions = {}): Provider 
     models: (signal) => engine.models(signal),
     health: (signal) => engine.health(signal),
     close: () => engine.close(),
+    ...stockOf(engine),
   };
 }
 
@@ -57,6 +58,7 @@ export function translated(provider: Provider, options: LiftOptions = {}): Provi
     models: (signal) => provider.models(signal),
     health: (signal) => provider.health(signal),
     close: () => provider.close(),
+    ...stockOf(provider),
   };
 }
 

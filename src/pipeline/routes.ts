@@ -1,12 +1,14 @@
 import { type Call, type Handler, jsonReply, type Reply } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
 import { isObject, type JsonObject } from "../core/json.ts";
+import { type Log, silent } from "../core/log.ts";
 import { checkModelName } from "../core/model-name.ts";
 import { modelInPath } from "../core/model-path.ts";
 import type { Endpoint } from "../core/provider.ts";
 import { encodeModel } from "../dialects/model-card.ts";
 import type { Catalog, ListedModel } from "./catalog.ts";
 import { hopelessOverflow } from "../dialects/overflow.ts";
+import { deleteRoute, pullRoute } from "./model-stock.ts";
 
 /** Answers of the server itself rather than of a model, e.g. `/health`. */
 export type OwnRoutes = Readonly<Record<string, Handler>>;
@@ -14,8 +16,8 @@ export type OwnRoutes = Readonly<Record<string, Handler>>;
 /** What a path answers, by method. */
 type Route = Readonly<Record<string, Handler>>;
 
-/** The product in one table: every path that is answered, and by whom. */
-export function routes(catalog: Catalog, own: OwnRoutes): Handler {
+/** The product in one table: every path that is answered, and by whom. `log` is told of failures that no middleware sees. */
+export function routes(catalog: Catalog, own: OwnRoutes, log: Log = silent): Handler {
   const infer = toModel(catalog);
   const table: Record<string, Route> = {
     "/v1/models": { GET: (call) => listModels(catalog, call) },
@@ -32,6 +34,8 @@ export function routes(catalog: Catalog, own: OwnRoutes): Handler {
     "/api/generate": { POST: infer("/api/generate") },
     "/api/embed": { POST: infer("/api/embed") },
     "/api/embeddings": { POST: infer("/api/embeddings") },
+    "/api/pull": { POST: pullRoute(catalog, log) },
+    "/api/delete": { DELETE: deleteRoute(catalog) },
     "/v1/rerank": { POST: infer("/v1/rerank") },
     "/rerank": { POST: infer("/v1/rerank") },
     "/apply-template": { POST: infer("/apply-template") },

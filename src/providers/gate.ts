@@ -1,6 +1,6 @@
 import { whenReplyIsOver } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
-import type { Provider } from "../core/provider.ts";
+import { type Provider, stockOf } from "../core/provider.ts";
 
 /** Lets so many in at a time; the others wait in the order of their coming. */
 export class Gate {
@@ -81,6 +81,7 @@ export function delegate(provider: Provider): Provider {
     models: (signal) => provider.models(signal),
     health: (signal) => provider.health(signal),
     close: () => provider.close(),
+    ...stockOf(provider),
   };
 }
 

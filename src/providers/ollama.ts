@@ -5,7 +5,7 @@ import { ApiError } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
 import type { Log } from "../core/log.ts";
 import type { Model } from "../core/model.ts";
-import type { Health } from "../core/provider.ts";
+import type { Health, PullProgress } from "../core/provider.ts";
 import { settlesWithin } from "../core/within.ts";
 import { estimatePrompt, estimateTokens } from "../dialects/estimate.ts";
 import { parseNdjson } from "../wire/ndjson.ts";
@@ -13,7 +13,7 @@ import { OllamaModels } from "./ollama-models.ts";
 import { type OllamaOptions, toChatBody, toEvents, toGenerateBody } from "./ollama-wire.ts";
 import type { ProviderSettings } from "./settings.ts";
 import { enforceToolChoice } from "./tool-choice.ts";
-import { upstreamError } from "./upstream-error.ts";
+import { errorInReply, upstreamError } from "./upstream-error.ts";
 import type { Upstream } from "./upstream.ts";
 
 /**
@@ -61,9 +61,9 @@ export class Ollama implements Engine {
     const body: JsonObject = {
       model: request.model,
       input,
-      truncate: false,
+      truncate: request.truncate ?? false,
       dimensions: request.dimensions,
-      keep_alive: this.#keepAlive,
+      keep_alive: request.keepAlive ?? this.#keepAlive,
     };
     const reply = await this.#post("/api/embed", body, signal);
     const json = await reply.json();
@@ -81,6 +81,44 @@ export class Ollama implements Engine {
           ? counted
           : input.reduce((sum, text) => sum + estimateTokens(text.length), 0),
     };
+  }
+
+  /** With the context that chats ask for: with another one it would be loaded again by the first of them. */
+  async load(model: string, signal: AbortSignal, keepAlive?: number): Promise<void> {
+    const { capabilities } = await this.#models.details(model, signal);
+    const { numCtx, keepAlive: usual } = await this.#options(model, signal);
+    const stay = { keep_alive: keepAlive ?? usual };
+    const generates = capabilities?.includes("completion") ?? true;
+    const reply = generates
+      ? await this.#post("/api/generate", { model, stream: false, options: { num_ctx: numCtx }, ...stay }, signal)
+      : await this.#post("/api/embed", { model, input: [], ...stay }, signal);
+    await reply.bytes();
+  }
+
+  async unload(model: string): Promise<void> {
+    const { signal } = new AbortController();
+    const reply = await this.#post("/api/generate", { model, stream: false, keep_alive: 0 }, signal);
+    await reply.bytes();
+  }
+
+  /** From Ollama's own library, or a hub, by Ollama itself. */
+  async *pullModel(model: string, signal: AbortSignal): AsyncGenerator<PullProgress> {
+    const reply = await this.#post("/api/pull", { model, stream: true }, signal);
+    for await (const line of parseNdjson(toIterable(reply.body))) {
+      const error = errorInReply(this.name, line);
+      if (error !== undefined) throw error;
+      const progress = toProgress(line);
+      if (progress.status === "success") return;
+      yield progress;
+    }
+    throw new ApiError("upstream_error", `${this.name}: the pull ended early`, { provider: this.name });
+  }
+
+  async deleteModel(model: string, signal: AbortSignal): Promise<void> {
+    const body = JSON.stringify({ model });
+    const reply = await this.#upstream.send({ method: "DELETE", path: "/api/delete", body, signal });
+    if (reply.status !== 200) throw upstreamError(this.name, reply.status, await reply.bytes(), reply.headers);
+    await reply.bytes();
   }
 
   models(signal?: AbortSignal): Promise<Model[]> {
@@ -182,6 +220,16 @@ export class Ollama implements Engine {
 function loading(promptEstimate: number, numCtx: number): ChatEvent {
   const accepted = 2 * promptEstimate <= numCtx;
   return { type: "progress", phase: "loading", ...(accepted ? { accepted } : {}) };
+}
+
+function toProgress(line: Json): PullProgress {
+  const { status, digest, total, completed } = isObject(line) ? line : {};
+  return {
+    status: typeof status === "string" ? status : "",
+    ...(typeof digest === "string" ? { digest } : {}),
+    ...(typeof total === "number" ? { total } : {}),
+    ...(typeof completed === "number" ? { completed } : {}),
+  };
 }
 
 function refuseLogitBias(provider: string, request: Pick<ChatRequest, "logitBias">): void {
