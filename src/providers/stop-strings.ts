@@ -18,7 +18,7 @@ export async function* stopAt(
       said += text;
       if (text !== "") yield { type: "text", text };
       if (stop === null) continue;
-      yield { type: "finish", reason: "stop", usage: usageSoFar(said) };
+      yield { type: "finish", reason: "stop", stopSequence: stop, usage: usageSoFar(said) };
       return;
     }
     if (event.type === "reasoning") said += event.text;

@@ -29,8 +29,13 @@ function reply(body: JsonObject): Step[] {
       { call: { name: "ls", arguments: { path: "a" }, id: "call_1" } },
       { finish: "tool_calls", prompt: 70, completion: 9 },
     ];
+  if (said.includes("count until")) return [{ text: "one two" }, { raw: stoppedAtThree }, { end: true }];
   return [{ text: "Hello " }, { text: "there" }, { finish: "stop", prompt: 7, completion: 2 }];
 }
+
+/** As vLLM says it. */
+const stoppedAtThree =
+  'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop","stop_reason":"three"}]}\n\ndata: [DONE]\n\n';
 
 const key = "a-key-of-the-test-0123456789";
 const closing: (() => Promise<unknown>)[] = [];
@@ -174,6 +179,17 @@ describe("Anthropic's SDK", () => {
       expect(body).not.toHaveProperty(field);
   });
 
+  test.each([
+    [embedded, "hi", "there"],
+    ["lmdeploy:internlm/internlm3-8b", "hi", "there"],
+    ["vllm:Qwen/Qwen3-8B", "count until three", "three"],
+  ])("is told which stop sequence ended an answer of %s", async (model, content, stop) => {
+    const message = await client.messages
+      .stream({ ...say(model, content), stop_sequences: ["nowhere", stop] })
+      .finalMessage();
+    expect(message).toMatchObject({ stop_reason: "stop_sequence", stop_sequence: stop });
+  });
+
   test("knows each failure by its class, with the request's id", async () => {
     const fails = async (call: Promise<unknown>): Promise<InstanceType<typeof Anthropic.APIError>> => {
       const error: unknown = await call.then(
@@ -192,7 +208,7 @@ describe("Anthropic's SDK", () => {
     expect(refused).toBeInstanceOf(Anthropic.AuthenticationError);
     expect(refused.headers?.get("x-should-retry")).toBe("false");
     expect(await fails(client.messages.create(say("vllm:nothing", "hi")))).toBeInstanceOf(Anthropic.NotFoundError);
-    expect(await fails(client.messages.create({ ...say(embedded, "hi"), temperature: 9 }))).toMatchObject({
+    expect(await fails(client.messages.create({ ...say(embedded, "hi"), max_tokens: -1 }))).toMatchObject({
       status: 400,
       type: "invalid_request_error",
       errorCode: "invalid_value",

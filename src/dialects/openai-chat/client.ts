@@ -59,6 +59,7 @@ class ChunkReader {
   readonly #options: DecodeOptions;
   readonly #calls = new ToolCallReader();
   #reason: FinishReason | undefined;
+  #stopSequence: string | undefined;
   #usage: Usage | undefined;
   /** Length of all that was said, for the estimate of usage. */
   #said = 0;
@@ -101,7 +102,12 @@ class ChunkReader {
     this.#calls.end();
     const reason = this.#reason ?? (this.#sawChoice ? this.#options.missingFinish : undefined);
     if (reason === undefined) throw endedEarly();
-    yield { type: "finish", reason: reasonWith(this.#calls.count > 0, reason), usage: this.#usage ?? this.#estimate() };
+    yield {
+      type: "finish",
+      reason: reasonWith(this.#calls.count > 0, reason),
+      ...(this.#stopSequence === undefined ? {} : { stopSequence: this.#stopSequence }),
+      usage: this.#usage ?? this.#estimate(),
+    };
   }
 
   *#readChoice(choice: JsonObject): Generator<ChatEvent> {
@@ -118,6 +124,9 @@ class ChunkReader {
     const tokens = decodeLogprobs(choice.logprobs);
     if (tokens.length > 0) yield { type: "logprobs", tokens };
     this.#readReason(choice.finish_reason);
+    // vLLM tells which string it was that stopped it, or the id of a token.
+    const stop = choice.stop_reason;
+    if (typeof stop === "string" && this.#request.stop.includes(stop)) this.#stopSequence = stop;
   }
 
   #readReason(value: Json | undefined): void {

@@ -235,7 +235,9 @@ function readOutput(active: Active, output: Output & { type: "text" | "progress"
       active.reasoningTokens > 0 ? { ...output.usage, reasoningTokens: active.reasoningTokens } : output.usage;
     const timings =
       output.timings === undefined ? {} : { timings: withMessage(active, output.timings, output.missOffset) };
-    return [...rest, { type: "finish", reason, usage, ...timings }];
+    const { stopSequence } = output;
+    const stopped = stopSequence === undefined ? {} : { stopSequence };
+    return [...rest, { type: "finish", reason, ...stopped, usage, ...timings }];
   }
   const said: ChatEvent[] = output.text === "" ? [] : count(active, active.parser.push(output.text));
   if (active.isReasoning()) active.reasoningTokens += output.tokens;

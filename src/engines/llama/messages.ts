@@ -157,6 +157,8 @@ export type Output =
       readonly id: number;
       readonly type: "finish";
       readonly reason: FinishReason;
+      /** The request's own string that ended the answer. */
+      readonly stopSequence?: string;
       readonly usage: Usage;
       readonly timings?: Timings;
       /** Characters of the prompt before the first token that differs from what was cached. */

@@ -128,7 +128,7 @@ export class Generation {
     }
     this.#constraint?.observe(decoded);
     const { text, stop } = this.#stops.push(decoded);
-    if (stop !== null) return [...prompt, ...this.#sayLast(text), this.#finish("stop")];
+    if (stop !== null) return [...prompt, ...this.#sayLast(text), this.#finish("stop", stop)];
     if (this.completionTokens >= this.#limit) return [...prompt, ...this.#say(text), ...this.#end("length")];
     return [...prompt, ...this.#say(text)];
   }
@@ -147,7 +147,7 @@ export class Generation {
     const flushed = this.#decoder.decode();
     this.#decoded += flushed.length;
     const rest = this.#stops.push(flushed);
-    if (rest.stop !== null) return [...this.#sayLast(rest.text), this.#finish("stop")];
+    if (rest.stop !== null) return [...this.#sayLast(rest.text), this.#finish("stop", rest.stop)];
     return [...this.#say(rest.text + this.#stops.end()), this.#finish(reason)];
   }
 
@@ -193,7 +193,7 @@ export class Generation {
     return [{ id: this.job.id, type: "text", text: "", tokens: 0, logprobs, prompt: added ? "rest" : "all" }];
   }
 
-  #finish(reason: FinishReason): Output {
+  #finish(reason: FinishReason, stopSequence?: string): Output {
     const usage: Usage = {
       promptTokens: this.promptLength,
       completionTokens: this.completionTokens,
@@ -202,7 +202,7 @@ export class Generation {
         ? {}
         : { acceptedDraftTokens: this.accepted, rejectedDraftTokens: this.drafted - this.accepted }),
     };
-    return { id: this.job.id, type: "finish", reason, usage };
+    return { id: this.job.id, type: "finish", reason, usage, ...(stopSequence === undefined ? {} : { stopSequence }) };
   }
 
   #failure(message: string): Output {
