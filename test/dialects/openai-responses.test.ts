@@ -13,7 +13,7 @@ const ls = { type: "function", name: "ls", description: "lists", parameters: { t
 const body: JsonObject = {
   input: "hi",
   instructions: "Be brief.",
-  tools: [ls, { type: "web_search" }, { type: "namespace", name: "agents", tools: [ls] }],
+  tools: [ls, { type: "web_search" }, { type: "namespace", name: "agents", description: "of agents", tools: [ls] }],
   temperature: 0.5,
   reasoning: { effort: "low", summary: "auto" },
   text: { format: { type: "json_schema", name: "s", schema: { type: "object" }, strict: true } },
@@ -97,14 +97,6 @@ describe("a failure in the midst", () => {
   test("that is an overflow is called as Codex knows it", async () => {
     const { items } = await stream(failing(new ApiError("context_length_exceeded", "too long")));
     expect(dataOf(items).at(-1)).toMatchObject({ response: { error: { code: "context_length_exceeded" } } });
-  });
-});
-
-test("tools that only OpenAI runs are left out; Codex always sends them", () => {
-  expect(decode(body).tools.map(({ name }) => name)).toEqual(["ls"]);
-  expect(decode({ tools: [{ type: "web_search" }], tool_choice: "auto" })).toMatchObject({
-    tools: [],
-    toolChoice: "none",
   });
 });
 

@@ -1,80 +1,70 @@
 import type { Headers } from "../../core/call.ts";
-import type { ChatRequest, ResponseFormat, Tool } from "../../core/chat.ts";
-import type { Json, JsonObject } from "../../core/json.ts";
+import type { ChatRequest, ResponseFormat } from "../../core/chat.ts";
+import type { JsonObject } from "../../core/json.ts";
 import {
-  asObject,
   defined,
   invalidValue,
   quoted,
   readArray,
   readBoolean,
   readInteger,
-  readNumber,
   readObject,
   readString,
   required,
   unsupportedParameter,
   without,
 } from "../fields.ts";
-import { decodeSession } from "../openai-chat/request.ts";
+import { decodeKeepAlive } from "../keep-alive.ts";
+import { decodeSampling, decodeSession, samplingFields } from "../openai-chat/request.ts";
 import { decodeJsonSchema } from "../openai-chat/response-format.ts";
-import { choose, decodeFunctionTool, type ToolSet } from "../openai-chat/tools.ts";
+import { decodePriority } from "../priority.ts";
 import { decodeInput } from "./input.ts";
+import { decodeTools } from "./tools.ts";
 
 /** The body of `POST /v1/responses`. `model` is the id at the provider. Throws `ApiError` naming the field. */
 export function decodeRequest(body: JsonObject, model: string, headers: Headers): ChatRequest {
   refuseStored(body);
+  const { tools, toolChoice, names } = decodeTools(body);
   return {
     model,
-    messages: decodeInput(body),
-    ...decodeTools(body),
+    messages: decodeInput(body, names),
+    tools,
+    toolChoice,
     parallelToolCalls: readBoolean(body, "parallel_tool_calls") ?? true,
     responseFormat: decodeFormat(body),
     stream: readBoolean(body, "stream") ?? false,
     n: 1,
-    stop: [],
+    ...decodeSampling(body),
     ...defined({
       maxTokens: readInteger(body, "max_output_tokens", { min: 1 }),
-      temperature: readNumber(body, "temperature", { min: 0, max: 2 }),
-      topP: readNumber(body, "top_p", { min: 0, max: 1 }),
       topLogprobs: decodeLogprobs(body),
       reasoningEffort: readString(readObject(body, "reasoning") ?? {}, "effort", "reasoning"),
+      templateVariables: readObject(body, "chat_template_kwargs"),
       session: decodeSession(body, headers),
+      keepAlive: decodeKeepAlive(body),
+      priority: decodePriority(body),
     }),
     extra: without(body, knownFields),
   };
 }
 
-const knownFields: ReadonlySet<string> = new Set(
-  `model input instructions tools tool_choice parallel_tool_calls text stream stream_options max_output_tokens temperature top_p top_logprobs
-  include reasoning prompt_cache_key previous_response_id conversation background store metadata truncation client_metadata user
-  safety_identifier service_tier`.split(/\s+/),
-);
+/** Fields that say nothing to a model are known too: another server would refuse them. */
+const knownFields: ReadonlySet<string> = new Set([
+  ...samplingFields,
+  ...`model input instructions tools tool_choice parallel_tool_calls max_tool_calls text stream stream_options
+  max_output_tokens top_logprobs include reasoning chat_template_kwargs prompt_cache_key prompt_cache_retention
+  prompt_cache_options previous_response_id conversation prompt background store metadata truncation client_metadata
+  context_management moderation user safety_identifier service_tier keep_alive`.split(/\s+/),
+]);
 
-/** What needs answers to be kept between calls; `store` itself is taken and means nothing. */
+/** What needs answers to be kept between calls: that is done before, and the call then brings the whole conversation. */
 function refuseStored(body: JsonObject): void {
   for (const key of ["previous_response_id", "conversation", "prompt"]) {
-    if ((body[key] ?? undefined) !== undefined) {
-      throw unsupportedParameter(key, "is not supported: answers are not kept; send the whole conversation as `input`");
-    }
+    if ((body[key] ?? undefined) !== undefined)
+      throw unsupportedParameter(key, "is not supported here; send the whole conversation as `input`");
   }
   if (readBoolean(body, "background") === true)
-    throw unsupportedParameter("background", "is not supported; leave it out");
-}
-
-/** Function tools. Tools that OpenAI runs itself (web_search, …) and namespaces, which Codex always sends, are left out. */
-function decodeTools(body: JsonObject): ToolSet {
-  const tools: Tool[] = [];
-  for (const [index, item] of (readArray(body, "tools") ?? []).entries()) {
-    const at = `tools[${index}]`;
-    const tool = asObject(item, at);
-    const type = required(readString(tool, "type", at), `${at}.type`);
-    if (type === "function") tools.push(decodeFunctionTool(tool, at));
-  }
-  const choice: Json | undefined = body.tool_choice ?? undefined;
-  return choice === undefined
-    ? { tools, toolChoice: tools.length === 0 ? "none" : "auto" }
-    : choose(choice, "tool_choice", tools);
+    throw unsupportedParameter("background", "is not supported here; leave it out");
 }
 
 function decodeFormat(body: JsonObject): ResponseFormat {
