@@ -2,7 +2,7 @@ import { nearest } from "../core/nearest.ts";
 import { checkModel, checkVersion } from "./clients/checks.ts";
 import { clients } from "./clients/client-list.ts";
 import { askModels, findServer, serverFlagLines, serverFlags } from "./clients/client-server.ts";
-import { type Aim, type Client, ClientError, type Configuration, placeOf } from "./clients/client.ts";
+import { type Aim, type Client, ClientError, type Configuration, type Place, placeOf } from "./clients/client.ts";
 import { findProgram } from "./clients/find-program.ts";
 import { chooseModel } from "./clients/model-choice.ts";
 import { saveFiles, writeFiles } from "./clients/own-files.ts";
