@@ -90,7 +90,7 @@ class Routing {
     checkHops(call);
     const path = withoutSlash(call.path);
     if (path === "/v1/models" || path.startsWith("/v1/models/")) return this.#showModels(call, path);
-    if (endpointOf(call) === undefined && !laterPath.test(path)) throw unknown(call);
+    if (endpointOf({ method: "POST", path }) === undefined) throw unknown(call);
     if (call.method !== "POST")
       throw new ApiError("method_not_allowed", `${path} takes POST, not ${call.method}`, {
         headers: { allow: "POST" },
@@ -152,9 +152,6 @@ function withoutSlash(path: string): string {
 function withPath(call: Call, path: string): Call {
   return call.path === path ? call : call.with({ path });
 }
-
-/** Paths that do not exist yet: nothing in them can mean another one to whoever reads them next. */
-const laterPath = /^\/v1(?:\/[a-z0-9_-]{1,64}){1,6}$/;
 
 /** Our own servers judge paths themselves; others are asked what they are known to speak. */
 function takes({ provider }: Backend, { path }: Call): boolean {

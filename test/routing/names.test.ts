@@ -258,10 +258,14 @@ describe("paths", () => {
     "/v1/embeddings",
     "/v1/messages",
     "/v1/responses/compact",
-    "/v1/audio/speech-of-tomorrow",
+    "/v1/responses/input_tokens",
+    "/v1/messages/count_tokens",
     "/infill",
     "/tokenize",
     "/api/chat",
+    "/api/generate",
+    "/api/embed",
+    "/api/embeddings",
   ])("%s goes to the model's upstream", async (path) => {
     const home = await startUpstream("home");
     const gateway = await startGateway({ home });
@@ -278,6 +282,8 @@ describe("paths", () => {
     ["/v1/Chat", 404],
     ["/admin/keys", 404],
     ["/api/pull", 404],
+    ["/v1/audio/speech-of-tomorrow", 404],
+    ["/v1/responses/resp_1/cancel", 404],
     ["/x", 404],
   ])("%s goes nowhere", async (path, status) => {
     const home = await startUpstream("home");

@@ -12,17 +12,7 @@ const table: ReadonlyMap<string, readonly string[]> = new Map<string, readonly s
   ["/v1/models", get],
   ...endpoints.map((path) => [path, post] as const),
   ["/rerank", post],
-  // Anthropic's
-  ["/v1/messages", post],
-  ["/v1/messages/count_tokens", post],
-  // what the Responses API has beside its main path
-  ["/v1/responses/input_tokens", post],
-  ["/v1/responses/compact", post],
   // Ollama's
-  ["/api/chat", post],
-  ["/api/generate", post],
-  ["/api/embed", post],
-  ["/api/embeddings", post],
   ["/api/show", post],
   ["/api/tags", get],
   ["/api/version", get],
