@@ -207,10 +207,13 @@ export type ChatEvent =
       /** They are the prompt's: `all` of it, whose first token had nothing before it (its own is 0), or the `rest` after a token that is not in the text. */
       readonly prompt?: "all" | "rest";
     }
-  /** Before the first token. `position`: requests ahead (queued). `done` of `total`: tokens (prefill) or permille (loading). */
+  /**
+   * Before the first token. `position`: requests ahead (queued). `done` of `total`: tokens (prefill) or permille (loading).
+   * And `calling`, at any time: a tool call is being written that goes on when it is whole.
+   */
   | {
       readonly type: "progress";
-      readonly phase: "queued" | "loading" | "prefill";
+      readonly phase: "queued" | "loading" | "prefill" | "calling";
       readonly position?: number;
       readonly done?: number;
       readonly total?: number;

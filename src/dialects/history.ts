@@ -60,7 +60,8 @@ class History {
     const left: { readonly at: number; readonly result: Result; readonly turn: readonly PairedCall[] }[] = [];
     let turn: readonly PairedCall[] = [];
     for (const [at, message] of messages.entries()) {
-      if (message.role === "assistant" && message.toolCalls.length > 0) turn = this.#open(message, at);
+      if (message.role === "assistant") turn = this.#open(message, at);
+      else if (message.role === "user") turn = [];
       else if (message.role === "tool" && !this.#close(message, at, this.#take(message.toolCallId)))
         left.push({ at, result: message, turn });
     }

@@ -26,7 +26,7 @@ const mostHeld = 4 * 1024 * 1024;
 
 /**
  * The events with sound tool calls. A call's fragments are held until it is complete, then it goes on in one event,
- * repaired where the repair is certain; everything else passes at once. Where calls are wrong beyond that and nothing of
+ * repaired where the repair is certain; everything else passes at once, and a word that a call begins. Where calls are wrong beyond that and nothing of
  * the answer has gone out, the model is told what is wrong and asked once more; else the client gets them as they are.
  * With `parallelToolCalls` false, one call goes on and no other. Without tools, the events as they are.
  */
@@ -103,7 +103,7 @@ class HeldEvents implements AsyncIterator<ChatEvent> {
   /** Undefined: the second answer has failed, and the first one goes on. */
   async #step(): Promise<IteratorResult<ChatEvent> | undefined> {
     try {
-      await this.#askAgain();
+      if (this.#correction !== undefined) await this.#askAgain(this.#correction);
       return await this.#events.next();
     } catch (thrown) {
       const first = this.#first;
@@ -114,9 +114,7 @@ class HeldEvents implements AsyncIterator<ChatEvent> {
     }
   }
 
-  async #askAgain(): Promise<void> {
-    const correction = this.#correction;
-    if (correction === undefined) return;
+  async #askAgain(correction: ChatRequest): Promise<void> {
     this.#correction = undefined;
     // A server that takes one call at a time must be done with the first.
     await this.#events.return?.();
@@ -139,6 +137,7 @@ class HeldEvents implements AsyncIterator<ChatEvent> {
     let call = this.#open.find(({ index }) => index === event.index);
     if (call === undefined) {
       this.#passSound();
+      this.#ready.push({ type: "progress", phase: "calling", accepted: true });
       call = { index: event.index, id: "", name: "", arguments: "" };
       this.#open.push(call);
     }

@@ -1,4 +1,5 @@
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
+import { followReference } from "../core/json-pointer.ts";
 
 /** Schemas come from callers: beyond these bounds a branch becomes "any value". */
 const maxDepth = 24;
@@ -15,9 +16,9 @@ export function inlineRefs(schema: JsonObject): JsonObject {
     if (Array.isArray(value)) return value.map((item) => visit(item, open, depth + 1));
     if (!isObject(value)) return value;
     if (typeof value.$ref === "string") {
-      const target = open.includes(value.$ref) ? undefined : resolve(schema, value.$ref);
+      const target = open.includes(value.$ref) ? undefined : followReference(schema, value.$ref);
       const { $ref, ...beside } = value;
-      const merged = target === undefined ? beside : { ...target, ...beside };
+      const merged = !isObject(target) ? beside : { ...target, ...beside };
       return visit(merged, [...open, $ref as string], depth + 1);
     }
     const copy: JsonObject = {};
@@ -98,16 +99,4 @@ function describe(schema: JsonObject): string {
     .filter((key) => schema[key] !== undefined && Math.abs(Number(schema[key])) !== Number.MAX_SAFE_INTEGER)
     .map((key) => `${key}: ${JSON.stringify(schema[key])}`);
   return lost.length === 0 ? said : `${said === "" ? "" : `${said} `}(${lost.join(", ")})`;
-}
-
-/** `#/$defs/Item` → that part of the schema. */
-function resolve(root: JsonObject, reference: string): JsonObject | undefined {
-  if (reference === "#") return root;
-  if (!reference.startsWith("#/")) return undefined;
-  let at: Json | undefined = root;
-  for (const key of reference.slice(2).split("/")) {
-    const name = decodeURIComponent(key).replaceAll("~1", "/").replaceAll("~0", "~");
-    at = isObject(at) && Object.hasOwn(at, name) ? at[name] : Array.isArray(at) ? at[Number(name)] : undefined;
-  }
-  return isObject(at) ? at : undefined;
 }

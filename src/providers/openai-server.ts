@@ -8,6 +8,7 @@ import { asObject, invalidValue, readArray, readString, required } from "../dial
 import { mediaAddresses } from "../dialects/media-addresses.ts";
 import { fromEngine } from "../dialects/translate.ts";
 import { clampMaxTokens, OpenAiClient } from "./openai-client.ts";
+import { withMendedCalls, withOneSystemMessage } from "./mended-messages.ts";
 import { listModels, probe } from "./openai-models.ts";
 import { passthrough } from "./passthrough.ts";
 import { lift, type ProviderTools } from "./settings.ts";
@@ -43,13 +44,15 @@ export function openaiServer(upstream: Upstream, tools: ProviderTools, options: 
   const client = new OpenAiClient(upstream, {
     toolChoice: options.toolChoice,
     maxStops: options.maxStops,
-    mend: clampMaxTokens,
+    mend: mendRefused,
   });
   const direct = passthrough({
     name,
     upstream,
     adapt: (body, call) => (call.path === "/v1/chat/completions" ? adaptChat(body) : options.adapt?.(body, call.path)),
-    mend: (error, body) => clampMaxTokens(error, body),
+    mend: mendRefused,
+    askAgain: (request, signal) => client.chat(request, signal),
+    log: tools.log,
     ...(tools.heartbeat === undefined ? {} : { heartbeat: tools.heartbeat }),
   });
   const models: Engine["models"] = (signal) => listModels(upstream, signal);
@@ -63,7 +66,7 @@ export function openaiServer(upstream: Upstream, tools: ProviderTools, options: 
     await refuseAddresses(call, tools.images ?? noImageSources);
     return (await needsEnforcing(call, options)) ? enforced.handle(call) : direct(call);
   };
-  return { name, kind: options.kind, speaks, handle, models, health, close };
+  return { name, kind: options.kind, speaks, soundCalls: true, handle, models, health, close };
 }
 
 async function needsEnforcing(call: Call, options: OpenAiServerOptions): Promise<boolean> {
@@ -72,7 +75,14 @@ async function needsEnforcing(call: Call, options: OpenAiServerOptions): Promise
   if (!isObject(body)) return false;
   if (Array.isArray(body.stop) && body.stop.length > options.maxStops) return true;
   const { tool_choice: choice } = body;
+  // What no server knows: OpenAI's list of allowed tools, and Mistral's word for "required".
+  if (choice === "any" || (isObject(choice) && choice.type === "allowed_tools")) return true;
   return options.toolChoice !== "all" && (choice === "required" || isObject(choice));
+}
+
+/** What may help after a refusal: fewer tokens, or one system message where a template takes no other. */
+function mendRefused(error: ApiError, body: JsonObject): JsonObject | undefined {
+  return clampMaxTokens(error, body) ?? withOneSystemMessage(error, body);
 }
 
 function adaptChat(body: JsonObject): JsonObject | undefined {
@@ -83,12 +93,11 @@ function adaptChat(body: JsonObject): JsonObject | undefined {
     changes.tools = undefined;
     changes.tool_choice = undefined;
   }
+  const messages = withMendedCalls(body) ?? body.messages;
   // OpenAI's newer name for "system", which templates of open models do not know.
-  if (Array.isArray(body.messages) && body.messages.some(isDeveloper)) {
-    changes.messages = body.messages.map((message) =>
-      isDeveloper(message) ? { ...message, role: "system" } : message,
-    );
-  }
+  if (Array.isArray(messages) && messages.some(isDeveloper))
+    changes.messages = messages.map((message) => (isDeveloper(message) ? { ...message, role: "system" } : message));
+  else if (messages !== body.messages) changes.messages = messages;
   return Object.keys(changes).length === 0 ? undefined : changes;
 }
 

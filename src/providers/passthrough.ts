@@ -1,6 +1,8 @@
 import { type Call, type Handler, type Headers, jsonReply, type Reply, type Target } from "../core/call.ts";
+import type { ChatEvent, ChatRequest } from "../core/chat.ts";
 import { ApiError } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
+import type { Log } from "../core/log.ts";
 import { parseJson } from "../core/parse-json.ts";
 import { encodeFailedStream, encodeWaiting } from "../dialects/error-events.ts";
 import { estimateTokens } from "../dialects/estimate.ts";
@@ -8,6 +10,8 @@ import { ChatStream } from "../wire/chat-stream.ts";
 import { eventStreamHeaders } from "../wire/headers.ts";
 import { LateStream } from "../wire/late-stream.ts";
 import { spliceFields } from "../wire/splice.ts";
+import { type CallChecks, checkReply } from "./checked-calls.ts";
+import { CheckedStream } from "./checked-stream.ts";
 import { errorInReply, upstreamError } from "./upstream-error.ts";
 import type { Upstream, UpstreamReply } from "./upstream.ts";
 
@@ -18,6 +22,9 @@ export interface PassthroughSettings {
   readonly adapt?: (body: JsonObject, call: Call) => JsonObject | undefined;
   /** After a refusal: the changes with which a second, last attempt may succeed. `body` is what was sent. */
   readonly mend?: (error: ApiError, body: JsonObject, call: Call) => JsonObject | undefined;
+  /** Asks for another answer to a chat whose tool calls were wrong. Present: the calls in its answers are checked. */
+  readonly askAgain?: (request: ChatRequest, signal: AbortSignal) => AsyncIterable<ChatEvent>;
+  readonly log?: Log;
   /** Milliseconds between comments that keep a silent stream alive. */
   readonly heartbeat?: number;
 }
@@ -35,7 +42,13 @@ export function passthrough(settings: PassthroughSettings): Handler {
     const body = await call.json();
     if (!isObject(body)) throw new ApiError("invalid_type", "the request body must be a JSON object");
     if (call.target === undefined) throw new TypeError("the call has no target");
-    const job = { settings, call, target: call.target, streamed: body.stream === true };
+    const job = {
+      settings,
+      call,
+      target: call.target,
+      streamed: body.stream === true,
+      checks: checksOf(settings, call, body),
+    };
     const pending = attempt(job, body);
     return job.streamed ? orHeartbeats(pending, call.path, settings) : pending;
   };
@@ -46,6 +59,8 @@ interface Job {
   readonly call: Call;
   readonly target: Target;
   readonly streamed: boolean;
+  /** How the tool calls in the answer are checked; absent where none can be. */
+  readonly checks: CallChecks | undefined;
 }
 
 async function attempt(job: Job, body: JsonObject): Promise<Reply> {
@@ -58,6 +73,17 @@ async function attempt(job: Job, body: JsonObject): Promise<Reply> {
     if (mended === undefined) throw error;
     return exchange(job, await encode(job.call, body, { ...changes, ...mended }));
   }
+}
+
+function checksOf(
+  { name, askAgain, log, heartbeat = defaultHeartbeat }: PassthroughSettings,
+  call: Call,
+  body: JsonObject,
+): CallChecks | undefined {
+  const single = body.n === undefined || body.n === null || body.n === 1;
+  if (askAgain === undefined || call.path !== "/v1/chat/completions" || !Array.isArray(body.tools) || !single)
+    return undefined;
+  return { name, call, body, askAgain, heartbeat, ...(log === undefined ? {} : { log }) };
 }
 
 /** Usage in every stream: opencode compacts a conversation only by it. */
@@ -111,7 +137,8 @@ function streamReply(job: Job, reply: UpstreamReply, bytesSent: number): Reply {
     heartbeat: job.settings.heartbeat ?? defaultHeartbeat,
     toError: (event) => errorInReply(job.settings.name, event),
   });
-  return { status: 200, headers: eventStreamHeaders, body: stream };
+  const checked = job.checks === undefined ? stream : new CheckedStream(stream, job.checks);
+  return { status: 200, headers: eventStreamHeaders, body: checked };
 }
 
 async function wholeReply(job: Job, reply: UpstreamReply, bytesSent: number): Promise<Reply> {
@@ -126,8 +153,10 @@ async function wholeReply(job: Job, reply: UpstreamReply, bytesSent: number): Pr
     );
   }
   const chat = job.call.path === "/v1/chat/completions" || job.call.path === "/v1/completions";
-  if (needsMending(text, chat) || job.streamed) {
-    const json = mendReply(job, parseReply(job, bytes), chat ? estimateTokens(bytesSent) : undefined);
+  const called = job.checks !== undefined && text.includes('"tool_calls"');
+  if (needsMending(text, chat) || job.streamed || called) {
+    const mended = mendReply(job, parseReply(job, bytes), chat ? estimateTokens(bytesSent) : undefined);
+    const json = job.checks === undefined ? mended : await checkReply(mended, job.checks);
     return job.streamed ? asStream(json) : jsonReply(200, json);
   }
   const body = spliceFields(text, { model: job.target.requested });

@@ -74,7 +74,7 @@ test('a named tool is forced by sending only that one as required: the object fo
   expect(server.to("/v1/chat/completions")).toHaveLength(1);
 });
 
-test("a forced call is not held back until it is complete", async () => {
+test("the head of a forced call's stream does not wait for the whole call", async () => {
   const { opened, open: letOn } = gate();
   const { chat } = await over({
     reply: [{ call: { name: "write", arguments: {} } }, { wait: opened }, { finish: "tool_calls" }],

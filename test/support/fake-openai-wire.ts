@@ -1,6 +1,6 @@
 import type { ServerResponse } from "node:http";
 import { isObject, type Json, type JsonObject } from "../../src/core/json.ts";
-import { type FakeRequest, playCommon, sendJson, type Step } from "./fake-server.ts";
+import { type FakeRequest, playCommon, sendJson, type SpokenCall, type Step } from "./fake-server.ts";
 
 /** How a server writes OpenAI's format. */
 export interface Manner {
@@ -118,12 +118,12 @@ async function playWhole(steps: Step[], request: FakeRequest, reply: ServerRespo
   });
 }
 
-function toCall(call: { name: string; arguments: JsonObject; id?: string }, index: number): JsonObject {
+function toCall(call: SpokenCall, index: number): JsonObject {
   return {
     index,
     id: call.id ?? `chatcmpl-tool-${index}`,
     type: "function",
-    function: { name: call.name, arguments: JSON.stringify(call.arguments) },
+    function: { name: call.name, arguments: call.written ?? JSON.stringify(call.arguments) },
   };
 }
 

@@ -2,11 +2,19 @@ import { createServer, type IncomingHttpHeaders, type ServerResponse } from "nod
 import type { AddressInfo, Socket } from "node:net";
 import type { Json, JsonObject } from "../../src/core/json.ts";
 
+export interface SpokenCall {
+  name: string;
+  arguments: JsonObject;
+  id?: string;
+  /** The arguments' text where it is not that JSON: a model's slip. */
+  written?: string;
+}
+
 /** One step of what a fake server answers; each fake says it in its own wire format. */
 export type Step =
   | { text: string }
   | { reasoning: string }
-  | { call: { name: string; arguments: JsonObject; id?: string } }
+  | { call: SpokenCall }
   /** The reason in the server's own words; "" and null too. */
   | { finish: string | null; prompt?: number; completion?: number }
   /** Goes on when this settles. */
