@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { type Call, type Headers, jsonReply, type Reply, type Target } from "../core/call.ts";
 import type { ChatEvent } from "../core/chat.ts";
 import { ApiError, type ApiErrorOptions } from "../core/errors.ts";
@@ -64,7 +65,9 @@ export function targetOf(call: Call): Target {
 
 /** The reply's id and time. The clock is read here, at the edge: dialects have none. */
 export function headOf(call: Call, idPrefix: string): ReplyHead {
-  const id = idPrefix + call.id.replace(/[^A-Za-z0-9_-]/g, "");
+  // Responses, and by their id their items, are asked for again: no two may share one, whatever ids callers give their calls.
+  const own = idPrefix === "resp_" ? randomBytes(16).toString("hex") : call.id.replace(/[^A-Za-z0-9_-]/g, "");
+  const id = idPrefix + own;
   const began = Date.now();
   return { id, created: Math.floor(began / 1000), model: targetOf(call).requested, began, now: Date.now };
 }
