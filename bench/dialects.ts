@@ -39,7 +39,10 @@ async function main(options: Options): Promise<number> {
       console.log(`round ${round} of ${options.rounds}`);
       await measureRound(bench, pairs, results);
     }
-    if (options.measures.includes("history")) measureHistory(options, dirname(dirname(main)), upstream.port, results);
+    if (options.measures.includes("history")) {
+      await upstream.setMode("json");
+      measureHistory(options, dirname(dirname(main)), upstream.port, results);
+    }
     await proxy.stop();
   } finally {
     await upstream.close();
