@@ -49,8 +49,13 @@ export async function startFakeOllama(options: FakeOllamaOptions = {}): Promise<
     if (path === "/api/tags") return sendJson(reply, 200, { models: models.map(toTag) });
     if (path === "/api/ps")
       return sendJson(reply, 200, { models: models.filter((model) => model.loaded !== undefined).map(toRunning) });
+    if (path === "/api/pull") return pull(models, body, reply);
     const model = models.find(({ name }) => name === body.model);
-    if (!["/api/show", "/api/chat", "/api/generate", "/api/embed"].includes(path))
+    if (path === "/api/delete" && model !== undefined) {
+      models.splice(models.indexOf(model), 1);
+      return sendJson(reply, 200);
+    }
+    if (!["/api/show", "/api/chat", "/api/generate", "/api/embed", "/api/delete"].includes(path))
       return sendJson(reply, 404, "404 page not found");
     if (model === undefined) return sendJson(reply, 404, { error: `model '${String(body.model)}' not found` });
     if (path === "/api/show") return sendJson(reply, 200, toShow(model));
@@ -60,6 +65,11 @@ export async function startFakeOllama(options: FakeOllamaOptions = {}): Promise<
     const numCtx = isObject(body.options) && typeof body.options.num_ctx === "number" ? body.options.num_ctx : 4096;
     if (model.loaded !== numCtx) loads.push({ model: model.name, numCtx });
     model.loaded = Math.min(numCtx, model.trained ?? numCtx);
+    if (path === "/api/generate" && (body.prompt ?? "") === "" && (body.suffix ?? "") === "") {
+      if (body.keep_alive === 0) delete model.loaded;
+      const done_reason = body.keep_alive === 0 ? "unload" : "load";
+      return sendJson(reply, 200, { model: model.name, response: "", done: true, done_reason });
+    }
     await play(stepsOf(options.reply, body, turn++), request, reply);
   });
   return { ...server, loads };
@@ -114,6 +124,23 @@ function refuse(
     return { status: 400, error: JSON.stringify(inner) };
   }
   return undefined;
+}
+
+/** Fetches any model but one that is called `nowhere`. */
+function pull(models: FakeOllamaModel[], { model }: JsonObject, reply: ServerResponse): void {
+  const lines: JsonObject[] =
+    model === "nowhere"
+      ? [{ status: "pulling manifest" }, { error: "pull model manifest: file does not exist" }]
+      : [
+          { status: "pulling manifest" },
+          { status: "pulling aabb", digest: "sha256:aabb", total: 200 },
+          { status: "pulling aabb", digest: "sha256:aabb", total: 200, completed: 200 },
+          { status: "verifying sha256 digest" },
+          { status: "success" },
+        ];
+  if (model !== "nowhere") models.push({ name: String(model) });
+  reply.writeHead(200, { "content-type": "application/x-ndjson" });
+  reply.end(lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
 }
 
 async function play(steps: Step[], request: FakeRequest, reply: ServerResponse): Promise<void> {
