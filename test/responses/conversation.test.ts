@@ -250,7 +250,7 @@ describe("a kept response", () => {
     const leftId = await left.until(/resp_\w+/);
     await left.until(/half/);
     left.leave();
-    await upstream.requests.at(-1)!.left;
+    await upstream.to("/v1/chat/completions").at(-1)!.left;
     open();
     await left.answer.catch(() => undefined);
     expect(await failureOf(client.responses.retrieve(leftId))).toMatchObject({ status: 404 });
