@@ -1,4 +1,5 @@
 import type { Handler } from "./call.ts";
+import type { ChatRequest } from "./chat.ts";
 import type { Model } from "./model.ts";
 
 /** Every path that reaches a provider. */
@@ -70,6 +71,8 @@ export interface Provider extends ModelStock {
   readonly speaks: ReadonlySet<Endpoint>;
   /** Whether the tool calls in its chats are checked where they are asked for: nobody else need do it. Default false. */
   readonly soundCalls?: boolean;
+  /** Tokens of the prompt that a chat becomes, by the server's own count. Absent: it has none. Throws `ApiError`. */
+  countTokens?(request: ChatRequest, signal: AbortSignal): Promise<number>;
   /** Answers a call whose `target` is this provider. Throws `ApiError`. */
   readonly handle: Handler;
   /** Throws `ApiError` when it cannot tell. */

@@ -47,11 +47,7 @@ export function sourceOfEngine(engine: Engine): Source {
       if (engine.unload === undefined) return expectListed(engine, model, call);
       await engine.unload(model);
     },
-    countTokens: async (request, { signal }) => {
-      const prompt = await engine.applyTemplate?.(request, signal);
-      const tokens = prompt === undefined ? undefined : await engine.tokenize?.(request.model, prompt, signal);
-      return tokens?.length ?? estimatePrompt(request);
-    },
+    countTokens: (request, call) => countByEngine(engine, request, call.signal),
   };
 }
 
@@ -69,8 +65,34 @@ export function sourceOfServer(provider: Provider): Source {
       : {}),
     load: (model, call) => expectListed(provider, model, call),
     unload: (model, call) => expectListed(provider, model, call),
-    countTokens: (request) => Promise.resolve(estimatePrompt(request)),
+    countTokens: (request, call) => countByServer(provider, request, call.signal),
   };
+}
+
+/** Exact for a model in memory; none is brought there to be asked for what an estimate will do. Throws `ApiError`. */
+async function countByEngine(engine: Engine, request: ChatRequest, signal: AbortSignal): Promise<number> {
+  const models = await engine.models(signal);
+  const model = models.find(({ id }) => id === request.model);
+  if (model !== undefined && model.state !== "loaded") return estimatePrompt(request);
+  const prompt = await engine.applyTemplate?.(request, signal);
+  // The begin token is not in the text: the tokenizer adds it.
+  const asked = { addSpecial: true };
+  const tokens = prompt === undefined ? undefined : await engine.tokenize?.(request.model, prompt, signal, asked);
+  return tokens?.length ?? estimatePrompt(request);
+}
+
+/** Milliseconds that a server may take to count: clients ask between two keystrokes. */
+const countTimeout = 3000;
+
+/** By the server's own count where it has one, soon. Throws `model_not_found`. */
+async function countByServer(provider: Provider, request: ChatRequest, signal: AbortSignal): Promise<number> {
+  try {
+    const soon = AbortSignal.any([signal, AbortSignal.timeout(countTimeout)]);
+    return (await provider.countTokens?.(request, soon)) ?? estimatePrompt(request);
+  } catch (error) {
+    if (signal.aborted || (error instanceof ApiError && error.code === "model_not_found")) throw error;
+    return estimatePrompt(request);
+  }
 }
 
 /** For models that come and go without us: whoever asks for one is only told if there is none. */

@@ -11,6 +11,7 @@ import type { ServerAddress } from "../engines/llama-server/server-process.ts";
 import { openaiServer } from "./openai-server.ts";
 import { orHeartbeats } from "./passthrough.ts";
 import { lift, type ProviderTools } from "./settings.ts";
+import { countedByText } from "./token-counters.ts";
 import { Upstream } from "./upstream.ts";
 
 /** Which models have a llama-server, and that server. */
@@ -84,7 +85,7 @@ class Clients {
       healthPath: "/health",
       adapt: toContent,
     });
-    const provider = translated(server, lift(this.#tools));
+    const provider = translated({ ...server, countTokens: countedByText(upstream) }, lift(this.#tools));
     this.#known.set(model, { address, provider });
     return provider;
   }

@@ -2,6 +2,7 @@ import type { JsonObject } from "../core/json.ts";
 import type { Provider } from "../core/provider.ts";
 import { openaiServer } from "./openai-server.ts";
 import type { ProviderTools } from "./settings.ts";
+import { countedByChat } from "./token-counters.ts";
 import type { Upstream } from "./upstream.ts";
 
 /**
@@ -9,13 +10,14 @@ import type { Upstream } from "./upstream.ts";
  * again with what fits. Its `/tokenize` counts a whole chat.
  */
 export function vllm(upstream: Upstream, tools: ProviderTools): Provider {
-  return openaiServer(upstream, tools, {
+  const server = openaiServer(upstream, tools, {
     kind: "vllm",
     toolChoice: "all",
     maxStops: 4,
     healthPath: "/health",
     adapt: toPrompt,
   });
+  return { ...server, countTokens: countedByChat(upstream) };
 }
 
 /** llama-server's name for the text, and ours. */
