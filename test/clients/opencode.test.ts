@@ -7,6 +7,7 @@ import { opencodes, shownBy } from "./programs/opencode.ts";
 import type { Program } from "./programs/program.ts";
 import { served } from "./rows.ts";
 import { openEmbeddedScene, openScene, play, resultsIn } from "./scenes.ts";
+import { tryTroubles } from "./troubles.ts";
 import { openTarget } from "./ways.ts";
 
 const [chat] = opencodes as [Program];
@@ -132,6 +133,14 @@ describe("opencode reads a file and writes another", () => {
       });
     for (const { promptTokens, cachedTokens, completionTokens } of shownBy(run).steps)
       expect(records).toContainEqual(expect.objectContaining({ promptTokens, cachedTokens, completionTokens }));
+  });
+});
+
+describe("opencode in trouble", () => {
+  tryTroubles(chat, {
+    overflow: "compacts",
+    cramped: { says: /instructions and tools of this request need/, requests: 2, outcome: "stops and says so" },
+    missing: { says: /openrouter:nothing/, requests: 2, outcome: "stops and says so" },
   });
 });
 

@@ -12,7 +12,7 @@ export const claude: Program = {
     second: { name: "Write", arguments: { file_path: output, content: `${token}\n` } },
     last: `DONE ${token}`,
   }),
-  configure: (task, target) => configureClaude(task, target),
+  configure: (task, target, hasty = false) => configureClaude(task, target, hasty ? { API_TIMEOUT_MS: "3000" } : {}),
   shown: {
     tools: ({ stdout }) => contentOf(stdout, "assistant", "tool_use").map(({ name }) => String(name)),
     text: ({ stdout }) => {
@@ -22,11 +22,7 @@ export const claude: Program = {
   },
 };
 
-export function configureClaude(
-  task: Task,
-  { url, key, model }: Target,
-  env: Readonly<Record<string, string>> = {},
-): Start {
+function configureClaude(task: Task, { url, key, model }: Target, env: Readonly<Record<string, string>>): Start {
   const tools = ["--tools", "Read,Write", "--allowedTools", "Read,Write"];
   return {
     args: ["-p", task.prompt, "--model", model, ...tools, "--output-format", "stream-json", "--verbose"],

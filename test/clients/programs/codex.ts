@@ -24,15 +24,15 @@ export const codex: Program = {
       last: `DONE ${token}`,
     };
   },
-  configure: (task, target) => configureCodex(task, target),
+  configure: (task, target, hasty = false) =>
+    configureCodex(task, target, hasty ? ["stream_idle_timeout_ms = 3000"] : []),
   shown: {
     tools: ({ stdout }) => itemsOf(stdout, "command_execution").map(() => "exec_command"),
     text: ({ stdout }) => itemsOf(stdout, "agent_message").at(-1)?.text,
   },
 };
 
-/** What is in `config.toml`, by `[section]`; `more` is laid over the provider's lines. */
-export function configureCodex(task: Task, { url, key, model }: Target, more: readonly string[] = []): Start {
+function configureCodex(task: Task, { url, key, model }: Target, more: readonly string[]): Start {
   const home = path.join(task.home, ".codex");
   mkdirSync(home, { recursive: true });
   const lines = [

@@ -50,7 +50,8 @@ function opencode(dialect: Dialect, npm: string): Program {
       second: { name: "write", arguments: { filePath: output, content: `${token}\n` } },
       last: `DONE ${token}`,
     }),
-    configure: (task, target) => configureOpencode(task, target, { npm }),
+    configure: (task, target, hasty = false) =>
+      configureOpencode(task, target, { npm, options: hasty ? { chunkTimeout: 3000, headerTimeout: 3000 } : {} }),
     shown: {
       tools: (run) => shownBy(run).tools.map(({ name }) => name),
       text: (run) => shownBy(run).texts.at(-1),
@@ -59,10 +60,10 @@ function opencode(dialect: Dialect, npm: string): Program {
 }
 
 /** The example's configuration in the repository, and what is laid over it: the address and what else a test wants. */
-export function configureOpencode(task: Task, { url, key, model }: Target, local: JsonObject = {}): Start {
+function configureOpencode(task: Task, { url, key, model }: Target, local: JsonObject): Start {
   copyFileSync(example, path.join(task.repository, "opencode.json"));
   const models = { [model]: { tool_call: true, limit: { context: 65536, output: 4096 } } };
-  const options = { baseURL: `${url}/v1`, ...(local["options"] as JsonObject | undefined) };
+  const options = { baseURL: `${url}/v1`, ...(local["options"] as JsonObject) };
   const config = { small_model: `local/${model}`, provider: { local: { models, ...local, options } } };
   return {
     args: ["run", "--format", "json", "--model", `local/${model}`, task.prompt],

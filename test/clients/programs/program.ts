@@ -11,8 +11,11 @@ export interface Program {
   readonly dialect: Dialect;
   /** The calls of its own tools that do the task. */
   part(task: Task): Part;
-  /** Writes the configuration that it needs into its home; gives its arguments and variables. */
-  configure(task: Task, target: Target): Start;
+  /**
+   * Writes the configuration that it needs into its home; gives its arguments and variables. `hasty`: it waits 3 s for
+   * the server to say something, in place of 300 s.
+   */
+  configure(task: Task, target: Target, hasty?: boolean): Start;
   /** What it shows of a run in which the task was done. */
   readonly shown: { tools(run: Run): string[]; text(run: Run): string | undefined };
 }
