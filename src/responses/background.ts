@@ -16,7 +16,7 @@ const mostInAll = 128;
 const mostEvents = 64 * 1024 * 1024;
 /** Milliseconds between two looks at who asks for a cancellation, and for how long a process counts as there after one. */
 const lookInterval = 1000;
-const presence = 8000;
+const presence = 5000;
 
 /** What is to be made. */
 export interface BackgroundTask {

@@ -53,7 +53,10 @@ function clientOf(apiKey: string): OpenAI {
   return new OpenAI({ apiKey, baseURL: `${gateway.url}/v1`, maxRetries: 0 });
 }
 
-const create = (input: string, more: object = {}): Promise<OpenAI.Responses.Response> =>
+/** OpenAI's types leave out that a response says whether it is stored. */
+type Response = OpenAI.Responses.Response & { store?: boolean };
+
+const create = (input: string, more: object = {}): Promise<Response> =>
   client.responses.create({ model: "small", input, ...more });
 
 /** What was thrown, as the client tells it. */

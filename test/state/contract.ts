@@ -682,7 +682,14 @@ function holdContract(handles: () => Handles): void {
   });
 }
 
-function responseContract(handles: () => Handles): void {
+/** What every store of responses promises, wherever it is. */
+export interface ResponseHandles {
+  readonly state: Pick<State, "responses">;
+  readonly other: Pick<State, "responses">;
+  readonly clock: { now: number };
+}
+
+export function responseContract(handles: () => ResponseHandles): void {
   it("are there for the one who got them, whole, until deleted", async () => {
     const { state, other } = handles();
     const text = JSON.stringify({ said: "ü 模型 \u0000 \u{1F600}", many: "x".repeat(100_000) });
