@@ -3,12 +3,17 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { proxyFor } from "./config/proxy.ts";
 import type { Config } from "./config/schema.ts";
+import { agentQuestion } from "./core/agent-state.ts";
 import type { Call, Handler } from "./core/call.ts";
 import { isLoopback } from "./core/host-url.ts";
 import type { Log } from "./core/log.ts";
 import type { Outcome } from "./core/outcome.ts";
+import type { Provider } from "./core/provider.ts";
 import { accessLog } from "./pipeline/access-log.ts";
+import { compose } from "./pipeline/compose.ts";
+import { errors } from "./pipeline/errors.ts";
 import { forwarder } from "./providers/forward.ts";
+import { translatedRuntime } from "./providers/translated-runtime.ts";
 import { watchFile } from "./state/file-watch.ts";
 import { Agent } from "./tunnel/agent/agent.ts";
 import type { AgentReport } from "./tunnel/agent/report.ts";
@@ -47,19 +52,52 @@ export function startAgent(config: Config, log: Log, options: AgentOptions): Run
     // How long a prompt may take is the runtime's to say, and the caller's.
     { connectTimeout: connect, firstByteTimeout: 0, idleTimeout: idle },
   );
-  const agent = publish(runtime.handle, cloud, { ...options, config, log, onOutcome: accessLog(log) });
+  let translator: Promise<Provider> | undefined;
+  const handler = compose(
+    [errors(log)],
+    translatedRuntime({
+      forward: runtime.handle,
+      build: () => (translator ??= buildTranslator(config, { key, log, env: options.env ?? {} })),
+    }),
+  );
+  // Its own questions are to fail as they do.
+  const agent = publish((call) => (call.id === agentQuestion ? runtime.handle(call) : handler(call)), cloud, {
+    ...options,
+    config,
+    log,
+    onOutcome: accessLog(log),
+  });
+  const close = async (): Promise<void> => {
+    await Promise.all([runtime.close(), translator?.then((provider) => provider.close())]);
+  };
   return {
     state: () => agent.state(),
     renew: () => agent.renew(),
-    drain: async (grace) => {
-      await agent.drain(grace);
-      await runtime.close();
-    },
-    close: async () => {
-      await agent.close();
-      await runtime.close();
-    },
+    drain: (grace) => agent.drain(grace).then(close),
+    close: () => agent.close().then(close),
   };
+}
+
+interface TranslatorParts {
+  readonly key: string | undefined;
+  readonly log: Log;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+/** What asks a server that is none of ours for chats, in place of what callers ask in other formats. Loaded when it is needed. */
+async function buildTranslator(
+  { agent, timeouts, images }: Config,
+  { key, log, env }: TranslatorParts,
+): Promise<Provider> {
+  const { createProvider } = await import("./providers/index.ts");
+  const { connect, idle, heartbeat } = timeouts;
+  const limits = { connectTimeout: connect, firstByteTimeout: 0, idleTimeout: idle, discreet: true };
+  const proxied = { proxyFor: (url: string | URL) => proxyFor(url, env), ...(key === undefined ? {} : { key }) };
+  return createProvider(
+    "runtime",
+    { kind: "openai", urls: [agent.openai], ...limits, ...proxied },
+    { log, heartbeat, images },
+  );
 }
 
 /** What `publish` is told beside the handler and the relay. */

@@ -2,9 +2,10 @@ import { sessionOf } from "../../core/affinity.ts";
 import { collect, isStream } from "../../core/bytes.ts";
 import type { Call, Reply } from "../../core/call.ts";
 import { ApiError } from "../../core/errors.ts";
-import { isObject, type Json } from "../../core/json.ts";
+import type { Json } from "../../core/json.ts";
 import { type CarriedRequest, CarryFailure } from "../calls/carry.ts";
 import { contentLength } from "../../wire/onward-headers.ts";
+import { readToldFailure } from "../../wire/told-failure.ts";
 import { lost, toAnswer } from "./answer.ts";
 import { choose } from "./choice.ts";
 import type { Channel } from "./channel.ts";
@@ -188,11 +189,10 @@ async function readRefusal(reply: Reply, channel: Channel): Promise<Reply> {
   }
 }
 
-function isUnknownModel({ body }: Reply): boolean {
+function isUnknownModel({ headers, body }: Reply): boolean {
   if (body === null || isStream(body)) return false;
   try {
-    const json = JSON.parse(body.toString()) as Json;
-    return isObject(json) && isObject(json.error) && json.error.code === "model_not_found";
+    return readToldFailure(JSON.parse(body.toString()) as Json, headers).code === "model_not_found";
   } catch {
     return false;
   }
