@@ -63,7 +63,7 @@ export const opencode: Client = {
 const contentVariable = "OPENCODE_CONFIG_CONTENT";
 
 /** The defaults of opencode's own that are ours to set; titles are made by the same model, for another would push it out of memory. */
-export function toConfig({ model }: Aim): JsonObject {
+export function toConfig({ model }: Aim): Record<string, string> {
   return { model: `${providerId}/${model.id}`, small_model: `${providerId}/${model.id}` };
 }
 
