@@ -1,7 +1,6 @@
-import type { ByteSink, ByteStream } from "../core/bytes.ts";
-import { toIterable } from "../core/bytes.ts";
+import { type ByteSink, type ByteStream, toIterable } from "../core/bytes.ts";
 import type { ChatRequest } from "../core/chat.ts";
-import { toApiError } from "../core/errors.ts";
+import { ApiError, toApiError } from "../core/errors.ts";
 import type { Json } from "../core/json.ts";
 import { decodeStream } from "../dialects/openai-chat/client.ts";
 import { openaiChat } from "../dialects/openai-chat.ts";
@@ -46,8 +45,7 @@ export class CheckedStream implements ByteStream, ByteSink {
 
   write(chunk: Uint8Array | string): boolean {
     if (this.#rest !== undefined) return this.#rest.push(chunk);
-    const bytes =
-      typeof chunk === "string" ? Buffer.from(chunk) : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length);
+    const bytes = Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk);
     const at = this.#passes ? -1 : findCall(bytes);
     if (at === -1) {
       if (this.#opening !== null) this.#note(bytes.toString("latin1"));
@@ -144,6 +142,7 @@ class Rest {
     this.#finish();
     this.resume();
     this.#left.abort();
+    this.#bytes.fail(new ApiError("client_closed_request", "the client closed the connection"));
   }
 
   async #write(first: Json): Promise<void> {
