@@ -76,7 +76,7 @@ function unescape(json: string): string {
   if (!json.includes("\\")) return json;
   try {
     // Models write line breaks as they are, which JSON forbids.
-    return JSON.parse(`"${json.replace(/[\0-\x1f]/g, escapeControl)}"`) as string;
+    return JSON.parse(`"${json.replace(/\p{Cc}/gu, escapeControl)}"`) as string;
   } catch {
     return json;
   }

@@ -1,12 +1,12 @@
-import { responseWriter, type ResponseState } from "./response.ts";
+import type { ResponseState, ResponseWriter } from "./response.ts";
 
 /** Numbers the events of a reply, and names each in a line of its own. */
 export class EventWriter {
-  readonly #response: ReturnType<typeof responseWriter>;
+  readonly #response: ResponseWriter;
   #sequence = 0;
   #running: string | undefined;
 
-  constructor(response: ReturnType<typeof responseWriter>) {
+  constructor(response: ResponseWriter) {
     this.#response = response;
   }
 

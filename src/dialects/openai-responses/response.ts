@@ -14,6 +14,9 @@ export interface ResponseState {
   readonly error?: ApiError;
 }
 
+/** A response's state → the `response` object as JSON text. */
+export type ResponseWriter = (state: ResponseState) => string;
+
 /**
  * Writes the `response` object of lifecycle events, which is the whole of a reply without a stream too, as JSON text.
  * What stays the same over its life (with the tools 17 kB of Codex's) is encoded once.
@@ -23,7 +26,7 @@ export function responseWriter(
   request: ChatRequest,
   body: JsonObject,
   notes: readonly string[],
-): (state: ResponseState) => string {
+): ResponseWriter {
   const identity = inside({ id: head.id, object: "response", created_at: head.created, model: head.model });
   const rest = inside(encodeRequested(request, body, notes));
   return ({ status, output, usage, timings, reason, error }) => {

@@ -5,7 +5,7 @@ import { endedEarly } from "../answer.ts";
 import type { ChoiceEvent, Frames, ReplyHead } from "../dialect.ts";
 import { EventWriter } from "./event-writer.ts";
 import { OutputItems, type OutputForm } from "./output-items.ts";
-import { responseWriter, type ResponseState } from "./response.ts";
+import { responseWriter, type ResponseState, type ResponseWriter } from "./response.ts";
 import { decodeTools } from "./tools.ts";
 
 /** Events → the full sequence of response events; clients differ in which of them they need. A failure is `response.failed`. */
@@ -43,7 +43,7 @@ export async function encodeReply(
 interface Output {
   readonly writer: EventWriter;
   readonly items: OutputItems;
-  readonly response: ReturnType<typeof responseWriter>;
+  readonly response: ResponseWriter;
 }
 
 function begin(request: ChatRequest, body: JsonObject, head: ReplyHead): Output {
