@@ -61,7 +61,10 @@ export class AnswerReader {
 
   /** Whether the stream said that it is over, though nobody has heard its end. */
   get finished(): boolean {
-    return this.#streamed && /\[DONE\]|"(?:response\.(?:completed|incomplete)|message_stop)"/.test(this.#ending());
+    return (
+      this.#streamed &&
+      /\[DONE\]|"done":true|"(?:response\.(?:completed|incomplete)|message_stop)"/.test(this.#ending())
+    );
   }
 
   /** What was told. Of an answer that broke off, a count of fewer tokens than came does not count: it was told before them. */

@@ -6,7 +6,7 @@ import type { ModelRenamer } from "./model-renamer.ts";
 /** A failure as the caller hears of it. */
 export interface ToldFailure {
   readonly error: ApiError;
-  /** Whole events that tell of it, in the dialect of the call's path. */
+  /** Whole events or lines that tell of it, in the dialect of the call's path. */
   readonly events: string;
 }
 
@@ -23,13 +23,16 @@ export interface AnswerCare {
   readonly heartbeat?: { readonly interval: number; readonly events: () => string };
 }
 
+/** How an answer's parts are told apart: events of SSE, lines of JSON; `none` where it has no parts, or they cannot be read. */
+type Framing = "events" | "lines" | "none";
+
 const noBytes = Buffer.alloc(0);
 
 /** An answer on its way. When it breaks, the caller is told in its stream, where that is possible, and cut: never a clean end. */
 export class AnswerStream implements ByteStream, ByteSink {
   readonly #source: ByteStream;
   readonly #care: AnswerCare;
-  readonly #hasEvents: boolean;
+  readonly #framing: Framing;
   #sink!: ByteSink;
   /** The last bytes that went on, at least four of them where there were as many. */
   #tail: Uint8Array = noBytes;
@@ -42,14 +45,13 @@ export class AnswerStream implements ByteStream, ByteSink {
   constructor(headers: Headers, source: ByteStream, care: AnswerCare) {
     this.#source = source;
     this.#care = care;
-    this.#hasEvents =
-      /^text\/event-stream\b/i.test(headers["content-type"] ?? "") && headers["content-encoding"] === undefined;
+    this.#framing = framingOf(headers);
   }
 
   start(sink: ByteSink): void {
     this.#sink = sink;
     const { heartbeat } = this.#care;
-    if (heartbeat !== undefined && this.#hasEvents) {
+    if (heartbeat !== undefined && this.#framing === "events") {
       this.#timer = setInterval(() => this.#beat(heartbeat.events), heartbeat.interval);
     }
     this.#source.start(this);
@@ -88,7 +90,7 @@ export class AnswerStream implements ByteStream, ByteSink {
       return;
     }
     this.#sendHeld();
-    if (this.#hasEvents && endsEvent(this.#tail)) this.#sink.write(told.events);
+    if (this.#isBetween()) this.#sink.write(told.events);
     this.#sink.fail(told.error);
   }
 
@@ -98,7 +100,8 @@ export class AnswerStream implements ByteStream, ByteSink {
   }
 
   #send(bytes: Buffer): boolean {
-    if (this.#hasEvents) this.#tail = bytes.length >= 4 ? bytes : Buffer.concat([this.#tail.subarray(-4), bytes]);
+    if (this.#framing !== "none")
+      this.#tail = bytes.length >= 4 ? bytes : Buffer.concat([this.#tail.subarray(-4), bytes]);
     this.#isQuiet = false;
     const room = this.#sink.write(bytes);
     this.#isBlocked = !room;
@@ -107,8 +110,13 @@ export class AnswerStream implements ByteStream, ByteSink {
 
   /** A reader that does not keep up is not idle, and must not be given more. */
   #beat(events: () => string): void {
-    if (this.#isQuiet && !this.#isBlocked && endsEvent(this.#tail)) this.#sink.write(events());
+    if (this.#isQuiet && !this.#isBlocked && this.#isBetween()) this.#sink.write(events());
     this.#isQuiet = true;
+  }
+
+  /** Whether an event has just ended, or none has begun: another one may follow. */
+  #isBetween(): boolean {
+    return this.#framing === "events" ? endsEvent(this.#tail) : this.#framing === "lines" && endsLine(this.#tail);
   }
 
   #release(): void {
@@ -119,7 +127,16 @@ export class AnswerStream implements ByteStream, ByteSink {
   }
 }
 
-/** Whether an event has just ended, or none has begun: another one may follow. */
+function framingOf({ "content-type": type = "", "content-encoding": encoding }: Headers): Framing {
+  if (encoding !== undefined) return "none";
+  if (/^application\/x-ndjson\b/i.test(type)) return "lines";
+  return /^text\/event-stream\b/i.test(type) ? "events" : "none";
+}
+
+function endsLine(tail: Uint8Array): boolean {
+  return tail.length === 0 || tail.at(-1) === 0x0a;
+}
+
 function endsEvent(tail: Uint8Array): boolean {
   if (tail.length === 0) return true;
   const text = Buffer.from(tail.subarray(-4)).toString("latin1");
