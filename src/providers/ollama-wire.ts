@@ -93,6 +93,10 @@ function common(request: CompletionRequest | ChatRequest, options: OllamaOptions
       repeat_penalty: request.repeatPenalty,
       repeat_last_n: request.repeatLastN,
       typical_p: request.typicalP,
+      mirostat: request.mirostat,
+      mirostat_tau: request.mirostatTau,
+      mirostat_eta: request.mirostatEta,
+      draft_num_predict: request.draftMax,
       stop: request.stop.length === 0 ? undefined : request.stop,
     },
   };
