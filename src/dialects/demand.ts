@@ -99,6 +99,13 @@ function promptTokens(text: string): number {
     pictures++;
     at = end;
   }
+  // Anthropic's form has the bytes alone.
+  if (pictures === 0 && text.includes('"base64"')) {
+    for (const { 0: bytes } of text.matchAll(/"data"\s*:\s*"[A-Za-z0-9+/=]{64,}"/g)) {
+      length -= bytes.length;
+      pictures++;
+    }
+  }
   return estimateTokens(length) + pictures * imageTokens;
 }
 
@@ -141,6 +148,11 @@ function hasImages({ messages, input }: JsonObject, text: string): boolean {
 
 function holdsImage({ type, content, images }: JsonObject): boolean {
   if (type === "input_image" || isFilled(images)) return true;
+  return Array.isArray(content) && content.some((part) => isObject(part) && (isImage(part) || hasImagePart(part)));
+}
+
+/** Anthropic's results of tools hold parts of their own. */
+function hasImagePart({ content }: JsonObject): boolean {
   return Array.isArray(content) && content.some((part) => isObject(part) && isImage(part));
 }
 

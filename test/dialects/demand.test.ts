@@ -97,6 +97,14 @@ describe("the prompt", () => {
     expect(demand?.promptTokens).toBeLessThan(1700);
   });
 
+  it("is estimated so in Anthropic's form, where pictures also stand in the results of tools", async () => {
+    const source = { type: "base64", media_type: "image/png", data: "A".repeat(400_000) };
+    const result = { type: "tool_result", tool_use_id: "a", content: [{ type: "image", source }] };
+    const demand = await demandOf({ model: "a", ...user([result]) }, "/v1/messages");
+    expect(demand).toMatchObject({ images: true });
+    expect(demand?.promptTokens).toBeLessThan(1000);
+  });
+
   it("has pictures in each dialect's form, and none where only the word stands", async () => {
     const url = "https://example.com/a.png";
     const withImage: [JsonObject, string][] = [

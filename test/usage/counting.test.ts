@@ -62,6 +62,16 @@ describe("the usage in a stream", () => {
       expect(readPieces(pieces, "/v1/messages").told("complete")).toEqual({ prompt: 40, cached: 10, completion: 15 });
   });
 
+  it("is what the end of a message says of the prompt, where its beginning had to estimate", () => {
+    const end = {
+      type: "message_delta",
+      delta: {},
+      usage: { input_tokens: 20, cache_read_input_tokens: 2, output_tokens: 15 },
+    };
+    const estimated = messages.replace(/event: message_delta[^]*?\n\n/, `event: message_delta\n${event(end)}`);
+    expect(readPieces([estimated], "/v1/messages").told("complete")).toEqual({ prompt: 22, cached: 2, completion: 15 });
+  });
+
   it("is found as servers in Python write it, and in a reply that is not compact", () => {
     const spaced = 'data: {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}\n\n';
     expect(told(spaced)).toMatchObject({ prompt: 5, completion: 2 });

@@ -22,11 +22,11 @@ export function statusOf({ status }: ApiError): number {
 }
 
 /**
- * Whether asking again may help. Anthropic's SDK and Claude Code obey `x-should-retry`, and Claude Code repeats a 401
- * for ever where nobody tells it.
+ * Whether asking again may help. Anthropic's SDK and Claude Code obey `x-should-retry: false`, without which Claude Code
+ * repeats a 401 and a 502 for ever (2.1.330, measured), and waits for a quota however long that takes.
  */
 export function mayPass({ status, code }: ApiError): boolean {
-  if (code === "upstream_auth_failed" || status === 501) return false;
+  if (code === "upstream_auth_failed" || code === "insufficient_quota") return false;
   return status >= 500 || status === 408 || status === 429;
 }
 

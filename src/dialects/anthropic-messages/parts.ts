@@ -15,14 +15,7 @@ import { decodeImage, decodeImageUrl, textOf } from "../openai-chat/messages.ts"
 
 /** A block that a model can read: text, an image, or a document of text. Throws `ApiError`. */
 export function decodePart(block: JsonObject, at: string): Part[] {
-  const type = required(readString(block, "type", at), `${at}.type`);
-  switch (type) {
-    case "text": {
-      const text = required(readString(block, "text", at), `${at}.text`);
-      return text === "" ? [] : [{ type, text }];
-    }
-    case "image":
-      return [decodeSource(block, at)];
+  switch (block.type) {
     case "document":
       return decodeDocument(block, at);
     case "search_result":
@@ -30,8 +23,18 @@ export function decodePart(block: JsonObject, at: string): Part[] {
     case "compaction":
       return typeof block.content === "string" ? [{ type: "text", text: block.content }] : [];
     default:
-      throw invalidValue(`${at}.type`, `is ${quoted(type)}, which is not a kind of block that can be read here`);
+      return decodePlainPart(block, at);
   }
+}
+
+/** What may stand inside of a document, too. */
+function decodePlainPart(block: JsonObject, at: string): Part[] {
+  const type = required(readString(block, "type", at), `${at}.type`);
+  if (type === "image") return [decodeSource(block, at)];
+  if (type !== "text")
+    throw invalidValue(`${at}.type`, `is ${quoted(type)}, which is not a kind of block that can be read here`);
+  const text = required(readString(block, "text", at), `${at}.text`);
+  return text === "" ? [] : [{ type, text }];
 }
 
 /** The text of a block that may hold nothing else. */
@@ -42,17 +45,14 @@ export function textIn(block: JsonObject, at: string): string {
 
 /** What only Anthropic's own servers can read: sealed thoughts, and the calls and results of tools that run there. */
 const skipped =
-  /^(?:redacted_thinking|server_tool_use|mcp_tool_use|mcp_tool_listing|container_upload|fallback|tool_addition|tool_removal|(?!tool_result$)[a-z_]*tool_result)$/;
+  /^(?:redacted_thinking|server_tool_use|mcp_tool_use|mcp_tool_listing|container_upload|fallback|tool_addition|tool_removal|tool_reference|(?!tool_result$)[a-z_]*tool_result)$/;
 
 /** Whether a block means nothing to a local model. Tools that a search has found in it are noted in `referenced`. */
 export function isSkipped(block: JsonObject, referenced: Set<string>): boolean {
-  if (block.type === "tool_reference") {
-    if (typeof block.tool_name === "string") referenced.add(block.tool_name);
-    return true;
-  }
   if (typeof block.type !== "string" || !skipped.test(block.type)) return false;
   const found = isObject(block.content) ? block.content.tool_references : undefined;
-  if (Array.isArray(found)) for (const reference of found) if (isObject(reference)) isSkipped(reference, referenced);
+  for (const reference of Array.isArray(found) ? found : [block])
+    if (isObject(reference) && typeof reference.tool_name === "string") referenced.add(reference.tool_name);
   return true;
 }
 
@@ -96,6 +96,6 @@ function partsOf(holder: JsonObject, at: string): Part[] {
   const list = readArray(holder, "content", at) ?? [];
   return list.flatMap((item, index) => {
     const path = `${at}.content[${index}]`;
-    return decodePart(asObject(item, path), path);
+    return decodePlainPart(asObject(item, path), path);
   });
 }
