@@ -148,7 +148,8 @@ class Rest {
   async #write(first: Json): Promise<void> {
     const { checks, request, said } = this.#reading;
     const read = decodeStream(toIterable(this.#bytes), request, { failureIn: toldFailure });
-    const events = withSoundCalls(read, checks, { request, said, signal: this.#left.signal });
+    const signal = AbortSignal.any([this.#left.signal, checks.call.signal]);
+    const events = withSoundCalls(read, checks, { request, said, signal });
     let problem: Error | undefined;
     try {
       const frames = openaiChat.encodeStream(asOnlyChoice(events), request, checks.body, headIn(first, checks));

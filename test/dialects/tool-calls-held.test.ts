@@ -17,6 +17,10 @@ const part = (index: number, written: string, name?: string): ChatEvent => ({
   ...(name === undefined ? {} : { id: `call_${index}`, name }),
 });
 
+function failingWith(error: Error): AsyncIterable<ChatEvent> {
+  return { [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(error) }) };
+}
+
 interface Heard {
   events: ChatEvent[];
   /** Everything said: text, reasoning, calls; `progress` left out. */
@@ -214,10 +218,8 @@ describe("a call that is wrong beyond repair", () => {
   });
 
   test("goes on as it was when the model cannot be asked again", async () => {
-    async function* failing(): AsyncGenerator<ChatEvent> {
-      throw new ApiError("service_unavailable", "busy");
-    }
-    const { said } = await hear([[text("One."), ...bad], () => failing()], { stream: false });
+    const failing = failingWith(new ApiError("service_unavailable", "busy"));
+    const { said } = await hear([[text("One."), ...bad], () => failing], { stream: false });
     expect(said).toEqual(["One.", '0 read{"file":"a"}', "tool-calls"]);
   });
 
@@ -230,10 +232,8 @@ describe("a call that is wrong beyond repair", () => {
   });
 
   test("is no reason to go on for a client that has left", async () => {
-    async function* left(): AsyncGenerator<ChatEvent> {
-      throw new ApiError("client_closed_request", "left");
-    }
-    await expect(hear([bad, () => left()])).rejects.toMatchObject({ code: "client_closed_request" });
+    const left = failingWith(new ApiError("client_closed_request", "left"));
+    await expect(hear([bad, () => left])).rejects.toMatchObject({ code: "client_closed_request" });
   });
 
   test("lets the first answer be over before the second is asked for: some servers have one place", async () => {

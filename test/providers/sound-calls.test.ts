@@ -5,9 +5,9 @@ import { startFakeLmDeploy } from "../support/fake-lmdeploy.ts";
 import { startFakeMnn } from "../support/fake-mnn.ts";
 import { startFakeOllama } from "../support/fake-ollama.ts";
 import { startFakeOpenAi } from "../support/fake-openai.ts";
-import { type FakeServer, gate, type Script, type Step } from "../support/fake-server.ts";
+import { type FakeServer, type Script, type Step } from "../support/fake-server.ts";
 import { startFakeVllm } from "../support/fake-vllm.ts";
-import { closedAfterEach, framesOf, jsonOf, post, providerOf, readChat } from "./calls.ts";
+import { closedAfterEach, jsonOf, post, providerOf, readChat } from "./calls.ts";
 
 /** A server that asks for tools in its own way. */
 interface Kind {
@@ -174,5 +174,3 @@ function callsOf(json: JsonObject): Json[] {
   const message = isObject(choice) && isObject(choice.message) ? choice.message : {};
   return Array.isArray(message.tool_calls) ? message.tool_calls : [];
 }
-void gate;
-void framesOf;
