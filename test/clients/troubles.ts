@@ -60,9 +60,9 @@ export function tryTroubles(program: Program, refusals: Refusals): void {
     trial.note({ dialect, trouble: "the first token is late", outcome: "waits" });
     const { opened, open } = gate();
     const late = (steps: Step[]): Step[] => [{ wait: opened }, ...steps];
-    const { target, part } = await openFake(trial, program, (own, body) =>
-      isFirst(body) ? late(play(own, body)) : play(own, body),
-    );
+    const reply: Reply = (own, body) => (isFirst(body) ? late(play(own, body)) : play(own, body));
+    // Ollama says nothing at all, not even a status, before the first token.
+    const { target, part } = await openFake(trial, program, reply, "ollama");
     const line = await openHeartbeatLine(target.url, dialect as "chat");
     trial.after(() => line.close());
     void line.seen(heartbeats).then(open);
