@@ -169,6 +169,91 @@ describe.each(kinds)("over $kind", (kind) => {
   });
 });
 
+/** A model that says "no thanks" to tools, and writes a call only where its answer is held to a form, or vLLM forces it. */
+const reluctant =
+  ({ kind, call }: Kind): Script =>
+  (body) => {
+    if (kind === "vllm" && body.tool_choice !== "auto" && body.tool_choice !== undefined)
+      return call(forcedTool(body), { path: "a" });
+    const told = JSON.stringify(body.messages);
+    if (!told.includes("You must now call")) return [{ text: "no thanks" }, { finish: "stop" }];
+    // What is held to a form writes a function that the form names; the first that was told of, where there is none.
+    const [, only = ""] = /\\"name\\":\\"(\w+)\\"/.exec(told) ?? [];
+    return [{ text: JSON.stringify({ name: only, arguments: { path: "a" } }) }, { finish: "stop" }];
+  };
+
+/** The tool that vLLM makes a model call: it knows "required" and a function's name. */
+function forcedTool({ tool_choice: choice, tools }: JsonObject): string {
+  if (isObject(choice) && isObject(choice.function)) return String(choice.function.name);
+  const [tool] = Array.isArray(tools) ? tools : [];
+  return choice === "required" && isObject(tool) && isObject(tool.function) ? String(tool.function.name) : "refused";
+}
+
+describe.each(kinds)("a choice holds over $kind, whose model would rather talk:", (kind) => {
+  const flat = [read, write].map(({ function: described }) => ({ type: "function", ...described }));
+  const anthropic = [read, write].map(({ function: { name, parameters } }) => ({ name, input_schema: parameters }));
+  const input = [{ type: "message", role: "user", content: [{ type: "input_text", text: "Hi" }] }];
+
+  test.each<[form: string, path: string, body: JsonObject, tool: string]>([
+    ["chat, required", "/v1/chat/completions", { tool_choice: "required" }, "read"],
+    ["chat, any", "/v1/chat/completions", { tool_choice: "any" }, "read"],
+    [
+      "chat, named",
+      "/v1/chat/completions",
+      { tool_choice: { type: "function", function: { name: "write" } } },
+      "write",
+    ],
+    [
+      "chat, allowed",
+      "/v1/chat/completions",
+      {
+        tool_choice: {
+          type: "allowed_tools",
+          allowed_tools: { mode: "required", tools: [{ type: "function", function: { name: "write" } }] },
+        },
+      },
+      "write",
+    ],
+    ["Responses, required", "/v1/responses", { input, tools: flat, tool_choice: "required" }, "read"],
+    [
+      "Responses, named",
+      "/v1/responses",
+      { input, tools: flat, tool_choice: { type: "function", name: "write" } },
+      "write",
+    ],
+    [
+      "Responses, allowed",
+      "/v1/responses",
+      {
+        input,
+        tools: flat,
+        tool_choice: { type: "allowed_tools", mode: "required", tools: [{ type: "function", name: "write" }] },
+      },
+      "write",
+    ],
+    ["Messages, any", "/v1/messages", { max_tokens: 99, tools: anthropic, tool_choice: { type: "any" } }, "read"],
+    [
+      "Messages, named",
+      "/v1/messages",
+      { max_tokens: 99, tools: anthropic, tool_choice: { type: "tool", name: "write" } },
+      "write",
+    ],
+  ])("%s", async (_, path, body, tool) => {
+    const { ask } = await over(kind, reluctant(kind));
+    const json = JSON.stringify(await jsonOf(await ask({ stream: false, ...body }, path)));
+    expect(json).toContain(`"name":"${tool}"`);
+    expect(json).toMatch(/"path\\?":\\?"a/);
+    expect(json).not.toContain("no thanks");
+  });
+
+  test("none takes the tools away", async () => {
+    const { ask, asked } = await over(kind, reluctant(kind));
+    await jsonOf(await ask({ stream: false, tool_choice: "none" }));
+    expect(asked()[0]?.tools).toBeUndefined();
+    expect(JSON.stringify(asked()[0]?.messages)).not.toContain("read");
+  });
+});
+
 function callsOf(json: JsonObject): Json[] {
   const [choice] = Array.isArray(json.choices) ? json.choices : [];
   const message = isObject(choice) && isObject(choice.message) ? choice.message : {};
