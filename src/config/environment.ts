@@ -175,7 +175,7 @@ function* strangers(env: Environment): Generator<string> {
     ...(keys.includes("*") ? [] : [environmentName(keys)]),
     ...(facts.env ?? []),
   ]);
-  known.push("LAIR_CONFIG", "LAIR_MODELS", ...Object.keys(hostVariables));
+  known.push("LAIR_CONFIG", "LAIR_MODELS", "LAIR_KEY", ...Object.keys(hostVariables));
   for (const [name, value] of Object.entries(env)) {
     if (
       cleaned(value) === "" ||

@@ -331,6 +331,8 @@ describe("what stands in the way is said in a sentence", () => {
   it("a program of the project's folder is not taken for the installed one", async () => {
     makeRecordingProgram(project, "opencode");
     const relative = path.relative(process.cwd(), project);
+    // On Windows there is no such way from one drive to another.
+    if (path.isAbsolute(relative)) return;
     expect((await lair(["opencode", ...at()], environment({ PATH: relative }))).code).toBe(1);
   });
 
@@ -438,8 +440,10 @@ describe("the program that runs", () => {
     const bin = environment({ RECORDED_EXIT: "17" });
     expect((await lair(["codex", ...at()], bin)).code).toBe(17);
     if (!posix) return;
-    const waiting = start(["launch", "codex", ...at()], { cwd: home, env: environment({ RECORDED_WAIT: "1" }) });
+    const env = environment({ RECORDED_WAIT: "1" });
+    const waiting = start(["launch", "codex", ...at(), "--", "--help"], { cwd: home, env });
     await waiting.until(/waiting/);
+    expect(programs["codex"]!.started()!.args.at(-1)).toBe("--help");
     waiting.child.kill("SIGTERM");
     expect((await waiting.ended).code).toBe(43);
   });
