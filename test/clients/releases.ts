@@ -9,9 +9,15 @@ export const { ownLibraries } = releases;
 
 export type ProgramName = keyof typeof programs;
 
-/** Every client by its npm name → its version. */
-export function versions(): Map<string, string> {
-  return new Map([...Object.values(programs), ...ownLibraries, ...libraries].map((release) => splitRelease(release)));
+const versions = new Map([...Object.values(programs), ...ownLibraries, ...libraries].map(splitRelease));
+
+/** The npm names of all clients. */
+export const clientNames: readonly string[] = [...versions.keys()];
+
+/** The version of a client; with that of the AI SDK's core for its providers. */
+export function versionOf(client: string): string {
+  const version = versions.get(client) ?? "";
+  return client.startsWith("@ai-sdk/") ? `${version} with ai ${versions.get("ai")}` : version;
 }
 
 /** `@openai/codex@0.169.0` → name and version. */

@@ -1,8 +1,8 @@
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Reporter, TestCase, TestModule } from "vitest/node";
-import { versions } from "./releases.ts";
+import { versionOf } from "./releases.ts";
 import type { Row } from "./rows.ts";
 
 /** A row of the results: what was tested, with which version, and whether all its tests passed. */
@@ -11,17 +11,27 @@ export interface Result extends Row {
   readonly passed: boolean;
 }
 
+export interface Results {
+  /** Whether all tests of the suite have run. */
+  readonly complete: boolean;
+  /** Sorted. */
+  readonly rows: readonly Result[];
+}
+
 /** Where each run leaves what it has seen; `npm run docs:clients` makes the table of it. */
 export const resultsFile = fileURLToPath(new URL("../../.cache/clients/results.json", import.meta.url));
 
-/** Writes the rows of all tests, sorted, each once; those of skipped tests are left out. For vitest's `--reporter`. */
+/** Writes the rows of all tests, each once. For vitest's `--reporter`. */
 class ResultsReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[]): void {
-    const results = new Map<string, Result>();
-    for (const test of modules.flatMap((module) => [...module.children.allTests()])) add(results, test);
+    const tests = modules.flatMap((module) => [...module.children.allTests()]);
+    const files = readdirSync(import.meta.dirname).filter((name) => name.endsWith(".test.ts"));
+    const results: Results = {
+      complete: modules.length === files.length && tests.every((test) => test.result().state !== "skipped"),
+      rows: toRows(tests),
+    };
     mkdirSync(path.dirname(resultsFile), { recursive: true });
-    const sorted = [...results].sort(([one], [other]) => (one < other ? -1 : 1)).map(([, result]) => result);
-    writeFileSync(resultsFile, `${JSON.stringify(sorted, null, 2)}\n`);
+    writeFileSync(resultsFile, `${JSON.stringify(results, null, 2)}\n`);
   }
 }
 
@@ -29,11 +39,14 @@ class ResultsReporter implements Reporter {
 // oxlint-disable-next-line import/no-default-export
 export { ResultsReporter as default };
 
-function add(results: Map<string, Result>, test: TestCase): void {
-  const { row } = test.meta();
-  const { state } = test.result();
-  if (row === undefined || state === "skipped" || state === "pending") return;
-  const key = JSON.stringify([row.client, row.dialect, row.way ?? "", row.trouble ?? ""]);
-  const passed = state === "passed" && results.get(key)?.passed !== false;
-  results.set(key, { ...row, version: versions().get(row.client) ?? "", passed });
+function toRows(tests: readonly TestCase[]): Result[] {
+  const rows = new Map<string, Result>();
+  for (const test of tests) {
+    const { row } = test.meta();
+    if (row === undefined) continue;
+    const key = [row.client, row.dialect, row.way ?? "", row.trouble ?? ""].join(" ");
+    const passed = test.result().state === "passed" && rows.get(key)?.passed !== false;
+    rows.set(key, { ...row, version: versionOf(row.client), passed });
+  }
+  return [...rows].sort(([one], [other]) => (one < other ? -1 : 1)).map(([, row]) => row);
 }
