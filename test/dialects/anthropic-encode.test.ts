@@ -1,3 +1,9 @@
+import type {
+  ContentBlock,
+  Message,
+  RawContentBlockDelta,
+  RawMessageStreamEvent,
+} from "@anthropic-ai/sdk/resources/messages/messages";
 import { describe, expect, test } from "vitest";
 import type { ChatEvent } from "../../src/core/chat.ts";
 import { ApiError } from "../../src/core/errors.ts";
@@ -54,11 +60,12 @@ const reply = (events: AsyncIterable<ChoiceEvent>) =>
   anthropicMessages.encodeReply(events, chatRequest(), {}, replyHead) as Promise<Record<string, unknown>>;
 
 /** The message that a stream tells, as a client puts it together. */
-function messageOf(frames: readonly string[]): Record<string, unknown> {
-  const events = readEvents(frames) as Record<string, any>[];
-  expect(events[0]?.type).toBe("message_start");
+function messageOf(frames: readonly string[]): Message {
+  const events = readEvents(frames) as unknown as RawMessageStreamEvent[];
+  const [start] = events;
+  if (start?.type !== "message_start") throw new Error("the first event is no message_start");
   expect(events.at(-1)?.type).toBe("message_stop");
-  const message = events[0]?.message;
+  const { message } = start;
   const inputs: string[] = [];
   let open: number | undefined;
   for (const event of events) {
@@ -66,21 +73,17 @@ function messageOf(frames: readonly string[]): Record<string, unknown> {
       expect(open).toBeUndefined();
       expect(event.index).toBe(message.content.length);
       open = event.index;
-      inputs.push("");
       message.content.push(event.content_block);
+      inputs.push("");
     } else if (event.type === "content_block_delta") {
       expect(event.index).toBe(open);
-      const block = message.content[event.index];
-      const { delta } = event;
-      if (delta.type === "text_delta") block.text += delta.text;
-      else if (delta.type === "thinking_delta") block.thinking += delta.thinking;
-      else if (delta.type === "signature_delta") block.signature = delta.signature;
-      else inputs[event.index] += delta.partial_json;
+      if (event.delta.type === "input_json_delta") inputs[event.index] += event.delta.partial_json;
+      else append(message.content[event.index]!, event.delta);
     } else if (event.type === "content_block_stop") {
       expect(event.index).toBe(open);
       open = undefined;
       const block = message.content[event.index];
-      if (block.type === "tool_use") block.input = JSON.parse(inputs[event.index]!);
+      if (block?.type === "tool_use") block.input = JSON.parse(inputs[event.index]!);
     } else if (event.type === "message_delta") {
       Object.assign(message, event.delta);
       Object.assign(message.usage, event.usage);
@@ -88,6 +91,22 @@ function messageOf(frames: readonly string[]): Record<string, unknown> {
   }
   expect(open).toBeUndefined();
   return message;
+}
+
+function saidIn(content: readonly ContentBlock[]): { text: string; thinking: string } {
+  const said = { text: "", thinking: "" };
+  for (const block of content) {
+    if (block.type === "text") said.text += block.text;
+    else if (block.type === "thinking") said.thinking += block.thinking;
+  }
+  return said;
+}
+
+function append(block: ContentBlock, delta: RawContentBlockDelta): void {
+  if (block.type === "text" && delta.type === "text_delta") block.text += delta.text;
+  else if (block.type === "thinking" && delta.type === "thinking_delta") block.thinking += delta.thinking;
+  else if (block.type === "thinking" && delta.type === "signature_delta") block.signature = delta.signature;
+  else throw new Error(`a ${delta.type} in a block of ${block.type}`);
 }
 
 describe.each(Object.entries(answers))("an answer of %s", (name, events) => {
@@ -113,16 +132,15 @@ describe("a stream of Messages", () => {
     for (let round = 0; round < 200; round++) {
       const events = randomAnswer(random);
       const { items } = await stream(asChoice(events));
-      const told = messageOf(items) as { content: Record<string, unknown>[] };
-      const whole = (await reply(asChoice(events))) as { content: Record<string, unknown>[] };
+      const told = messageOf(items).content;
+      const whole = ((await reply(asChoice(events))) as unknown as Message).content;
       // Calls stand where they began; in a whole message by their indexes.
-      const callsIn = (content: Record<string, unknown>[]) =>
-        content.filter(({ type }) => type === "tool_use").toSorted((a, b) => String(a.id).localeCompare(String(b.id)));
-      expect(callsIn(told.content)).toEqual(callsIn(whole.content));
-      const said = (type: string, field: string) => (content: Record<string, unknown>[]) =>
-        content.flatMap((block) => (block.type === type ? [block[field]] : [])).join("");
-      for (const read of [said("text", "text"), said("thinking", "thinking")])
-        expect(read(told.content)).toBe(read(whole.content));
+      const callsIn = (content: ContentBlock[]) =>
+        content
+          .flatMap((block) => (block.type === "tool_use" ? [block] : []))
+          .toSorted((a, b) => (a.id < b.id ? -1 : 1));
+      expect(callsIn(told)).toEqual(callsIn(whole));
+      expect(saidIn(told)).toEqual(saidIn(whole));
     }
   });
 
