@@ -5,7 +5,7 @@ import { isObject, type Json, type JsonObject } from "../core/json.ts";
 import { EventBlocks, readEvent, readLifecycle } from "./event-blocks.ts";
 import type { EventBuffer } from "./event-buffer.ts";
 import type { KeptResponse } from "./kept-response.ts";
-import { readResponse } from "./keep-reply.ts";
+import { readResponse, toStream } from "./keep-reply.ts";
 
 export interface WorkSettings {
   /** Complete, streamed, and tied to no client. */
@@ -96,7 +96,7 @@ export class BackgroundWork {
     const isEvents = (reply.headers["content-type"] ?? "").startsWith("text/event-stream");
     if (isStream(body)) this.#body = body;
     if (this.#ending !== undefined) return this.#body?.cancel();
-    if (status === 200 && isEvents && isStream(body)) return this.#listen(body);
+    if (status === 200 && isEvents) return this.#listen(toStream(reply));
     const read = await readResponse(reply);
     if (status !== 200 || Buffer.isBuffer(read)) throw failureIn(status, read);
     await this.#end(this.#settings.rewrite(read), `response.${String(read["status"])}`);

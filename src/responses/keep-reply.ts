@@ -19,23 +19,19 @@ const longestReply = 64 * 1024 * 1024;
 export async function keepReply(reply: Reply, keeping: Keeping): Promise<Reply> {
   if (reply.status !== 200) return reply;
   const type = reply.headers["content-type"] ?? "";
-  const { body } = reply;
-  if (type.startsWith("text/event-stream"))
-    return isStream(body) ? { ...reply, body: new KeptStream(body, keeping) } : reply;
-  const response = await readResponse(reply);
   const { "content-length": _length, ...headers } = reply.headers;
-  if (Buffer.isBuffer(response)) return { ...reply, headers, body: response };
+  if (type.startsWith("text/event-stream"))
+    return { status: 200, headers, body: new KeptStream(toStream(reply), keeping) };
+  const response = await readResponse(reply);
+  if (Buffer.isBuffer(response)) return { status: 200, headers, body: response };
   const told = await keeping.finish(keeping.rewrite(response));
   return { status: 200, headers, body: JSON.stringify(told) };
 }
 
 /** The response that a whole reply holds; the bytes of one that holds none. */
 export async function readResponse({ body, encoding }: Reply): Promise<JsonObject | Buffer> {
-  const bytes = isStream(body)
-    ? await collect(body, longestReply, () => new ApiError("upstream_error", "the answer is too long to be read"))
-    : typeof body === "string"
-      ? Buffer.from(body, encoding)
-      : (body ?? Buffer.alloc(0));
+  const tooLong = (): ApiError => new ApiError("upstream_error", "the answer is too long to be read");
+  const bytes = isStream(body) ? await collect(body, longestReply, tooLong) : toBytes(body, encoding);
   try {
     const json = JSON.parse(bytes.toString()) as Json;
     if (isObject(json) && json["object"] === "response") return json;
@@ -43,6 +39,23 @@ export async function readResponse({ body, encoding }: Reply): Promise<JsonObjec
     // No JSON: whoever asked gets it as it came.
   }
   return bytes;
+}
+
+/** A body that may be whole already, as one that flows. */
+export function toStream({ body, encoding }: Reply): ByteStream {
+  if (isStream(body)) return body;
+  return {
+    start: (sink) => {
+      sink.write(toBytes(body, encoding));
+      sink.end();
+    },
+    resume: () => undefined,
+    cancel: () => undefined,
+  };
+}
+
+function toBytes(body: Buffer | string | null, encoding: Reply["encoding"]): Buffer {
+  return typeof body === "string" ? Buffer.from(body, encoding) : (body ?? Buffer.alloc(0));
 }
 
 /**

@@ -67,8 +67,7 @@ interface Asked {
 async function answer({ archive, background }: StoredResponses, asked: Asked, next: Handler): Promise<Reply> {
   const { call, body, turn, log } = asked;
   const json = turn.body ?? body;
-  // Nobody can guess it, and no two are the same, whatever ids the callers give their calls.
-  const id = `resp_${randomBytes(24).toString("hex")}`;
+  const id = newId();
   const told = {
     ...(turn.stored ? { id, store: true } : {}),
     previous_response_id: body["previous_response_id"] ?? null,
@@ -101,6 +100,16 @@ async function answer({ archive, background }: StoredResponses, asked: Asked, ne
     // What the log says of the call was found out about its copy.
     call.target = inner.target;
   }
+}
+
+/**
+ * An id that nobody can guess, whatever ids the callers give their calls. Of letters only: opencode takes digits such as
+ * 429 in a message for a status.
+ */
+function newId(): string {
+  return `resp_${randomBytes(24)
+    .toString("hex")
+    .replace(/\d/g, (digit) => "ghijklmnop".charAt(Number(digit)))}`;
 }
 
 /** A body for a path that keeps nothing and takes no `store`. */
