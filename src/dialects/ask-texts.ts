@@ -18,7 +18,7 @@ export async function* askCompletion(
   const reply = await ask(provider, call.with({ path: "/v1/completions", json, signal }));
   const decoding = { promptTokens: estimateTokens(request.prompt.length) };
   if (reply.headers["content-type"]?.startsWith("text/event-stream") === true)
-    yield* decodeCompletionStream(bytesOf(reply.body), decoding);
+    yield* decodeCompletionStream(bytesOf(reply), decoding);
   else yield* decodeCompletionReply(await jsonOf(provider, reply), decoding);
 }
 
