@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises";
 import type { Call, Handler, Reply } from "../core/call.ts";
 import type { ChatRequest } from "../core/chat.ts";
 import type { Engine } from "../core/engine.ts";
@@ -72,9 +73,15 @@ function dialectRoutes(asked: Source, options: LiftOptions): Map<Endpoint, Handl
   return routes;
 }
 
+/** Bytes of a body from which on other calls get a turn between one step of its translation and the next. */
+const longBody = 256 * 1024;
+
 async function answerChat(dialect: ServerDialect, call: Call, source: Source, options: LiftOptions): Promise<Reply> {
   const body = await bodyOf(call);
+  const turn = (await call.bytes()).length >= longBody ? setImmediate : undefined;
+  await turn?.();
   const request = dialect.decodeRequest(body, targetOf(call).model, call.headers);
+  await turn?.();
   const head = headOf(call, dialect.idPrefix);
   return answer(call, source.name, options, {
     stream: request.stream,
