@@ -164,6 +164,12 @@ describe("lair launch opencode", () => {
     expect(content["theme"]).toBe("dark");
     expect(Object.keys(content["provider"] as JsonObject)).toEqual(["other", "lair"]);
     expect(content["enabled_providers"]).toEqual(["anthropic", "lair"]);
+    mkdirSync(path.join(project, ".git"));
+    mkdirSync(path.join(project, "src"));
+    writeFileSync(path.join(project, "opencode.json"), '{ "enabled_providers": ["openai"] }');
+    const ran = start(["launch", "opencode", ...at()], { cwd: path.join(project, "src"), env: environment() });
+    expect((await ran.ended).code).toBe(0);
+    expect(contentOf(programs["opencode"]!.started()!)["enabled_providers"]).toEqual(["openai", "lair"]);
   });
 });
 
@@ -243,6 +249,20 @@ describe("lair launch claude", () => {
     const there = { ...seen.env, PATH: process.env["PATH"] };
     const helper = spawnSync("sh", ["-c", settings["apiKeyHelper"] as string], { env: there, encoding: "utf8" });
     expect(helper.stdout).toBe(key);
+  });
+
+  it("keeps the key of its user's own helper from the server, and heeds the project's settings", async () => {
+    mkdirSync(path.join(home, ".claude"));
+    writeFileSync(path.join(home, ".claude", "settings.json"), '{ "apiKeyHelper": "echo sk-ant-mine" }');
+    mkdirSync(path.join(project, ".claude"));
+    const local = { env: { ANTHROPIC_MODEL: "opus" } };
+    writeFileSync(path.join(project, ".claude", "settings.local.json"), JSON.stringify(local));
+    const ran = start(["launch", "claude", ...at()], { cwd: project, env: environment() });
+    expect((await ran.ended).code).toBe(0);
+    const [, file = ""] = programs["claude"]!.started()!.args;
+    const settings = JSON.parse(readFileSync(file, "utf8")) as JsonObject;
+    expect(settings["env"]).toEqual({ ANTHROPIC_MODEL: best });
+    expect(settings["apiKeyHelper"]).toContain("LAIR_KEY");
   });
 
   it("gives a token where the server wants none, for without any it asks to log in", async () => {
@@ -410,14 +430,16 @@ describe("lair launch --save", () => {
 
   it("writes Claude Code's variables through a link, with a command in place of the key", async () => {
     const real = path.join(folder, "dotfiles.json");
-    writeFileSync(real, '{\n\t"env": { "EDITOR": "vi" },\n\t"permissions": { "allow": [] }\n}\n');
+    const own = { env: { EDITOR: "vi", ANTHROPIC_API_KEY: "sk-ant-mine" }, permissions: { allow: [] } };
+    writeFileSync(real, JSON.stringify(own, null, "\t"));
     mkdirSync(config(".claude"));
     if (posix) symlinkSync(real, config(".claude", "settings.json"));
     else writeFileSync(config(".claude", "settings.json"), readFileSync(real));
-    await lair(["claude", ...at(), "--save"]);
+    const { printed } = await lair(["claude", ...at(), "--save"]);
+    expect(printed).not.toContain("sk-ant-mine");
     const settings = JSON.parse(readFileSync(posix ? real : config(".claude", "settings.json"), "utf8")) as JsonObject;
     expect(settings).toMatchObject({
-      env: { EDITOR: "vi", ANTHROPIC_BASE_URL: server.url, ANTHROPIC_MODEL: best },
+      env: { EDITOR: "vi", ANTHROPIC_API_KEY: "", ANTHROPIC_BASE_URL: server.url, ANTHROPIC_MODEL: best },
       permissions: { allow: [] },
       model: best,
     });

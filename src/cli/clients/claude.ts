@@ -1,10 +1,9 @@
-import { readFile } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
 import { dataFolder } from "../../config/folders.ts";
 import { isObject, type JsonObject } from "../../core/json.ts";
 import { type Aim, type Client, fileNameOf, keyVariable, type OwnFile, type Place } from "./client.ts";
 import { noKey } from "./piece.ts";
-import { editJson, readJson } from "./json-file.ts";
+import { editJson, readJson, readJsonFile } from "./json-file.ts";
 
 /** Without any value, Claude Code wants its user to log in. */
 const token = "ANTHROPIC_AUTH_TOKEN";
@@ -30,7 +29,8 @@ export const claude: Client = {
   context: { least: 8192, sensible: 32_768 },
   async configure(aim, place) {
     const env = toVariables(aim);
-    const overruling = overrule(await readUsersSettings(place), env, toHelper(aim, place));
+    const settings = await Promise.all(settingsFiles(place).map(readJsonFile));
+    const overruling = overrule(settings, env, toHelper(aim, place));
     const files = overruling === undefined ? [] : [toSettingsFile(aim, place, overruling)];
     const helped = overruling?.["apiKeyHelper"] !== undefined;
     return {
@@ -51,12 +51,18 @@ export const claude: Client = {
   save(aim, place) {
     const path = join(settingsFolder(place), "settings.json");
     const env = aim.keyed ? toVariables(aim) : { ...toVariables(aim), [token]: noKey };
-    const change = (text: string): string =>
-      editJson(text, path, [
+    const change = (text: string): string => {
+      const known = readJson(text, path);
+      const set = isObject(known["env"]) ? Object.keys(known["env"]) : [];
+      const credentials = set.filter((name) => !(name in env) && (name === token || foreign.includes(name)));
+      const helped = aim.keyed || known["apiKeyHelper"] !== undefined;
+      return editJson(text, path, [
         ...Object.entries(env).map(([name, value]) => ({ at: ["env", name], value })),
+        ...credentials.map((name) => ({ at: ["env", name], value: "" })),
         { at: ["model"], value: aim.model.id },
-        ...(aim.keyed ? [{ at: ["apiKeyHelper"], value: toHelper(aim, place) }] : []),
+        ...(helped ? [{ at: ["apiKeyHelper"], value: toHelper(aim, place) }] : []),
       ]);
+    };
     const hints = [
       `Every claude of this user takes the model from now on; claude --tools ${tools} keeps its questions short`,
     ];
@@ -91,15 +97,20 @@ function toHelper({ keyed }: Aim, { platform }: Place): string {
 }
 
 /**
- * Settings that undo those of the user's file which would win over our variables; undefined: there are none. A token
- * there needs a helper, for a key must not stand on a command line.
+ * Settings that undo those which would win over our variables, or would send a key for elsewhere to this server;
+ * undefined: there are none. A token there needs a helper, for a key must not stand on a command line.
  */
-function overrule(settings: JsonObject, env: Record<string, string>, helper: string): JsonObject | undefined {
-  const set = isObject(settings["env"]) ? Object.keys(settings["env"]) : [];
-  const against = set.filter((name) => name === token || name in env || foreign.includes(name));
-  if (against.length === 0) return undefined;
-  const values = Object.fromEntries(against.map((name) => [name, env[name] ?? ""]));
-  return { env: values, ...(against.includes(token) ? { apiKeyHelper: helper } : {}) };
+function overrule(
+  settings: readonly JsonObject[],
+  env: Record<string, string>,
+  helper: string,
+): JsonObject | undefined {
+  const set = settings.flatMap((one) => (isObject(one["env"]) ? Object.keys(one["env"]) : []));
+  const against = new Set(set.filter((name) => name === token || name in env || foreign.includes(name)));
+  const helped = against.has(token) || settings.some((one) => one["apiKeyHelper"] !== undefined);
+  if (against.size === 0 && !helped) return undefined;
+  const values = Object.fromEntries([...against].map((name) => [name, env[name] ?? ""]));
+  return { env: values, ...(helped ? { apiKeyHelper: helper } : {}) };
 }
 
 function toSettingsFile({ url }: Aim, { env, home, platform }: Place, settings: JsonObject): OwnFile {
@@ -107,13 +118,10 @@ function toSettingsFile({ url }: Aim, { env, home, platform }: Place, settings: 
   return { path, text: `${JSON.stringify(settings, null, 2)}\n` };
 }
 
-async function readUsersSettings(place: Place): Promise<JsonObject> {
-  try {
-    const path = join(settingsFolder(place), "settings.json");
-    return readJson(await readFile(path, "utf8"), path);
-  } catch {
-    return {};
-  }
+/** The user's and the project's. */
+function settingsFiles(place: Place): string[] {
+  const project = ["settings.json", "settings.local.json"].map((name) => join(place.folder, ".claude", name));
+  return [join(settingsFolder(place), "settings.json"), ...project];
 }
 
 function settingsFolder({ env, home }: Place): string {

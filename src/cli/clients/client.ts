@@ -20,12 +20,19 @@ export interface Aim {
 export interface Place {
   readonly env: Environment;
   readonly home: string;
+  /** Where it is started. */
+  readonly folder: string;
   readonly platform: NodeJS.Platform;
 }
 
 /** This machine, with the home that programs started here find. */
 export function placeOf(env: Environment, platform: NodeJS.Platform = process.platform): Place {
-  return { env, platform, home: env[platform === "win32" ? "USERPROFILE" : "HOME"] || homedir() };
+  return {
+    env,
+    platform,
+    folder: process.cwd(),
+    home: env[platform === "win32" ? "USERPROFILE" : "HOME"] || homedir(),
+  };
 }
 
 /** How a program is started for a server, without a change to any file of its user. */

@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import {
   applyEdits,
   findNodeAtLocation,
@@ -31,6 +32,15 @@ export function readJson(text: string, path: string): JsonObject {
   }
   if (!isObject(value)) throw new ClientError(`${path} does not hold a JSON object; put that right first`);
   return value;
+}
+
+/** What a file of a program holds; {} where there is none, or it cannot be read: its program says why. */
+export async function readJsonFile(path: string): Promise<JsonObject> {
+  try {
+    return readJson(await readFile(path, "utf8"), path);
+  } catch {
+    return {};
+  }
 }
 
 /** The text with the changes, everything else as it stood, comments too. Throws `ClientError` when it is no JSON. */

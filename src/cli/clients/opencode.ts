@@ -1,9 +1,8 @@
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
-import { isAbsolute, join } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 import { isObject, type Json, type JsonObject } from "../../core/json.ts";
 import { type Aim, type Client, keyVariable, openaiUrl, type Place } from "./client.ts";
-import { editJson, readJson } from "./json-file.ts";
+import { editJson, readJson, readJsonFile } from "./json-file.ts";
 import type { OfferedModel } from "./offered-models.ts";
 
 /** opencode's name for us; a model is `lair/<id>` there, split at the first slash. */
@@ -23,7 +22,7 @@ export const opencode: Client = {
   context: { least: 16_384, sensible: 32_768 },
   async configure(aim, place) {
     const given = readJson(place.env[contentVariable] ?? "", contentVariable);
-    const enabled = given["enabled_providers"] ?? (await readUsersFile(place))["enabled_providers"];
+    const enabled = given["enabled_providers"] ?? (await findEnabled(place));
     const content = {
       ...given,
       $schema: schema,
@@ -99,14 +98,21 @@ function isOurs(value: Json | undefined): boolean {
   return typeof value === "string" && value.startsWith(`${providerId}/`);
 }
 
-async function readUsersFile(place: Place): Promise<JsonObject> {
-  try {
-    const path = usersFile(place);
-    return readJson(await readFile(path, "utf8"), path);
-  } catch {
-    // opencode itself says what is wrong with it.
-    return {};
+/** The providers to which the project, else the user, has limited opencode; the nearest file counts. */
+async function findEnabled(place: Place): Promise<Json | undefined> {
+  for (const path of [...projectFiles(place.folder), usersFile(place)]) {
+    const { enabled_providers: enabled } = await readJsonFile(path);
+    if (enabled !== undefined) return enabled;
   }
+  return undefined;
+}
+
+/** From a folder up to the root of its repository. */
+function projectFiles(folder: string): string[] {
+  const names = ["opencode.jsonc", "opencode.json"].flatMap((name) => [join(".opencode", name), name]);
+  const here = names.map((name) => join(folder, name));
+  const above = dirname(folder);
+  return above === folder || existsSync(join(folder, ".git")) ? here : [...here, ...projectFiles(above)];
 }
 
 /** `opencode.jsonc` or `opencode.json` in the folder of its user, on Windows too. */

@@ -32,8 +32,15 @@ export async function saveFiles({ edits, files }: Saving, print: (line: string) 
     if (old !== undefined) print(`${await copyAside(path)} keeps what was in ${path}`);
     await write(path, next, old);
     print(`written: ${path}`);
-    for (const line of differenceLines(old ?? "", next)) print(`  ${line}`);
+    for (const line of differenceLines(old ?? "", next)) print(`  ${withoutSecrets(line)}`);
   }
+}
+
+/** A line of what was there, with the values of its user's keys hidden; what comes new is ours, and holds none. */
+function withoutSecrets(line: string): string {
+  return line.startsWith("+")
+    ? line
+    : line.replace(/("[^"]*(?:key|token|secret|password|headers)[^"]*"\s*:\s*)"(?:[^"\\]|\\.)*"/gi, '$1"…"');
 }
 
 async function write(path: string, text: string, old: string | undefined): Promise<void> {
