@@ -25,12 +25,11 @@ export function encodeKept(kept: KeptResponse): string {
   return JSON.stringify({ version, ...kept });
 }
 
-/** Throws `StateError` for a text of another program. */
+/** Throws `StateError` for a text of another version. */
 export function decodeKept(text: string): KeptResponse {
   const json = JSON.parse(text) as Json;
-  if (!isObject(json) || json["version"] !== version || !isObject(json["response"]))
-    throw new StateError("a kept response was written by another version of this program, and cannot be read");
-  return json as unknown as KeptResponse;
+  if (isObject(json) && json["version"] === version) return json as unknown as KeptResponse;
+  throw new StateError("a kept response was written by another version of this program, and cannot be read");
 }
 
 /** The id that its caller knows it by. */

@@ -111,11 +111,11 @@ describe("a conversation that goes on from a response", () => {
   it("holds over many more turns than one response points back at", { timeout: 20_000 }, async () => {
     says = () => [{ text: "ok" }, { finish: "stop" }];
     let id: string | undefined;
-    for (let turn = 0; turn < 70; turn++)
+    for (let turn = 0; turn < 40; turn++)
       ({ id } = await create(`t${turn}`, id === undefined ? {} : { previous_response_id: id }));
     says = undefined;
     const last = await create("end", { previous_response_id: id });
-    const turns = Array.from({ length: 70 }, (_, turn) => `user:t${turn} assistant:ok`).join(" ");
+    const turns = Array.from({ length: 40 }, (_, turn) => `user:t${turn} assistant:ok`).join(" ");
     expect(last.output_text).toBe(`[${turns} user:end]`);
   });
 
@@ -123,7 +123,8 @@ describe("a conversation that goes on from a response", () => {
     const mine = await create("one");
     const unkept = await create("one", { store: false });
     const refusal = { status: 400, code: "previous_response_not_found", param: "previous_response_id" };
-    for (const id of ["resp_nothing", unkept.id, "x".repeat(10_000), "../health", "resp_1/cancel", "item/x", ""])
+    const item = `item/${mine.output[0]!.id!}`;
+    for (const id of ["resp_nothing", unkept.id, "x".repeat(10_000), "../health", "resp_1/cancel", item, ""])
       expect(await failureOf(create("two", { previous_response_id: id }))).toEqual(refusal);
     client = clientOf(otherKey);
     expect(await failureOf(create("two", { previous_response_id: mine.id }))).toEqual(refusal);

@@ -94,6 +94,11 @@ describe.each(["a runtime", "a relay", "a gateway"])("%s", (where) => {
     await upstream.to("/v1/chat/completions").at(-1)!.left;
   });
 
+  it("refuses at once what whoever answers would refuse", async () => {
+    const wrong = { model, input: "count", background: true, temperature: "hot" as unknown as number };
+    await expect(client().responses.create(wrong)).rejects.toMatchObject({ status: 400, param: "temperature" });
+  });
+
   it("passes what is not to be kept through as it is", async () => {
     const { url, key } = places[where]!;
     const headers = { authorization: `Bearer ${key}` };
