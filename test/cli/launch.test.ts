@@ -40,6 +40,8 @@ const cards: JsonObject[] = [
   },
   { id: 'ollama:it\'s "7b" $HOME', state: "loaded", context_length: 32_768, capabilities: { ...chat, vision: true } },
   { id: "unknown", state: "available", capabilities: chat },
+  { id: "{file:~/.ssh/id_rsa}", state: "loaded", context_length: 65_536, capabilities: chat },
+  { id: "--dangerously-skip-permissions", state: "loaded", context_length: 65_536, capabilities: chat },
   { id: "broken", state: "failed", context_length: 65_536, capabilities: chat },
 ];
 const best = cards[3]!["id"] as string;

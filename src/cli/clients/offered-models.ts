@@ -21,12 +21,19 @@ const assumedContext = 32_768;
 /** Most tokens of an answer that a client asks for, also where the model allows more: it reserves them. */
 const longestAnswer = 16_384;
 
+/**
+ * What no model is called, and a server that means harm might call one: opencode reads `{file:…}` and `{env:…}` anywhere
+ * in its configuration (https://opencode.ai/docs/config/#variables) and would send the server what it finds there, and a
+ * dash begins a flag.
+ */
+const unsafe = /[\p{Cc}{}]|^-/u;
+
 /** The models of `GET /v1/models` that can be chatted with, the server's own order. */
 export function toOfferedModels(cards: readonly JsonObject[]): OfferedModel[] {
   return cards.flatMap((card) => {
     const { id, state } = card;
     const can = isObject(card["capabilities"]) ? card["capabilities"] : {};
-    if (typeof id !== "string" || id === "" || /\p{Cc}/u.test(id)) return [];
+    if (typeof id !== "string" || id === "" || unsafe.test(id)) return [];
     return state === "failed" || can["chat"] === false ? [] : [toOfferedModel(id, card, can)];
   });
 }
