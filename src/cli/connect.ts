@@ -16,7 +16,7 @@ own settings, with the real address and models, for copy and paste. Without a pr
 Nothing is written, and no key is printed.
 
 flags:
-      --model <id>           the model, as GET /v1/models lists it; otherwise the first one
+      --model <id>           the model, as GET /v1/models lists it; otherwise one that is loaded
 ${serverFlagLines}
       --json                 Machine-readable.
 

@@ -162,7 +162,7 @@ function openWebuiPieces(aim: Aim): Piece[] {
     "A container reaches this machine by another address than 127.0.0.1: start the server with",
     "  LLM_V1_PROXY_TOKEN=choose-a-long-one lair serve --host 0.0.0.0",
   ].join("\n");
-  return [{ where: "shell", text }, ...(own ? [{ where: "before that", text: note }] : [])];
+  return [...(own ? [{ where: "first", text: note }] : []), { where: "shell", text }];
 }
 
 function curlPieces(aim: Aim): Piece[] {
