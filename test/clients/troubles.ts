@@ -2,8 +2,8 @@ import { appendFileSync } from "node:fs";
 import { expect } from "vitest";
 import { isObject, type JsonObject } from "../../src/core/json.ts";
 import { gate, type Step } from "../support/fake-server.ts";
+import { openCountingLine } from "./counting-line.ts";
 import { expectCopied, type Trial, tryProgram, wordsOf } from "./copying.ts";
-import { openHeartbeatLine } from "./heartbeats.ts";
 import type { Program, Run } from "./programs/program.ts";
 import { openEmbeddedScene, openScene, type Kind, type Part, play, resultsIn, type Scene } from "./scenes.ts";
 import { openTarget, type Target } from "./ways.ts";
@@ -34,6 +34,12 @@ interface Attempt {
   readonly run: Run;
 }
 
+/** How each API says that the server is still there. */
+const signsOfLife = {
+  chat: /^: ping$/gm,
+  responses: /^event: response\.in_progress$/gm,
+  messages: /^event: ping$/gm,
+} as const;
 /** More heartbeats, one a second, than a client waits seconds that is configured to wait for three. */
 const heartbeats = 5;
 
@@ -63,7 +69,7 @@ export function tryTroubles(program: Program, refusals: Refusals): void {
     const reply: Reply = (own, body) => (isFirst(body) ? late(play(own, body)) : play(own, body));
     // Ollama says nothing at all, not even a status, before the first token.
     const { target, part } = await openFake(trial, program, reply, "ollama");
-    const line = await openHeartbeatLine(target.url, dialect as "chat");
+    const line = await openCountingLine(target.url, signsOfLife[dialect as keyof typeof signsOfLife]);
     trial.after(() => line.close());
     void line.seen(heartbeats).then(open);
 

@@ -11,6 +11,7 @@ import type { Task } from "./workplace.ts";
 /** A request as the runtime has answered it. */
 export interface Answered {
   readonly status: number;
+  readonly method: string;
   readonly path: string;
   readonly model?: string;
   readonly end: string;

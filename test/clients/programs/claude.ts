@@ -22,7 +22,7 @@ export const claude: Program = {
   },
 };
 
-function configureClaude(task: Task, { url, key, model }: Target, env: Readonly<Record<string, string>>): Start {
+export function configureClaude(task: Task, { url, key, model }: Target, env: Readonly<Record<string, string>>): Start {
   const tools = ["--tools", "Read,Write", "--allowedTools", "Read,Write"];
   return {
     args: ["-p", task.prompt, "--model", model, ...tools, "--output-format", "stream-json", "--verbose"],

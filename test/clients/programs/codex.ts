@@ -25,14 +25,21 @@ export const codex: Program = {
     };
   },
   configure: (task, target, hasty = false) =>
-    configureCodex(task, target, hasty ? ["stream_idle_timeout_ms = 3000"] : []),
+    configureCodex(task, target, hasty ? { provider: ["stream_idle_timeout_ms = 3000"] } : {}),
   shown: {
     tools: ({ stdout }) => itemsOf(stdout, "command_execution").map(() => "exec_command"),
     text: ({ stdout }) => itemsOf(stdout, "agent_message").at(-1)?.text,
   },
 };
 
-function configureCodex(task: Task, { url, key, model }: Target, more: readonly string[]): Start {
+/** Lines of `config.toml`: at its top, and of the provider. */
+export interface CodexLines {
+  readonly top?: readonly string[];
+  readonly provider?: readonly string[];
+}
+
+/** A configuration of one provider, with further lines. */
+export function configureCodex(task: Task, { url, key, model }: Target, more: CodexLines = {}): Start {
   const home = path.join(task.home, ".codex");
   mkdirSync(home, { recursive: true });
   const lines = [
@@ -40,15 +47,13 @@ function configureCodex(task: Task, { url, key, model }: Target, more: readonly 
     'model_provider = "local"',
     "model_context_window = 65536",
     'web_search = "disabled"',
-    "[features]",
-    "goals = false",
-    "multi_agent = false",
+    ...(more.top ?? []),
     "[model_providers.local]",
     'name = "Local runtime"',
     `base_url = "${url}/v1"`,
     'wire_api = "responses"',
     'env_key = "LOCAL_API_KEY"',
-    ...more,
+    ...(more.provider ?? []),
   ];
   writeFileSync(path.join(home, "config.toml"), `${lines.join("\n")}\n`);
   return {

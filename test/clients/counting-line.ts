@@ -1,27 +1,21 @@
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
-import type { Dialect } from "./rows.ts";
 
-/** A line before a server on which heartbeats are counted. */
-export interface HeartbeatLine {
+/** A line before a server on which lines of text are counted that go to the client. */
+export interface CountingLine {
   readonly url: string;
-  /** Resolves when so many heartbeats have gone to the client. */
+  /** So many were there. */
+  readonly count: number;
+  /** Resolves when there were so many. */
   seen(count: number): Promise<void>;
   close(): Promise<void>;
 }
 
-/** How each dialect says that it is still there. */
-const heartbeats: Readonly<Record<Exclude<Dialect, "ollama">, RegExp>> = {
-  chat: /^: ping$/gm,
-  responses: /^event: response\.in_progress$/gm,
-  messages: /^event: ping$/gm,
-};
-
-/** Opens a line before the server. */
-export async function openHeartbeatLine(url: string, dialect: keyof typeof heartbeats): Promise<HeartbeatLine> {
+/** Opens a line before the server; `pattern` is global, and of one line. */
+export async function openCountingLine(url: string, pattern: RegExp): Promise<CountingLine> {
   const { hostname, port } = new URL(url);
   const sockets = new Set<Socket>();
   const waiting: { count: number; resolve: () => void }[] = [];
-  let beats = 0;
+  let seen = 0;
   const server = createServer((client) => {
     const upstream = connect(Number(port), hostname);
     let text = "";
@@ -30,8 +24,8 @@ export async function openHeartbeatLine(url: string, dialect: keyof typeof heart
       text += chunk;
       const whole = text.slice(0, text.lastIndexOf("\n") + 1);
       text = text.slice(whole.length);
-      beats += whole.match(heartbeats[dialect])?.length ?? 0;
-      for (const { count, resolve } of waiting) if (beats >= count) resolve();
+      seen += whole.match(pattern)?.length ?? 0;
+      for (const { count, resolve } of waiting) if (seen >= count) resolve();
     });
     client.pipe(upstream);
     for (const [socket, other] of [
@@ -46,6 +40,9 @@ export async function openHeartbeatLine(url: string, dialect: keyof typeof heart
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    get count() {
+      return seen;
+    },
     seen: (count) => new Promise((resolve) => waiting.push({ count, resolve })),
     async close() {
       const closed = new Promise((resolve) => server.close(resolve));
