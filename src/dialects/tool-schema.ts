@@ -107,9 +107,10 @@ class SchemaReader {
     }
     // As `anyOf`: with `pattern` and others left out, two branches of a `oneOf` may both seem to fit.
     for (const branches of [listIn(schema.anyOf), listIn(schema.oneOf)]) {
-      const misfits = branches.map((branch) => this.#check(value, branch, deeper));
-      if (misfits.length === 0 || misfits.includes(undefined)) continue;
-      return misfits.length === 1 ? misfits[0] : `${said(at.path)} fits none of the forms that it may have`;
+      if (branches.length === 0 || branches.some((branch) => this.#check(value, branch, deeper) === undefined))
+        continue;
+      if (branches.length === 1) return this.#check(value, branches[0], deeper);
+      return `${said(at.path)} fits none of the forms that it may have`;
     }
     return undefined;
   }

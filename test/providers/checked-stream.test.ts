@@ -5,7 +5,7 @@ import type { ChatEvent } from "../../src/core/chat.ts";
 import type { JsonObject } from "../../src/core/json.ts";
 import { CheckedStream } from "../../src/providers/checked-stream.ts";
 import { startFakeOpenAi } from "../support/fake-openai.ts";
-import { gate, type Script, type Step } from "../support/fake-server.ts";
+import { gate, type Script, startFakeServer, type Step } from "../support/fake-server.ts";
 import { chunksOf, closedAfterEach, jsonOf, post, providerOf, readChat } from "./calls.ts";
 
 const model = "gemma-3-4b";
@@ -122,6 +122,30 @@ test("any cut of the bytes gives the same calls", async () => {
     );
   }
   expect([...seen]).toEqual([JSON.stringify(["Né.", '{\\"path\\":\\"a😀\\"}'])]);
+});
+
+test("a server is not cut off behind its last word: the connection can serve again", async () => {
+  const { opened, open: letOn } = gate();
+  const ends: Promise<string>[] = [];
+  const server = await startFakeServer(async (_request, reply) => {
+    ends.push(
+      new Promise((resolve) => reply.on("finish", () => resolve("finished")).on("close", () => resolve("cut"))),
+    );
+    reply.writeHead(200, { "content-type": "text/event-stream" });
+    for (const step of [piece('{"path":"a"}', "read"), ...done]) if ("raw" in step) reply.write(step.raw);
+    if (ends.length === 1) await opened;
+    reply.end();
+  });
+  const provider = providerOf("openai", [server.url]);
+  open.push(
+    () => provider.close(),
+    () => server.close(),
+  );
+  const body = { model, messages: [{ role: "user", content: "Hi" }], tools, stream: true };
+  // By the time that the second is answered, the first one's cut would have arrived.
+  for (const _ of [1, 2]) await readChat(await post(provider, "/v1/chat/completions", body));
+  letOn();
+  expect(await ends[0]).toBe("finished");
 });
 
 describe("when the call is broken", () => {
