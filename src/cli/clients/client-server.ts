@@ -74,7 +74,7 @@ function unansweredText({ url, key, own }: ClientServer, problem: string): strin
     return [
       `no lair serve answers at ${url}. Start it in another terminal, and leave it running:`,
       "  lair serve",
-      "or name a server that runs elsewhere: --url https://…",
+      "or say where one listens: --url http://127.0.0.1:PORT, --url https://lair.example.com",
     ].join("\n");
   if (/\bkey\b/i.test(problem))
     return `${problem}\n${key === undefined ? `Set ${keyVariable} to a key of ${url}.` : `The key that was sent is not one of ${url}; ${keyVariable} or --key gives another.`}`;
