@@ -155,6 +155,7 @@ function nearest({ toolCallId, name }: Result, turn: readonly PairedCall[]): Pai
 /** Of two results for one call, what the second says besides. */
 function joinResults({ results }: PairedCall): { at: number; result: Result } {
   const [first, ...others] = results as [PairedCall["results"][number], ...PairedCall["results"]];
+  if (others.length === 0) return first;
   const said = new Set([JSON.stringify(first.result.content)]);
   const further = others.filter(({ result }) => {
     const text = JSON.stringify(result.content);
