@@ -88,6 +88,34 @@ describe("thinking", () => {
   });
 });
 
+test("Codex is given a summary, its custom tool and its namespace as it expects them", async () => {
+  const body = {
+    tools: [
+      { type: "custom", name: "apply_patch" },
+      { type: "namespace", name: "agents", description: "Helpers.", tools: [{ ...ls, name: "spawn" }] },
+      { type: "web_search", external_web_access: true },
+    ],
+    reasoning: { summary: "auto" },
+    include: ["reasoning.encrypted_content"],
+    store: false,
+    parallel_tool_calls: true,
+    tool_choice: "auto",
+  };
+  const events: ChatEvent[] = [
+    reasoning("Patch, "),
+    reasoning("then ask."),
+    { type: "tool-call", index: 0, id: "call_a", name: "apply_patch", arguments: '{"input":"*** Be' },
+    { type: "tool-call", index: 0, arguments: 'gin\\n"}' },
+    { type: "tool-call", index: 1, id: "call_b", name: "agents__spawn", arguments: "{}" },
+    finish("tool-calls"),
+  ];
+  const sent = await streamOf(body, events);
+  for (const event of sent) expectValid("ResponseStreamEvent", event);
+  await expect(`${sent.map((event) => JSON.stringify(event)).join("\n")}\n`).toMatchFileSnapshot(
+    "./fixtures/openai-responses/ours-codex.ndjson",
+  );
+});
+
 describe("the response tells", () => {
   test("what the call asked for, hosted tools included", async () => {
     const search = { type: "web_search", search_context_size: "low" };
@@ -163,6 +191,11 @@ test("a call that a failure cut off is not told as done: Codex would run it", as
   const events = dataOf(items) as JsonObject[];
   expect(events.map(({ type }) => type)).not.toContain("response.output_item.done");
   expect(events.at(-1)).toMatchObject({ response: { status: "failed", output: [{ status: "incomplete" }] } });
+});
+
+test("a text that a failure cut off is incomplete, and holds what was said", async () => {
+  const sent = await streamOf({}, [text("Hel")]);
+  expect(outputOf(sent)).toMatchObject([{ status: "incomplete", content: [{ text: "Hel" }] }]);
 });
 
 describe("however its text is cut into events, an answer is the same", () => {

@@ -120,10 +120,11 @@ describe("a custom tool", () => {
 
 describe("a namespace", () => {
   test("is flattened to functions whose names are unique and fit for OpenAI's chat", () => {
-    const spaces = [crm, { ...crm, name: "my.crm", tools: [tool("find"), { ...patch, name: "x".repeat(70) }] }];
+    const long = "x".repeat(70);
+    const spaces = [crm, crm, { ...crm, name: "my.crm", tools: [tool(long), tool(long), tool(long)] }];
     const names = namesOf({ tools: [tool("crm__find"), ...spaces, tool("find")] });
-    expect(names).toHaveLength(6);
-    expect(new Set(names).size).toBe(6);
+    expect(names).toHaveLength(9);
+    expect(new Set(names).size).toBe(9);
     for (const name of names) expect(name).toMatch(/^[A-Za-z0-9_-]{1,64}$/);
     expect(names).toContain("crm__drop");
   });
@@ -213,6 +214,14 @@ describe("the choice of a tool", () => {
   ])("%j is refused by the name of the field", (body, param) => {
     expect(() => decode(body)).toThrow(expect.objectContaining({ param }));
   });
+});
+
+test("more tools than any model can use are refused before they cost time, and notes on them are few", async () => {
+  const many = Array.from({ length: 2000 }, () => tool("ls"));
+  expect(() => decode({ tools: many })).toThrow(expect.objectContaining({ param: "tools" }));
+  const odd = Array.from({ length: 2000 }, (_, index) => ({ type: `odd_${index}` }));
+  const { lair } = (await responseOf({ tools: odd }, [finish()])) as { lair: { notes: string[] } };
+  expect(lair.notes).toHaveLength(16);
 });
 
 test("tools that the input brings later are given to the model too", () => {

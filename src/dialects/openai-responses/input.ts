@@ -12,7 +12,7 @@ import {
 } from "../fields.ts";
 import { decodeOpaque } from "../opaque-text.ts";
 import { decodeImageUrl } from "../openai-chat/messages.ts";
-import { toFunctionName, type ToolNames } from "./tool-names.ts";
+import type { ToolNames } from "./tool-names.ts";
 
 /**
  * `instructions` and `input` → messages, in which tools are called by the functions' names in `names`. Throws `ApiError`
@@ -134,7 +134,7 @@ function decodeCall(names: ToolNames, item: JsonObject, at: string, text: string
   const name = required(readString(item, "name", at), `${at}.name`);
   return {
     id: required(readString(item, "call_id", at), `${at}.call_id`),
-    name: toFunctionName(names, name, readString(item, "namespace", at)),
+    name: names.functionOf(name, readString(item, "namespace", at)),
     arguments: text,
   };
 }

@@ -4,7 +4,7 @@ import { inventCallId } from "../openai-chat/wire.ts";
 import { CustomInput } from "./custom-input.ts";
 import type { EventWriter } from "./event-writer.ts";
 import { encodeLogprobs } from "./response.ts";
-import { fromFunctionName, type NamedTool, type ToolNames } from "./tool-names.ts";
+import type { NamedTool, ToolNames } from "./tool-names.ts";
 
 /** How a caller wants the output written. */
 export interface OutputForm {
@@ -111,7 +111,7 @@ export class OutputItems {
     let events = this.#closeText("completed");
     let call = this.#calls.get(index);
     if (call === undefined) {
-      const tool = fromFunctionName(this.#form.names, name ?? "");
+      const tool = this.#form.names.toolOf(name ?? "");
       const callId = id === undefined || id === "" ? inventCallId(this.#replyId, 0, index) : id;
       call = this.#openCall(tool, callId);
       this.#calls.set(index, call);

@@ -1,45 +1,57 @@
-/** A tool as the client knows it, by the name of the function that the model is given for it. */
+/** A tool as the client knows it. */
 export interface NamedTool {
-  /** `custom`: called with text, which travels as the one property `input` of the function's arguments. */
+  /** `custom`: called with text, which travels as the one property `input` of a function's arguments. */
   readonly kind: "function" | "custom";
   readonly name: string;
   readonly namespace?: string;
 }
 
-/** The functions that the model is given, by their names, which are unique. */
-export type ToolNames = ReadonlyMap<string, NamedTool>;
+/** The names of the functions that the model is given for a client's tools, and the ways back. */
+export class ToolNames {
+  readonly #tools = new Map<string, NamedTool>();
+  /** By the tool's name alone, and by namespace and name; null where several are called that. */
+  readonly #functions = new Map<string, string | null>();
 
-/**
- * A name for a tool of a namespace, e.g. `crm__find`, that no other function has: of the characters and the length that
- * OpenAI's chat allows.
- */
-export function functionNameFor(tool: NamedTool, taken: ToolNames): string {
-  const flat = flatName(tool);
-  if (!taken.has(flat)) return flat;
-  let count = 2;
-  while (taken.has(`${flat}_${count}`)) count++;
-  return `${flat}_${count}`;
+  /**
+   * A name for the tool's function that no other has, of the characters and the length that OpenAI's chat allows:
+   * `crm__find` for `find` of the namespace `crm`.
+   */
+  add(tool: NamedTool): string {
+    const flat = flatName(tool);
+    let name = flat;
+    for (let count = 2; this.#tools.has(name); count++) name = `${flat.slice(0, 58)}_${count}`;
+    this.#tools.set(name, tool);
+    if (tool.namespace !== undefined) this.#remember(keyOf(tool), name);
+    this.#remember(tool.name, name);
+    return name;
+  }
+
+  /** The function that a client means by a tool's name: by its calls in a history, by its `tool_choice`. */
+  functionOf(name: string, namespace: string | undefined): string {
+    const exact = this.#tools.get(name);
+    if (exact !== undefined && exact.namespace === namespace) return name;
+    const tool: NamedTool = { kind: "function", name, ...(namespace === undefined ? {} : { namespace }) };
+    return this.#functions.get(keyOf(tool)) ?? flatName(tool);
+  }
+
+  /** The functions of a namespace. */
+  functionsIn(namespace: string): string[] {
+    return [...this.#tools].filter(([, tool]) => tool.namespace === namespace).map(([name]) => name);
+  }
+
+  /** The tool that a model means by what it calls: also `crm.find`, and `find` alone where one tool only is called that. */
+  toolOf(called: string): NamedTool {
+    const name = this.#tools.has(called) ? called : (this.#functions.get(called) ?? called.replace(/[./:]/, "__"));
+    return this.#tools.get(name) ?? { kind: "function", name: called };
+  }
+
+  #remember(key: string, name: string): void {
+    this.#functions.set(key, this.#functions.has(key) ? null : name);
+  }
 }
 
-/** The function that a client means by a tool's name: its calls in a history, its `tool_choice`. */
-export function toFunctionName(names: ToolNames, name: string, namespace: string | undefined): string {
-  const found = names.get(name);
-  if (found !== undefined && found.namespace === namespace) return name;
-  const matches = entriesOf(names, name).filter(([, tool]) => namespace === undefined || tool.namespace === namespace);
-  if (matches.length === 1 && matches[0] !== undefined) return matches[0][0];
-  return namespace === undefined ? name : flatName({ kind: "function", name, namespace });
-}
-
-/** The tool that a model means by what it calls: also `crm.find`, and `find` alone when no other tool is called that. */
-export function fromFunctionName(names: ToolNames, called: string): NamedTool {
-  const exact = names.get(called) ?? names.get(called.replace(/[./:]/, "__"));
-  if (exact !== undefined) return exact;
-  const matches = entriesOf(names, called);
-  return matches.length === 1 && matches[0] !== undefined ? matches[0][1] : { kind: "function", name: called };
-}
-
-function entriesOf(names: ToolNames, name: string): [string, NamedTool][] {
-  return [...names].filter(([, tool]) => tool.name === name);
+function keyOf({ namespace, name }: NamedTool): string {
+  return namespace === undefined ? name : `${namespace}\n${name}`;
 }
 
 function flatName({ name, namespace }: NamedTool): string {

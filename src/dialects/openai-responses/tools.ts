@@ -1,8 +1,8 @@
 import type { Tool } from "../../core/chat.ts";
 import { isObject, type Json, type JsonObject } from "../../core/json.ts";
-import { asObject, quoted, readArray, readObject, readString, required } from "../fields.ts";
+import { asObject, invalidValue, quoted, readArray, readObject, readString, required } from "../fields.ts";
 import { choose, decodeFunctionTool, type ToolSet } from "../openai-chat/tools.ts";
-import { functionNameFor, type NamedTool, toFunctionName, type ToolNames } from "./tool-names.ts";
+import { type NamedTool, ToolNames } from "./tool-names.ts";
 
 /** The tools of a request, as the model is given them. */
 export interface ResponseTools extends ToolSet {
@@ -37,9 +37,13 @@ function toolLists(body: JsonObject): [list: Json[], at: string][] {
   return lists;
 }
 
+/** No model can choose among more. */
+const mostTools = 1024;
+const mostNotes = 16;
+
 class Draft {
   readonly tools: Tool[] = [];
-  readonly names = new Map<string, NamedTool>();
+  readonly names = new ToolNames();
   readonly notes: string[] = [];
 
   add(tool: JsonObject, at: string, namespace?: string): void {
@@ -54,7 +58,7 @@ class Draft {
   }
 
   note(text: string): void {
-    if (!this.notes.includes(text)) this.notes.push(text);
+    if (this.notes.length < mostNotes && !this.notes.includes(text)) this.notes.push(text);
   }
 
   #addNamespace(space: JsonObject, at: string): void {
@@ -64,9 +68,8 @@ class Draft {
   }
 
   #give(tool: Tool, kind: NamedTool["kind"], namespace: string | undefined): void {
-    const named: NamedTool = { kind, name: tool.name, ...(namespace === undefined ? {} : { namespace }) };
-    const name = functionNameFor(named, this.names);
-    this.names.set(name, named);
+    if (this.tools.length === mostTools) throw invalidValue("tools", `may hold at most ${mostTools} tools in all`);
+    const name = this.names.add({ kind, name: tool.name, ...(namespace === undefined ? {} : { namespace }) });
     this.tools.push({ ...tool, name });
   }
 }
@@ -107,7 +110,8 @@ function rewriteChoice(choice: Json, draft: Draft): Json {
   if (choice === "required" && draft.tools.length === 0 && draft.notes.length > 0) return "auto";
   if (!isObject(choice)) return choice;
   if (choice.type === "allowed_tools") return rewriteAllowed(choice, draft);
-  if (choice.type === "function" || choice.type === "custom") return toFunctionChoice(choice, "tool_choice", draft);
+  if (choice.type === "function" || choice.type === "custom")
+    return { type: "function", name: functionIn(choice, "tool_choice", draft.names) };
   if (typeof choice.type !== "string") return choice;
   draft.note(`the tool choice ${quoted(choice.type)} was taken for auto: the model was not given that tool`);
   return "auto";
@@ -117,23 +121,21 @@ function rewriteAllowed(choice: JsonObject, draft: Draft): JsonObject | string {
   const allowed = readObject(choice, "allowed_tools", "tool_choice") ?? choice;
   const at = allowed === choice ? "tool_choice.tools" : "tool_choice.allowed_tools.tools";
   const list = required(readArray(allowed, "tools", "tool_choice"), at);
-  const tools = list.flatMap((item, index): JsonObject[] => {
-    const tool = asObject(item, `${at}[${index}]`);
-    if (tool.type === "namespace") return toolsOfNamespace(tool.name, draft);
-    if (tool.type !== "function" && tool.type !== "custom") return [];
-    return [toFunctionChoice(tool, `${at}[${index}]`, draft)];
-  });
-  const mode = tools.length === 0 && list.length > 0 ? "none" : (allowed.mode ?? "auto");
-  return mode === "none" ? "none" : { type: "allowed_tools", mode, tools };
+  if (list.length > mostTools) throw invalidValue(at, `may hold at most ${mostTools} tools`);
+  const names = new Set(
+    list.flatMap((item, index) => allowedNames(asObject(item, `${at}[${index}]`), `${at}[${index}]`, draft)),
+  );
+  const mode = names.size === 0 && list.length > 0 ? "none" : (allowed.mode ?? "auto");
+  if (mode === "none") return "none";
+  return { type: "allowed_tools", mode, tools: [...names].map((name) => ({ type: "function", name })) };
 }
 
-function toolsOfNamespace(namespace: Json | undefined, { names }: Draft): JsonObject[] {
-  return [...names]
-    .filter(([, tool]) => tool.namespace === namespace)
-    .map(([name]): JsonObject => ({ type: "function", name }));
+/** Functions; none for a tool that the model was not given. */
+function allowedNames(tool: JsonObject, at: string, { names }: Draft): string[] {
+  if (tool.type === "namespace") return names.functionsIn(required(readString(tool, "name", at), `${at}.name`));
+  return tool.type === "function" || tool.type === "custom" ? [functionIn(tool, at, names)] : [];
 }
 
-function toFunctionChoice(choice: JsonObject, at: string, { names }: Draft): JsonObject {
-  const name = required(readString(choice, "name", at), `${at}.name`);
-  return { type: "function", name: toFunctionName(names, name, readString(choice, "namespace", at)) };
+function functionIn(choice: JsonObject, at: string, names: ToolNames): string {
+  return names.functionOf(required(readString(choice, "name", at), `${at}.name`), readString(choice, "namespace", at));
 }
