@@ -2,6 +2,7 @@ import type { Embeddings, EmbeddingRequest } from "../core/chat.ts";
 import { ApiError } from "../core/errors.ts";
 import type { Json, JsonObject } from "../core/json.ts";
 import { defined, invalidValue, quoted, readInteger, readString, required } from "./fields.ts";
+import { decodeKeepAlive } from "./keep-alive.ts";
 import { decodeTexts } from "./openai-completions.ts";
 
 /** How the vectors are written: JSON numbers, or little-endian float32 in base64 (what the OpenAI SDK asks for by default). */
@@ -21,7 +22,8 @@ export function decodeEmbedding(
   const format = readString(body, "encoding_format") ?? "float";
   if (format !== "float" && format !== "base64")
     throw invalidValue("encoding_format", `must be float or base64, not ${quoted(format)}`);
-  return { request: { model, input, ...defined({ dimensions: readInteger(body, "dimensions", { min: 1 }) }) }, format };
+  const dimensions = readInteger(body, "dimensions", { min: 1 });
+  return { request: { model, input, ...defined({ dimensions, keepAlive: decodeKeepAlive(body) }) }, format };
 }
 
 /** Vectors → OpenAI's reply. `model` is the name as the client wrote it. Throws where the engine kept not to its count. */

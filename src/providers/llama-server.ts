@@ -2,6 +2,7 @@ import { isStream, whenOver } from "../core/bytes.ts";
 import type { Call, Reply } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
 import { isObject, type JsonObject } from "../core/json.ts";
+import { chatModel, type Model } from "../core/model.ts";
 import type { Provider } from "../core/provider.ts";
 import { hasEvents } from "../dialects/error-events.ts";
 import { decodeKeepAlive } from "../dialects/keep-alive.ts";
@@ -85,7 +86,9 @@ class Clients {
       healthPath: "/health",
       adapt: toContent,
     });
-    const provider = translated({ ...server, countTokens: countedByText(upstream) }, lift(this.#tools));
+    // Of all names that the model's file has, it was asked for by this one.
+    const models = (): Promise<Model[]> => Promise.resolve([{ id: model, capabilities: chatModel, state: "loaded" }]);
+    const provider = translated({ ...server, countTokens: countedByText(upstream), models }, lift(this.#tools));
     this.#known.set(model, { address, provider });
     return provider;
   }

@@ -15,9 +15,10 @@ import { type FakeOllama, startFakeOllama } from "../support/fake-ollama.ts";
 import { startFakeOpenAi } from "../support/fake-openai.ts";
 import { type FakeServer, gate, type Step } from "../support/fake-server.ts";
 import { startFakeVllm } from "../support/fake-vllm.ts";
-import { holdGateway, openPlace } from "../support/gateway.ts";
+import { holdGateway, openPlace, type Place } from "../support/gateway.ts";
 import { randomBert } from "../support/gguf.ts";
 import { callerKey, startChain } from "../support/tunnel-chain.ts";
+import { waitUntil } from "../support/tunnel-log.ts";
 
 // The official client judges what Ollama's API is here: of every kind of provider, and through relay and gateway.
 
@@ -387,6 +388,7 @@ describe("models come and go", () => {
 
 describe.each(["relay", "gateway"])("through a %s, with its key,", (role) => {
   let far: Ollama;
+  let place: Place | undefined;
 
   beforeAll(async () => {
     const chain = await startChain({ runtime: runtime.url, agentEnv: { LAIR_AGENT_OPENAI_KEY: key } });
@@ -395,10 +397,11 @@ describe.each(["relay", "gateway"])("through a %s, with its key,", (role) => {
       far = connect(chain.url, callerKey);
       return;
     }
-    const place = await openPlace();
-    closing.push(() => place.close());
-    const gatewayKey = await place.createKey("client", { models: ["hello", "ollama:*"] });
-    const gateway = await holdGateway(place, `home=${chain.url}`, { LAIR_GATEWAY_UPSTREAMS_HOME_KEY: callerKey });
+    const opened = await openPlace();
+    place = opened;
+    closing.push(() => opened.close());
+    const gatewayKey = await opened.createKey("client", { models: ["hello", "ollama:*"] });
+    const gateway = await holdGateway(opened, `home=${chain.url}`, { LAIR_GATEWAY_UPSTREAMS_HOME_KEY: callerKey });
     closing.push(() => gateway.close());
     far = connect(gateway.url, gatewayKey);
   });
@@ -419,6 +422,22 @@ describe.each(["relay", "gateway"])("through a %s, with its key,", (role) => {
     expect((await far.show({ model: "hello" })).model_info).toMatchObject({ "llama.context_length": 256 });
     expect((await far.version()).version).toMatch(/^\d+\.\d+\.\d+$/);
     expect((await far.ps()).models.every((one) => isObject(one.details))).toBe(true);
+  });
+
+  test("a key is charged for what Ollama's lines tell", async () => {
+    if (place === undefined) return;
+    for await (const part of await far.chat({ ...say("ollama:qwen3:8b", "look around"), stream: true })) {
+      if (part.done) break;
+    }
+    const find = async () => (await place!.records(1)).find(({ path: asked }) => asked === "/api/chat");
+    await waitUntil(async () => (await find()) !== undefined, "the call is written down");
+    expect(await find()).toMatchObject({
+      model: "ollama:qwen3:8b",
+      promptTokens: 70,
+      completionTokens: 9,
+      counted: "reported",
+      outcome: "complete",
+    });
   });
 
   test("models are not fetched from here", async () => {

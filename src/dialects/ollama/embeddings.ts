@@ -12,15 +12,16 @@ export function decodeEmbed(body: JsonObject, model: string): EmbeddingRequest |
   const { input } = body;
   if (input === undefined || input === null || input === "" || (Array.isArray(input) && input.length === 0))
     return undefined;
-  const { request } = decodeEmbedding({ input, dimensions: body.dimensions }, model);
+  const { request } = decodeEmbedding({ input, dimensions: body.dimensions, keep_alive: body.keep_alive }, model);
   // Unlike everywhere else here, Ollama's callers have asked for a cut where they have not asked for an error.
-  return { ...request, truncate: readBoolean(body, "truncate") ?? true, ...keepAliveOf(body) };
+  return { ...request, truncate: readBoolean(body, "truncate") ?? true };
 }
 
 /** The body of `POST /api/embeddings`, the older form for one text; undefined as of `decodeEmbed`. */
 export function decodeOldEmbed(body: JsonObject, model: string): EmbeddingRequest | undefined {
   const prompt = readString(body, "prompt") ?? "";
-  return prompt === "" ? undefined : { model, input: [prompt], truncate: true, ...keepAliveOf(body) };
+  if (prompt === "") return undefined;
+  return { model, input: [prompt], truncate: true, ...defined({ keepAlive: decodeKeepAlive(body) }) };
 }
 
 /** `embeddings` undefined: of a call without input. Throws where there is not one vector for each of the `count` inputs. */
@@ -41,8 +42,4 @@ function vectorsOf(embeddings: Embeddings | undefined, count: number): number[][
   const vectors = embeddings?.vectors ?? [];
   if (vectors.length === count) return vectors;
   throw new ApiError("upstream_error", `${vectors.length} embeddings came for ${count} inputs`);
-}
-
-function keepAliveOf(body: JsonObject): { readonly keepAlive?: number } {
-  return defined({ keepAlive: decodeKeepAlive(body) });
 }
