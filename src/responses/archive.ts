@@ -1,7 +1,7 @@
 import { ApiError } from "../core/errors.ts";
 import type { Json, JsonObject } from "../core/json.ts";
 import type { ResponseStore } from "../state/state.ts";
-import { decodeKept, encodeKept, idOf, type KeptResponse, outputOf } from "./kept-response.ts";
+import { decodeKept, encodeKept, idOf, type KeptResponse, lengthWith, outputOf } from "./kept-response.ts";
 
 /** Turns that one turn points back at; the next one holds the whole conversation again. */
 const mostTurns = 32;
@@ -35,7 +35,10 @@ export class Archive {
     return kept === undefined || kept.deleted === true || kept.until <= Date.now() ? undefined : kept;
   }
 
-  /** A response to `items` that goes on from `previous`, whose whole conversation is `history`. It is not kept yet. */
+  /**
+   * A response to `items` that goes on from `previous`, whose whole conversation is `history`. It is not kept yet. Throws
+   * `request_too_large` for a conversation that is too long to be kept.
+   */
   continue(
     response: JsonObject,
     items: readonly JsonObject[],
@@ -43,12 +46,13 @@ export class Archive {
   ): KeptResponse {
     const now = Date.now();
     const until = now + this.#lifetime;
-    if (previous === undefined) return { response, items, turns: [], since: now, until };
+    if (previous === undefined) return { response, items, turns: [], before: 0, since: now, until };
     const { kept, history } = previous;
     const turns = [...kept.turns, idOf(kept)];
+    const before = lengthWith(kept);
     if (turns.length <= mostTurns && now - kept.since < this.#lifetime * slack)
-      return { response, items, turns, since: kept.since, until };
-    return { response, items: [...history, ...items], turns: [], since: now, until };
+      return { response, items, turns, before, since: kept.since, until };
+    return { response, items: [...history, ...items], turns: [], before: 0, since: now, until };
   }
 
   /** Keeps it, in place of what was kept under its id. Throws `StateError`. */

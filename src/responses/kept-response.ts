@@ -1,3 +1,4 @@
+import { ApiError } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
 import { StateError } from "../state/state.ts";
 
@@ -9,6 +10,8 @@ export interface KeptResponse {
   readonly items: readonly JsonObject[];
   /** Ids of the turns before, the oldest first: their items and their outputs come before `items`. */
   readonly turns: readonly string[];
+  /** Characters of those turns, as they are kept; at most so many as one text may have. */
+  readonly before: number;
   /** When the oldest of them was kept, and until when this one may be fetched; milliseconds since 1970. */
   readonly since: number;
   readonly until: number;
@@ -23,6 +26,20 @@ const version = 1;
 
 export function encodeKept(kept: KeptResponse): string {
   return JSON.stringify({ version, ...kept });
+}
+
+/** Characters that a response and all turns that it points at may have together: as many as one that holds them all. */
+const longestConversation = 8 * 1024 * 1024;
+
+/** What stands in the next turn's `before`. Throws `request_too_large` for a conversation that is too long to be kept. */
+export function lengthWith(kept: KeptResponse): number {
+  const length = kept.before + encodeKept(kept).length;
+  if (length <= longestConversation) return length;
+  throw new ApiError(
+    "request_too_large",
+    "the conversation before this turn is too long to be kept; send it as `input`, with store: false",
+    { param: "previous_response_id" },
+  );
 }
 
 /** Throws `StateError` for a text of another version. */
