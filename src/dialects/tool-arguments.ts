@@ -28,7 +28,8 @@ export function soundArguments(text: string, { schema = {}, whole }: ArgumentsAs
   }
   if (isTooNested(text)) return value === undefined ? notJson : { problem: "the arguments are nested too deep" };
   const mended = value === undefined && whole ? mendJson(text) : undefined;
-  const read = value ?? (mended === undefined ? undefined : parse(mended));
+  const read =
+    value ?? (mended === undefined ? undefined : parse(mended)) ?? (whole ? plainText(text, schema) : undefined);
   if (read === undefined) return notJson;
   return fit(unquoted(read), mended ?? text, schema);
 }
@@ -100,6 +101,13 @@ function fit(value: Json, text: string, schema: JsonObject): SoundArguments {
   if (hasLongNumber(text)) return { problem: misfit };
   const fitted = (isObject(value) ? toFitting(value, schema) : undefined) ?? wrapped(value, schema);
   return isObject(fitted) ? { text: JSON.stringify(fitted) } : { problem: misfit };
+}
+
+/** A text without any JSON about it, such as a patch, where a text is all that the tool takes. */
+function plainText(text: string, schema: JsonObject): Json | undefined {
+  const [only, ...others] = isObject(schema.properties) ? Object.values(schema.properties) : [];
+  const takesText = others.length === 0 && isObject(only) && only.type === "string";
+  return takesText && /^\s*[^\s{}[\]"`]/.test(text) ? text : undefined;
 }
 
 /** The value of a tool's only parameter, given instead of the object around it. */

@@ -66,6 +66,7 @@ class HeldEvents implements AsyncIterator<ChatEvent> {
   /** In the order of their beginnings. */
   #open: OpenCall[] = [];
   readonly #passed = new Set<number>();
+  readonly #ids = new Set<string>();
   #size = 0;
   #said: boolean;
   /** The answer with the wrong calls, once the model has been asked again: it goes on when the second one fails. */
@@ -203,7 +204,10 @@ class HeldEvents implements AsyncIterator<ChatEvent> {
   #pass({ call: { index, id }, repaired: { name, arguments: text } }: JudgedCall): void {
     this.#open = this.#open.filter((call) => call.index !== index);
     this.#passed.add(index);
-    this.#passOn({ type: "tool-call", index, ...(id === "" ? {} : { id }), name, arguments: text });
+    // Of two calls with one id, the second gets another where it is written.
+    const own = id === "" || this.#ids.has(id) ? {} : { id };
+    this.#ids.add(id);
+    this.#passOn({ type: "tool-call", index, ...own, name, arguments: text });
   }
 
   #passOn(event: CallEvent): void {

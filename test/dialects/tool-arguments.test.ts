@@ -83,6 +83,15 @@ describe("the object around a tool's only parameter", () => {
     expect(sound('{"a":1}', one({ type: "object", properties: { a: { type: "integer" } } }))).toBe('{"input":{"a":1}}');
   });
 
+  test("is put around a text that is no JSON at all, where a text is all that the tool takes", () => {
+    const patch = '*** Begin Patch\n+ a "b"\n*** End Patch';
+    expect(sound(patch, one({ type: "string" }))).toBe(JSON.stringify({ input: patch }));
+    expect(sound(patch, one({ type: "integer" }))).toHaveProperty("problem");
+    expect(sound('{"input":"*** Begin', one({ type: "string" }))).toHaveProperty("problem");
+    expect(sound(patch)).toHaveProperty("problem");
+    expect(soundArguments(patch, { schema: one({ type: "string" }), whole: false })).toHaveProperty("problem");
+  });
+
   test("is not, where the value is no such parameter, or the tool has two", () => {
     expect(sound("[1]", one({ type: "string" }))).toHaveProperty("problem");
     expect(sound('"a"', schema)).toHaveProperty("problem");

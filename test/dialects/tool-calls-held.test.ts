@@ -130,6 +130,19 @@ describe("calls", () => {
     expect([said[0], asked]).toEqual(['0 read{"path":"a"}', []]);
   });
 
+  test("that share one id do so no longer", async () => {
+    const twin = (index: number): ChatEvent => ({
+      type: "tool-call",
+      index,
+      id: "call_0",
+      name: "wait",
+      arguments: "{}",
+    });
+    const { events } = await hear([[twin(0), twin(1), finish("tool-calls")]]);
+    const ids = events.flatMap((event) => (event.type === "tool-call" ? [event.id] : []));
+    expect(ids).toEqual(["call_0", undefined]);
+  });
+
   test("that were cut by the length limit are not closed, and nobody is asked again", async () => {
     const { said, asked } = await hear([[part(0, '{"path":"a"', "read"), finish("length")]]);
     expect([said, asked]).toEqual([['0 read{"path":"a"', "length"], []]);

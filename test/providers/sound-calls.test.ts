@@ -7,7 +7,7 @@ import { startFakeOllama } from "../support/fake-ollama.ts";
 import { startFakeOpenAi } from "../support/fake-openai.ts";
 import { type FakeServer, type Script, type Step } from "../support/fake-server.ts";
 import { startFakeVllm } from "../support/fake-vllm.ts";
-import { closedAfterEach, jsonOf, post, providerOf, readChat } from "./calls.ts";
+import { chunksOf, closedAfterEach, jsonOf, post, providerOf, readChat } from "./calls.ts";
 
 /** A server that asks for tools in its own way. */
 interface Kind {
@@ -138,6 +138,21 @@ describe.each(kinds)("over $kind", (kind) => {
     expect(said.text).toContain("Let me look.");
     expect(said.calls).toMatchObject([{ name: "read", arguments: '{"line":1}' }]);
     expect(asked()).toHaveLength(1);
+  });
+
+  test.each<[path: string, body: JsonObject]>([
+    ["/v1/responses", { input: "Hi", messages: undefined, tools: [{ type: "function", ...read.function }] }],
+    ["/v1/messages", { max_tokens: 99, tools: [{ name: "read", input_schema: read.function.parameters }] }],
+    ["/api/chat", {}],
+  ])("a stream of %s holds the call of the second answer, and none of the first", async (path, body) => {
+    const script = turns(kind.call("read", { line: "4711" }), kind.call("read", { path: "a.txt", line: "8" }));
+    const { ask, asked } = await over(kind, script);
+    let said = "";
+    for await (const chunk of chunksOf(await ask(body, path))) said += chunk;
+    expect(said.replaceAll("\\", "")).toContain('{"path":"a.txt","line":8}');
+    expect(said).not.toContain("4711");
+    expect(said).not.toMatch(/"error":\{|event: error/);
+    expect(asked()).toHaveLength(2);
   });
 
   test("one call goes on where only one may", async () => {
