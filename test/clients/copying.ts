@@ -54,6 +54,7 @@ export function tryCopying(program: Program, way: Way): void {
 
     expectCopied({ program, task, part, target }, run);
     expect(target.warnings).toEqual([]);
+    expect(target.answered.length).toBeLessThanOrEqual(program.requests);
     const fine = target.answered.map(({ path }) => ({ path, status: 200, end: "complete" }));
     expect(target.answered).toMatchObject(fine);
   });

@@ -7,6 +7,7 @@ import { jsonLines, type Program, type Start } from "./program.ts";
 export const claude: Program = {
   name: "claude",
   dialect: "messages",
+  requests: 3,
   part: ({ input, output, token }) => ({
     first: { name: "Read", arguments: { file_path: input } },
     second: { name: "Write", arguments: { file_path: output, content: `${token}\n` } },

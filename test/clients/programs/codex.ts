@@ -13,6 +13,7 @@ interface CodexEvent {
 export const codex: Program = {
   name: "codex",
   dialect: "responses",
+  requests: 3,
   part({ input, output, token }) {
     const write =
       process.platform === "win32"

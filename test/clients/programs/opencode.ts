@@ -45,6 +45,8 @@ function opencode(dialect: Dialect, npm: string): Program {
   return {
     name: "opencode",
     dialect,
+    // The title is one of them.
+    requests: 4,
     part: ({ input, output, token }) => ({
       first: { name: "read", arguments: { filePath: input } },
       second: { name: "write", arguments: { filePath: output, content: `${token}\n` } },

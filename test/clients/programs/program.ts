@@ -9,6 +9,8 @@ import { environment, type Task } from "../workplace.ts";
 export interface Program {
   readonly name: ProgramName;
   readonly dialect: Dialect;
+  /** What it asks for the task when all goes well. Claude Code asks everything twice where a stream is not what it wants. */
+  readonly requests: number;
   /** The calls of its own tools that do the task. */
   part(task: Task): Part;
   /**
