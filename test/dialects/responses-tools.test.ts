@@ -121,7 +121,10 @@ describe("a custom tool", () => {
 describe("a namespace", () => {
   test("is flattened to functions whose names are unique and fit for OpenAI's chat", () => {
     const long = "x".repeat(70);
-    const spaces = [crm, crm, { ...crm, name: "my.crm", tools: [tool(long), tool(long), tool(long)] }];
+    const spaces = [
+      crm,
+      { ...crm, name: "my.crm", tools: [`a${long}`, `b${long}`, `c${long}`, "a.b", "a b"].map((name) => tool(name)) },
+    ];
     const names = namesOf({ tools: [tool("crm__find"), ...spaces, tool("find")] });
     expect(names).toHaveLength(9);
     expect(new Set(names).size).toBe(9);
@@ -217,17 +220,18 @@ describe("the choice of a tool", () => {
 });
 
 test("more tools than any model can use are refused before they cost time, and notes on them are few", async () => {
-  const many = Array.from({ length: 2000 }, () => tool("ls"));
+  const many = Array.from({ length: 2000 }, (_, index) => tool(`ls${index}`));
   expect(() => decode({ tools: many })).toThrow(expect.objectContaining({ param: "tools" }));
   const odd = Array.from({ length: 2000 }, (_, index) => ({ type: `odd_${index}` }));
   const { lair } = (await responseOf({ tools: odd }, [finish()])) as { lair: { notes: string[] } };
   expect(lair.notes).toHaveLength(16);
 });
 
-test("tools that the input brings later are given to the model too", () => {
+test("tools that the input brings later are given to the model too, each once", () => {
   const input = [
     { type: "additional_tools", role: "developer", tools: [tool("late")] },
     { type: "tool_search_output", call_id: "c", execution: "client", status: "completed", tools: [crm] },
+    { type: "tool_search_output", call_id: "d", execution: "client", status: "completed", tools: [crm, tool("ls")] },
     { role: "user", content: "hi" },
   ];
   expect(namesOf({ input, tools: [tool("ls"), { type: "tool_search" }] })).toEqual([

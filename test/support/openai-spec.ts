@@ -16,7 +16,7 @@ export type SpecSchema =
   | "CompactResource";
 
 /** Those of the Open Responses specification. */
-export type OpenResponsesSchema = "ResponseResource" | "StreamingEvent" | "CompactResource" | "WebSocketErrorEvent";
+type OpenResponsesSchema = "ResponseResource" | "StreamingEvent" | "CompactResource" | "WebSocketErrorEvent";
 
 /** Throws, naming each place at fault, unless `json` is what OpenAI's description says of `schema`. Extra fields are allowed. */
 export function expectValid(schema: SpecSchema, json: unknown): void {

@@ -16,7 +16,7 @@ export interface OutputForm {
 }
 
 /** Events that become output. */
-export type Saying = Exclude<ChatEvent, { type: "finish" | "progress" }>;
+type Saying = Exclude<ChatEvent, { type: "finish" | "progress" }>;
 
 type Status = "in_progress" | "completed" | "incomplete";
 

@@ -26,6 +26,12 @@ export class ToolNames {
     return name;
   }
 
+  /** Whether the tool was added already. */
+  has({ name, namespace }: NamedTool): boolean {
+    if (namespace !== undefined) return this.#functions.has(`${namespace}\n${name}`);
+    return this.#tools.has(name) && this.#tools.get(name)?.namespace === undefined;
+  }
+
   /** The function that a client means by a tool's name: by its calls in a history, by its `tool_choice`. */
   functionOf(name: string, namespace: string | undefined): string {
     const exact = this.#tools.get(name);

@@ -68,9 +68,11 @@ class Draft {
   }
 
   #give(tool: Tool, kind: NamedTool["kind"], namespace: string | undefined): void {
+    const named: NamedTool = { kind, name: tool.name, ...(namespace === undefined ? {} : { namespace }) };
+    // What a search for tools has found is sent again with each of its results.
+    if (this.names.has(named)) return;
     if (this.tools.length === mostTools) throw invalidValue("tools", `may hold at most ${mostTools} tools in all`);
-    const name = this.names.add({ kind, name: tool.name, ...(namespace === undefined ? {} : { namespace }) });
-    this.tools.push({ ...tool, name });
+    this.tools.push({ ...tool, name: this.names.add(named) });
   }
 }
 
