@@ -1,5 +1,6 @@
 import { ExposureError } from "../config/exposure.ts";
 import type { Loaded } from "../config/load.ts";
+import { SecondPortError } from "../config/second-port.ts";
 import { formatDuration } from "../config/units.ts";
 import { exitCodes, showsColours, type Terminal } from "./command.ts";
 import type { Logger } from "./logger.ts";
@@ -89,7 +90,8 @@ async function runProgram<Running extends { close(): Promise<void> }>(
     running = await program.start(output);
   } catch (error) {
     terminal.complain(`${program.command}: ${program.startText(error)}`);
-    return error instanceof ExposureError ? exitCodes.usage : exitCodes.failed;
+    const isSetting = error instanceof ExposureError || error instanceof SecondPortError;
+    return isSetting ? exitCodes.usage : exitCodes.failed;
   }
   program.announce(running, output);
   log.flush();

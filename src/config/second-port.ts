@@ -28,7 +28,7 @@ export function secondPorts(
     const url = urls.find((one) => isHere(new URL(one), host, port));
     if (url !== undefined)
       throw new SecondPortError(
-        `ollama.listen is ${port}, where ${name} is asked (${url}): this server would ask itself. Move one of the two (--ollama-port, or the urls of ${name}), or leave ${name} out: enabled: false`,
+        `ollama.listen is ${port}, where ${name} is asked (${url}): this server would ask itself. Move one of the two (--ollama-port, or the urls of ${name}), or leave ${name} out (enabled: false in its entry)`,
       );
   }
   return [port];

@@ -67,8 +67,15 @@ function isLast({ type }: JsonObject): boolean {
 }
 
 /** A connection to a server at `url`; rejects with `{status, body}` where it refuses. */
-export async function openResponses(url: string, headers: Record<string, string> = {}): Promise<ResponsesClient> {
-  const webSocket = new WebSocket(`${url.replace(/^http/, "ws")}/v1/responses`, { headers, rejectUnauthorized: false });
+export async function openResponses(
+  url: string,
+  headers: Record<string, string> = {},
+  search = "",
+): Promise<ResponsesClient> {
+  const webSocket = new WebSocket(`${url.replace(/^http/, "ws")}/v1/responses${search}`, {
+    headers,
+    rejectUnauthorized: false,
+  });
   const client = new ResponsesClient(webSocket);
   const refused = new Promise<never>((_resolve, reject) => {
     webSocket.on("unexpected-response", (_request, response) => {
