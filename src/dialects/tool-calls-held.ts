@@ -31,6 +31,7 @@ const mostHeld = 4 * 1024 * 1024;
  * With `parallelToolCalls` false, one call goes on and no other. Without tools, the events as they are.
  */
 export function holdToolCalls(events: AsyncIterable<ChatEvent>, held: HeldCalls): AsyncIterable<ChatEvent> {
+  if (offeredTools(held.request).length === 0) return events;
   return { [Symbol.asyncIterator]: () => new HeldEvents(events, held) };
 }
 

@@ -4,7 +4,6 @@ import type { Log } from "../core/log.ts";
 import { mendHistory } from "./history.ts";
 import type { Source } from "./source.ts";
 import { holdToolCalls, type WrongCall } from "./tool-calls-held.ts";
-import { offeredTools } from "./tool-repair.ts";
 
 /**
  * The source with tool calling that holds: histories are mended before it is asked, and the calls in its answers are
@@ -26,7 +25,7 @@ interface Asked {
 
 function chat(source: Source, { request, call, signal }: Asked, log: Log | undefined): AsyncIterable<ChatEvent> {
   const events = source.chat(request, call, signal);
-  if (source.soundCalls === true || offeredTools(request).length === 0) return events;
+  if (source.soundCalls === true) return events;
   return holdToolCalls(events, {
     request,
     again: (asked) => source.chat(asked, call, signal),

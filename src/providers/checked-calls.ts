@@ -87,6 +87,7 @@ export async function* asOnlyChoice(events: AsyncIterable<ChatEvent>): AsyncGene
 }
 
 function areSound(calls: readonly JsonObject[], request: ChatRequest): boolean {
+  if (offeredTools(request).length === 0) return true;
   if (calls.length > 1 && !request.parallelToolCalls) return false;
   return calls.every(({ id, type, function: made }) => {
     if (typeof id !== "string" || id === "" || type !== "function" || !isObject(made)) return false;

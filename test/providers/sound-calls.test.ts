@@ -164,6 +164,15 @@ describe.each(kinds)("over $kind", (kind) => {
     expect((await readChat(await ask())).calls).toHaveLength(2);
   });
 
+  test("a call that nobody asked for is nobody's fault: it goes on as it is", async () => {
+    const { ask, asked } = await over(kind, kind.call("nothing", { line: "1" }));
+    for (const stream of [true, false]) {
+      const reply = await ask({ tool_choice: "none", stream });
+      expect(stream ? (await readChat(reply)).finish : reply.status).toBeTruthy();
+    }
+    expect(asked()).toHaveLength(2);
+  });
+
   test("a history that no server takes is mended before it is sent", async () => {
     const { ask, asked } = await over(kind, [{ text: "ok" }, { finish: "stop" }]);
     const call = (id: string, text: string) => ({ id, type: "function", function: { name: "read", arguments: text } });
