@@ -5,7 +5,7 @@ import { offeredTools, type RepairedCall, repairCall } from "./tool-repair.ts";
 
 /** A call that no certain repair puts right. */
 export interface WrongCall {
-  /** The name that the model wrote, cut to what a log line takes. */
+  /** The name that the model wrote, and what is wrong: both cut to what a log line takes. No value of the arguments. */
   readonly tool: string;
   readonly problem: string;
   /** Whether the model is asked once more; else the call goes on as it is. */
@@ -166,7 +166,7 @@ class HeldEvents implements AsyncIterator<ChatEvent> {
     const wrong = calls.filter(({ repaired }) => repaired.problem !== undefined);
     const asked = wrong.length > 0 && whole && this.#mayAskAgain();
     for (const { call, repaired } of wrong)
-      this.#held.onWrong?.({ tool: call.name.slice(0, 64), problem: repaired.problem ?? "", asked });
+      this.#held.onWrong?.({ tool: call.name.slice(0, 64), problem: (repaired.problem ?? "").slice(0, 200), asked });
     const end: HeldEnd = { unsaid: this.#unsaid, calls, finish };
     if (!asked) return this.#deliver(this.#first === undefined ? end : { ...end, finish: withFirst(end, this.#first) });
     this.#first = end;
