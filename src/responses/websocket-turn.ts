@@ -88,9 +88,9 @@ export class Turn {
   async #pass(reply: Reply): Promise<void> {
     const isEvents = reply.headers["content-type"]?.startsWith("text/event-stream") === true;
     if (reply.status !== 200 || !isEvents) return this.#refuse(reply);
-    for await (const { data } of parseSse(bytesOf(reply))) {
+    for await (const { event, data } of parseSse(bytesOf(reply))) {
       if (this.#departure.aborted) return;
-      if (data !== "" && data !== "[DONE]") await this.#take(data);
+      if (data !== "" && data !== "[DONE]") await this.#take(data, event ?? typeOf(data));
     }
     // An answer without its end must not be waited for.
     if (!this.#isOver && !this.#departure.aborted)
@@ -104,18 +104,14 @@ export class Turn {
     await this.#say(encodeFailedReply(reply.status, reply.headers, Buffer.concat(pieces)));
   }
 
-  async #take(data: string): Promise<void> {
-    const kind = kindOf(data);
-    if (kind === "other") {
-      if (!this.#request.warmsUp) await this.#say(data);
-      return;
-    }
-    const event = JSON.parse(data) as JsonObject;
-    if (kind === "error") {
+  /** Pieces of an answer go on unread. */
+  async #take(data: string, type: string | undefined): Promise<void> {
+    if (type === "error") {
       this.#isOver = true;
       this.#problem = "the stream told of an error";
-      await this.#say(encodeStreamError(event));
-    } else await this.#takeState(event, data);
+      await this.#say(encodeStreamError(parsed(data)));
+    } else if (type !== undefined && states.has(type)) await this.#takeState(parsed(data), data);
+    else if (!this.#request.warmsUp) await this.#say(data);
   }
 
   /** An event that holds the whole response as it stands. */
@@ -163,13 +159,7 @@ export class Turn {
 /** Of a response that says nothing. */
 const silent: JsonObject = { output: [], incomplete_details: null };
 
-/** Events that are more than a piece of the answer; others go on unread. Every encoder writes the type among the first fields. */
-function kindOf(data: string): "state" | "error" | "other" {
-  const type = /"type"\s*:\s*"([a-z_.]+)"/.exec(data.slice(0, 200))?.[1] ?? typeOf(data);
-  if (type === "error") return "error";
-  return type !== undefined && states.has(type) ? "state" : "other";
-}
-
+/** Events that hold the response as it stands. */
 const states: ReadonlySet<string> = new Set([
   "response.created",
   "response.queued",
@@ -179,9 +169,22 @@ const states: ReadonlySet<string> = new Set([
   "response.failed",
 ]);
 
+/** Of an event that its server does not name beside it; some write the type last. */
 function typeOf(data: string): string | undefined {
-  const event = JSON.parse(data) as Json;
-  return isObject(event) && typeof event.type === "string" ? event.type : undefined;
+  const [, first] = /^\{\s*"type"\s*:\s*"([a-z_.]+)"/.exec(data) ?? [];
+  if (first !== undefined) return first;
+  const { type } = parsed(data);
+  return typeof type === "string" ? type : undefined;
+}
+
+function parsed(data: string): JsonObject {
+  try {
+    const event = JSON.parse(data) as Json;
+    if (isObject(event)) return event;
+  } catch {
+    // Told below.
+  }
+  throw new ApiError("upstream_error", "the stream holds an event that is no JSON object");
 }
 
 function toArray(value: Json | undefined): Json[] {

@@ -131,6 +131,26 @@ describe("an answer that breaks off", () => {
   });
 });
 
+describe("a stream of another server", () => {
+  it("may name its events in the data alone, and there at the end", async () => {
+    const last = ({ type, ...event }: JsonObject): string => `data: ${JSON.stringify({ ...event, type })}\n\n`;
+    const body = eventsOf("resp_1", "Hi").map(last).join("");
+    const { open } = await serve(async () => ({ status: 200, headers: { "content-type": "text/event-stream" }, body }));
+    const client = await open();
+    expect(await client.ask(hello)).toEqual(eventsOf("resp_1", "Hi"));
+    expect(textOf(await client.ask(hello))).toBe("Hi");
+  });
+
+  it("that holds no JSON is told as an error, without what it holds", async () => {
+    const body = "event: response.created\ndata: <html>secret\n\n";
+    const { open } = await serve(async () => ({ status: 200, headers: { "content-type": "text/event-stream" }, body }));
+    const client = await open();
+    const events = await client.ask(hello);
+    expect(events).toMatchObject([{ type: "error", status: 502, error: { code: "upstream_error" } }]);
+    expect(JSON.stringify(events)).not.toContain("secret");
+  });
+});
+
 describe("previous_response_id", () => {
   const strict: Parameters<typeof serve>[0] = async (body, _call, turn) =>
     body.previous_response_id === undefined ? says(`resp_${turn}`, `answer ${turn}`) : jsonReply(400, missing);
