@@ -20,6 +20,8 @@ let runtime: Runtime;
 let chain: Chain;
 let gateway: HeldGateway;
 let key: string;
+let limited: string;
+let doomed: string;
 
 const closing: (() => Promise<unknown>)[] = [];
 const close = async (): Promise<void> => {
@@ -41,11 +43,13 @@ beforeAll(async () => {
   closing.push(() => runtime.close());
   chain = await startChain({ runtime: runtime.url });
   closing.push(() => chain.close());
+  // Made before it starts: a key that it does not know yet would be a guess.
+  key = await place.createKey("ci");
+  limited = await place.createKey("limited", { limits: { requestsPerMinute: 2 } });
+  doomed = await place.createKey("doomed");
   const upstream = { LAIR_GATEWAY_UPSTREAMS_HOME_KEY: callerKey };
   gateway = await holdGateway(place, `home=${chain.url}`, upstream);
   closing.push(() => gateway.close());
-  key = await place.createKey("ci");
-  await waitUntil(async () => (await ask(`${gateway.url}/v1/models`, { method: "GET" })).status === 401);
 });
 afterAll(close);
 
@@ -136,13 +140,6 @@ describe("a gateway's WebSocket", () => {
   });
 
   it("holds each message to its key's limits, and writes down what each has used", async () => {
-    const limited = await place.createKey("limited", { limits: { requestsPerMinute: 2 } });
-    await waitUntil(() =>
-      openResponses(gateway.url, { authorization: `Bearer ${limited}` }).then(
-        (client) => (client.webSocket.close(), true),
-        () => false,
-      ),
-    );
     const client = await openResponses(gateway.url, { authorization: `Bearer ${limited}` });
     const ends: unknown[] = [];
     for (let turn = 0; turn < 3; turn++) ends.push((await client.ask({ model, input: "x", store: false })).at(-1));
@@ -170,15 +167,7 @@ describe("a gateway's WebSocket", () => {
   });
 
   it("answers no more messages when its key is revoked", async () => {
-    const doomed = await place.createKey("doomed");
-    const headers = { authorization: `Bearer ${doomed}` };
-    let client!: Awaited<ReturnType<typeof openResponses>>;
-    await waitUntil(() =>
-      openResponses(gateway.url, headers).then(
-        (opened) => ((client = opened), true),
-        () => false,
-      ),
-    );
+    const client = await openResponses(gateway.url, { authorization: `Bearer ${doomed}` });
     expect(textOf(await client.ask({ model, input: "x", store: false }))).toBe("heard 1");
     await place.state.keys.change("doomed", (record) => ({ ...record, revoked: Date.now() }));
     let last: JsonObject | undefined;
