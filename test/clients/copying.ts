@@ -54,7 +54,8 @@ export function tryCopying(program: Program, way: Way): void {
 
     expectCopied({ program, task, part, target }, run);
     expect(target.warnings).toEqual([]);
-    expect(target.answered.length).toBeLessThanOrEqual(program.requests);
+    // An agent asks for the list of models besides.
+    expect(target.answered.filter(({ method }) => method === "POST").length).toBeLessThanOrEqual(program.requests);
     const fine = target.answered.map(({ path }) => ({ path, status: 200, end: "complete" }));
     expect(target.answered).toMatchObject(fine);
   });
