@@ -38,7 +38,7 @@ export const notHonoured: readonly { readonly names: readonly string[]; readonly
   { names: ["VLLM_STOP_PATH", "VLLM_UNLOAD_PATH"], reason: "models of vLLM are loaded and unloaded there" },
   {
     names: ["RUNTIME_API_PREFIX_MODE"],
-    reason: "paths are served as OpenAI has them (/v1/…), without the prefix /api",
+    reason: "paths are always served both as OpenAI has them (/v1/…) and below /api (/api/v1/…)",
   },
   {
     names: ["RUNTIME_STREAM_MODEL_TIMEOUT_S", "RUNTIME_STREAM_TOOL_TIMEOUT_S", "RUNTIME_STREAM_PROGRESS_MS"],

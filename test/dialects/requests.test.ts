@@ -6,7 +6,11 @@ import { anthropicMessages } from "../../src/dialects/anthropic-messages.ts";
 import { openaiChat } from "../../src/dialects/openai-chat.ts";
 import { openaiResponses } from "../../src/dialects/openai-responses.ts";
 
-const dialects = { "anthropic-messages": anthropicMessages, "openai-chat": openaiChat, "openai-responses": openaiResponses };
+const dialects = {
+  "anthropic-messages": anthropicMessages,
+  "openai-chat": openaiChat,
+  "openai-responses": openaiResponses,
+};
 
 /** Requests as the real programs sent them, redacted and shortened; what we made of them was read by people once. */
 describe.each(Object.entries(dialects))("%s", (name, dialect) => {
