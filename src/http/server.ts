@@ -61,6 +61,11 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
   // Without this, an expectation that is not 100-continue would be answered by node with an empty 417.
   server.on("checkExpectation", serve);
   server.on("clientError", refuse);
+  const connected = new Set<Socket>();
+  server.on("connection", (socket: Socket) => {
+    connected.add(socket);
+    socket.on("close", () => connected.delete(socket));
+  });
   const { upgrades } = options;
   if (upgrades !== undefined)
     server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
@@ -85,7 +90,7 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
           if (options.tls !== undefined)
             (server as TlsServer).setSecureContext(toTlsSettings({ ...options.tls, cert, key }));
         },
-        close: (grace) => close({ server, exchanges, upgraded }, grace),
+        close: (grace) => close({ server, exchanges, connected, upgraded }, grace),
       });
     });
   });
@@ -154,10 +159,11 @@ interface Exchanges {
 interface Open {
   readonly server: Server;
   readonly exchanges: Exchanges;
+  readonly connected: ReadonlySet<Socket>;
   readonly upgraded: ReadonlySet<Socket>;
 }
 
-async function close({ server, exchanges, upgraded }: Open, grace: number): Promise<void> {
+async function close({ server, exchanges, connected, upgraded }: Open, grace: number): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   let sweep: NodeJS.Timeout | undefined;
   exchanges.closing = true;
@@ -168,6 +174,8 @@ async function close({ server, exchanges, upgraded }: Open, grace: number): Prom
       server.closeAllConnections();
     }, grace);
     const look = (): void => {
+      // Clients open connections ahead (fetch, browsers); to node they are not idle before their first request.
+      for (const socket of connected) if (socket.bytesRead === 0) socket.destroy();
       // A client that keeps its connection open after its last answer must not hold us.
       server.closeIdleConnections();
       server.getConnections((_error, open) => {

@@ -308,6 +308,15 @@ describe("listen", () => {
     expect(answers.at(-1)).toMatch(/^HTTP\/1.1 200[^]*connection: close/i);
   });
 
+  test("waits at its close for no connection by which nothing was asked yet", async () => {
+    const server = await serve(echo);
+    const ahead = connect(server.port, "127.0.0.1");
+    await once(ahead, "connect");
+    // The server has taken it when one that came later is answered.
+    await (await fetch(server.url)).text();
+    await Promise.all([server.close(60_000), once(ahead, "close")]);
+  });
+
   test("finishes streams under way when it closes, accepts nothing new, and cuts what outlasts the grace", async () => {
     const taps = [new Tap(), new Tap()];
     let count = 0;
