@@ -110,7 +110,9 @@ describe("a relay answers as the runtime behind it", () => {
     expect(relayed.data.map(({ agents }) => agents)).toEqual(relayed.data.map(() => ["home"]));
     // Which models are in memory, the agent tells now and then.
     const cards = ({ data }: { data: JsonObject[] }): JsonObject[] =>
-      data.map(({ agents: _agents, state: _state, ...card }) => card);
+      data.map(
+        ({ agents: _agents, state: _state, loaded_context_length: _loaded, expires_at: _until, ...card }) => card,
+      );
     expect({ ...relayed, data: cards(relayed) }).toEqual({ ...direct, data: cards(direct) });
     expect(direct.data.map(({ id }) => id)).toEqual(expect.arrayContaining(["play", "vectors"]));
   });
