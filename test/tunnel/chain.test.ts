@@ -83,9 +83,10 @@ function chat(more: JsonObject): Asking {
   return { body: { model: "play", messages: hello, temperature: 0, ...more } };
 }
 
-/** Without what a second call gives anew: times, and the random part of ids. */
+/** Without what a second call gives anew: times, signs of life, and the random part of ids. */
 function lasting({ status, headers, text, clean }: Answer): object {
   const body = text
+    .replace(/^: [^\n]*\n\n/gm, "")
     .replace(/"(created|created_at|completed_at)":\d+/g, '"$1":0')
     .replace(/"timings":\{(?:[^{}]|\{[^{}]*\})*\}/g, '"timings":{}')
     .replace(/"((?:chatcmpl|cmpl|call|resp|msg|fc|rs|embd)[-_])[A-Za-z0-9_-]+"/g, '"$1…"');
