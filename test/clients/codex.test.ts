@@ -54,7 +54,7 @@ describe("Codex reads a file and writes another", () => {
 describe("Codex in trouble", () => {
   tryTroubles(codex, {
     overflow: { says: /ran out of room/, times: 1 },
-    cramped: { says: /instructions and tools of this request need/, times: 1 },
+    cramped: { says: /instructions and tools of this request need|ran out of room/, times: 1 },
     missing: { says: /openrouter:nothing/, times: 1 },
   });
 });
