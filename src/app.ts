@@ -127,6 +127,12 @@ async function offer(
   return publish(handler, config.publish, { ...options, config, log, onOutcome: accessLog(log) });
 }
 
+/**
+ * Milliseconds that a stream of the embedded engine waits to be accepted. Only a prompt that may be too long has to wait at
+ * all, for the model's tokenizer; told of it by a status, clients shorten the conversation, in the stream they give up.
+ */
+const acceptance = 10_000;
+
 /** The embedded engine first, then the upstreams in the configuration's order. */
 function buildProviders(config: Config, log: Log, env: NonNullable<RuntimeOptions["env"]>): Provider[] {
   const demo = demoModel(config);
@@ -147,7 +153,7 @@ function buildProviders(config: Config, log: Log, env: NonNullable<RuntimeOption
   const upstreams = Object.entries(config.providers).map(([name, entry]) =>
     createProvider(name, { ...providerSettings(entry, config, env), kind: entry.kind }, tools),
   );
-  const embedded = fromEngine(engine, { log, heartbeatInterval: heartbeat });
+  const embedded = fromEngine(engine, { log, heartbeatInterval: heartbeat, headDelay: acceptance });
   const llama = config.llama.server === undefined ? embedded : withLlamaServer(embedded, engine, tools);
   return [{ ...llama, ...folderStock(config, env, (model) => engine.unload(model)) }, ...upstreams];
 }

@@ -21,7 +21,7 @@ export function hopelessOverflow(error: ApiError, body: JsonObject): ApiError | 
     "unsupported_capability",
     `the instructions and tools of this request need about ${inThousands(tokens)} tokens by themselves, and the model's window has ${inThousands(limit)}: give the model a larger context (LLAMA_CPP_N_CTX, or the provider's contextLength), or take another model`,
     {
-      param: "messages",
+      param: Array.isArray(body.messages) ? "messages" : "input",
       cause: error,
       headers: error.headers,
       ...(error.provider === undefined ? {} : { provider: error.provider }),

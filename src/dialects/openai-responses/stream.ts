@@ -72,7 +72,8 @@ async function* encodeEvents(
         yield items.close(endOf(event)) + writer.closing(finalState(event, items));
         return;
       }
-      const frame = event.type === "progress" ? writer.running() : items.add(event);
+      // The sign of life that clients count holds the whole request: heartbeats are enough of it.
+      const frame = event.type === "progress" ? "" : items.add(event);
       if (frame !== "") yield frame;
     }
     throw endedEarly();
