@@ -23,9 +23,19 @@ const onlyOnce = [
   ...["access/credentials", "usage/killed", "gateway/programs", "limits/replicas"].map(
     (topic) => `test/${topic}.test.ts`,
   ),
-  ...["agent", "cloud", "cloud-agents", "connect", "engine", "keys", "launch", "publish", "run", "service", "usage"].map(
-    (topic) => `test/cli/${topic}.test.ts`,
-  ),
+  ...[
+    "agent",
+    "cloud",
+    "cloud-agents",
+    "connect",
+    "engine",
+    "keys",
+    "launch",
+    "publish",
+    "run",
+    "service",
+    "usage",
+  ].map((topic) => `test/cli/${topic}.test.ts`),
   ...["backends", "broken-calls", "checkpoints", "embeddings", "infill", "models"].map(
     (topic) => `test/engines/${topic}.test.ts`,
   ),

@@ -1,7 +1,7 @@
 // `npm run bench:dialects`: what it costs to speak a client's API over a server's of another. How and why: docs/benchmarks.md
-import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { type Figure, figures, goals } from "./dialects/figures.ts";
 import { firstByte } from "./dialects/heads.ts";
@@ -41,7 +41,7 @@ async function main(options: Options): Promise<number> {
     }
     if (options.measures.includes("history")) {
       await upstream.setMode("json");
-      measureHistory(options, dirname(dirname(main)), upstream.port, results);
+      await measureHistory(options, dirname(dirname(main)), upstream.port, results);
     }
     await proxy.stop();
   } finally {
@@ -169,16 +169,14 @@ async function headOfSilence({ proxy, upstream }: Bench): Promise<number> {
 }
 
 /** In a process of its own, whose turns of the event loop can be watched. */
-function measureHistory({ cores }: Options, dist: string, port: number, results: Results<Figure>): void {
+async function measureHistory({ cores }: Options, dist: string, port: number, results: Results<Figure>): Promise<void> {
   console.log("1 MB of history");
   const script = fileURLToPath(new URL("./dialects/history.ts", import.meta.url));
-  const args = ["-c", cores.proxy, process.execPath, "--import", "tsx", script, dist, String(port)];
-  const { stdout, stderr, status } = spawnSync("taskset", args, { encoding: "utf8", timeout: 60_000 });
-  if (status !== 0) throw new Error(`history.ts ended with status ${status}:\n${stderr.slice(-2000)}`);
-  const seen = stdout
-    .trim()
-    .split("\n")
-    .map((line) => JSON.parse(line) as { milliseconds: number; stretch: number });
+  const args = ["--import", "tsx", script, dist, String(port)];
+  const child = startPinned({ command: process.execPath, args, core: cores.proxy });
+  const seen: { milliseconds: number; stretch: number }[] = [];
+  for await (const line of createInterface({ input: child.stdout! })) seen.push(JSON.parse(line));
+  if (seen.length === 0) throw new Error("history.ts ended without a figure; see above");
   results.add("openai", {
     history_cpu: median(seen.map(({ milliseconds }) => milliseconds)),
     history_stretch: median(seen.map(({ stretch }) => stretch)),

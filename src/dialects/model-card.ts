@@ -75,7 +75,13 @@ function modalitiesOf({ chat, vision, embeddings }: Capabilities): { input: stri
 function parametersOf({ chat, tools, reasoning }: Capabilities): string[] {
   if (!chat) return [];
   return [
-    ...["max_tokens", "temperature", "top_p", "stop", "seed", "response_format", "structured_outputs"],
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "stop",
+    "seed",
+    "response_format",
+    "structured_outputs",
     ...(tools ? ["tools", "tool_choice"] : []),
     ...(reasoning ? ["reasoning", "reasoning_effort", "include_reasoning"] : []),
   ];

@@ -11,6 +11,7 @@ import type { Outcome } from "../core/outcome.ts";
 import { type Enrolled, Roster } from "../core/roster.ts";
 import { offersWebSocket, type Upgrade, type UpgradeTakers } from "../core/upgrade.ts";
 import { refuse } from "./client-error.ts";
+import { closeServer } from "./close-server.ts";
 import { framingProblem } from "./framing.ts";
 import { RequestBody } from "./request-body.ts";
 import { type ServerTls, toTlsSettings } from "./server-tls.ts";
@@ -90,7 +91,7 @@ export async function listen(options: ServerOptions): Promise<RunningServer> {
           if (options.tls !== undefined)
             (server as TlsServer).setSecureContext(toTlsSettings({ ...options.tls, cert, key }));
         },
-        close: (grace) => close({ server, exchanges, connected, upgraded }, grace),
+        close: (grace) => closeServer({ server, exchanges, connected, upgraded }, grace),
       });
     });
   });
@@ -154,39 +155,6 @@ interface Exchanges {
   readonly roster: Roster<Exchange>;
   /** Whether each answer is its connection's last, or clients that always have another request would hold us. */
   closing: boolean;
-}
-
-interface Open {
-  readonly server: Server;
-  readonly exchanges: Exchanges;
-  readonly connected: ReadonlySet<Socket>;
-  readonly upgraded: ReadonlySet<Socket>;
-}
-
-async function close({ server, exchanges, connected, upgraded }: Open, grace: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  let sweep: NodeJS.Timeout | undefined;
-  exchanges.closing = true;
-  await new Promise<void>((resolve) => {
-    server.close(() => resolve());
-    timer = setTimeout(() => {
-      for (const exchange of exchanges.roster.list()) exchange.abort();
-      server.closeAllConnections();
-    }, grace);
-    const look = (): void => {
-      // Clients open connections ahead (fetch, browsers); to node they are not idle before their first request.
-      for (const socket of connected) if (socket.bytesRead === 0) socket.destroy();
-      // A client that keeps its connection open after its last answer must not hold us.
-      server.closeIdleConnections();
-      server.getConnections((_error, open) => {
-        if (open <= upgraded.size && exchanges.roster.size === 0) resolve();
-      });
-    };
-    sweep = setInterval(look, 100);
-    look();
-  });
-  clearTimeout(timer);
-  clearInterval(sweep);
 }
 
 /** Pieces of a body that may wait for the end of a turn; a producer of more has to. */

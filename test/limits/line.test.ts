@@ -329,7 +329,10 @@ describe("a streamed call that waits", () => {
       "/v1/responses",
       'event: error\ndata: {"type":"error","code":"upstream_error","message":"it failed","param":null,"sequence_number":0}\n\n',
     ],
-    ["/v1/messages", 'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"it failed","details":{"error_code":"upstream_error"}}}\n\n'],
+    [
+      "/v1/messages",
+      'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"it failed","details":{"error_code":"upstream_error"}}}\n\n',
+    ],
   ])("of %s is told of a failure in the words of its API", async (path, events) => {
     const { kitchen, pieces } = await waiting({}, path);
     await next(pieces);
