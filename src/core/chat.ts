@@ -133,6 +133,8 @@ export interface ChatRequest extends ExtendedSampling {
   readonly reasoningEffort?: string;
   /** Variables for the model's own chat template (`chat_template_kwargs`). */
   readonly templateVariables?: JsonObject;
+  /** Oldest turns may be left out where the conversation does not fit. Absent: then it is refused. */
+  readonly truncation?: "auto";
   /** Requests of one session share a prompt prefix: a key for slot affinity. */
   readonly session?: string;
   /** `background` waits behind every `interactive` request. Absent: `interactive`. */

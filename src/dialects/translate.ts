@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 import type { Call, Handler, Reply } from "../core/call.ts";
-import type { ChatRequest } from "../core/chat.ts";
+import type { ChatEvent, ChatRequest } from "../core/chat.ts";
 import type { Engine } from "../core/engine.ts";
 import { ApiError } from "../core/errors.ts";
 import { type Endpoint, type Provider, stockOf } from "../core/provider.ts";
@@ -14,6 +14,7 @@ import { openaiCompaction } from "./openai-compaction.ts";
 import { openaiResponses } from "./openai-responses.ts";
 import { type Source, sourceOfEngine, sourceOfServer } from "./source.ts";
 import { countRoutes } from "./token-count.ts";
+import { askShortened } from "./truncation.ts";
 import { withSoundTools } from "./tool-calls.ts";
 
 /** Every wire format of chat, by the path under which it is served; Ollama's are beside its other routes. */
@@ -87,7 +88,11 @@ async function answerChat(dialect: ServerDialect, call: Call, source: Source, op
     stream: request.stream,
     streamHeaders: dialect.streamHeaders,
     sources: (signal) =>
-      Array.from({ length: request.n }, (_, index) => source.chat(singleOf(request, index), call, signal)),
+      Array.from({ length: request.n }, (_, index) => {
+        const ask = (one: ChatRequest): AsyncIterable<ChatEvent> => source.chat(one, call, signal);
+        const single = singleOf(request, index);
+        return request.truncation === "auto" ? askShortened(single, ask) : ask(single);
+      }),
     encodeStream: (events) => dialect.encodeStream(events, request, body, head),
     encodeReply: (events) => dialect.encodeReply(events, request, body, head),
   });

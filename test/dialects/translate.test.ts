@@ -595,3 +595,24 @@ describe("a provider that speaks only chat", () => {
     });
   });
 });
+
+describe("truncation: auto of the Responses API", () => {
+  test("asks an engine anew with fewer turns, and a stream's status waits for that", async () => {
+    const asked: number[] = [];
+    const chatting = async function* ({ messages }: ChatRequest): AsyncGenerator<ChatEvent> {
+      asked.push(messages.length);
+      if (messages.length > 1) throw new ApiError("context_length_exceeded", "too long");
+      yield text("Hi");
+      yield finish();
+    };
+    const input = ["one", "two", "three"].map((content) => ({ role: "user", content }));
+    const provider = fromEngine(engineWith({ chat: chatting }));
+    const body = { input, stream: true, truncation: "auto" };
+    const { frames } = await read(await ask(provider, "/v1/responses", body).reply);
+    expect(frames.at(-1)).toContain("response.completed");
+    expect(asked).toEqual([3, 1]);
+    await expect(ask(provider, "/v1/responses", { ...body, truncation: "disabled" }).reply).rejects.toMatchObject({
+      code: "context_length_exceeded",
+    });
+  });
+});

@@ -40,6 +40,7 @@ export function decodeRequest(body: JsonObject, model: string, headers: Headers)
       topLogprobs: decodeLogprobs(body),
       reasoningEffort: readString(readObject(body, "reasoning") ?? {}, "effort", "reasoning"),
       templateVariables: readObject(body, "chat_template_kwargs"),
+      truncation: readString(body, "truncation") === "auto" ? ("auto" as const) : undefined,
       session: decodeSession(body, headers),
       keepAlive: decodeKeepAlive(body),
       priority: decodePriority(body),
