@@ -8,13 +8,16 @@ import { speaksAnthropic } from "../dialects/failures.ts";
  * What clients of Anthropic's ask beside messages: the models in its form, where its headers ask for them, and whether
  * anybody is there (`/api/hello`). Each of its answers tells the request's id by the name that its SDK reads.
  */
-export const anthropicForms: Middleware = async (call, next: Handler) => {
+export const anthropicForms: Middleware = (call, next: Handler) => {
   const read = call.method === "GET" || call.method === "HEAD";
-  if (read && call.path === "/api/hello") return jsonReply(200, { message: "hello" });
-  if (!speaksAnthropic(call)) return next(call);
-  const reply = read ? await answerModels(call, next) : await next(call);
-  return { ...reply, headers: { ...reply.headers, "request-id": call.id } };
+  if (read && call.path === "/api/hello") return Promise.resolve(jsonReply(200, { message: "hello" }));
+  return speaksAnthropic(call) ? withRequestId(call, read ? answerModels(call, next) : next(call)) : next(call);
 };
+
+async function withRequestId(call: Call, pending: Promise<Reply>): Promise<Reply> {
+  const reply = await pending;
+  return { ...reply, headers: { ...reply.headers, "request-id": call.id } };
+}
 
 async function answerModels(call: Call, next: Handler): Promise<Reply> {
   const listed = call.path === "/v1/models" || call.path === "/v1/models/";
