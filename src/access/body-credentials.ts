@@ -1,4 +1,4 @@
-import { type ByteStream, isStream } from "../core/bytes.ts";
+import { type ByteStream, isStream, toBuffer } from "../core/bytes.ts";
 import type { Call } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
 import { isObject, type Json } from "../core/json.ts";
@@ -114,7 +114,7 @@ function watched(body: ByteStream): ByteStream {
       body.start({
         write: (chunk) => {
           if (scanner.met) return true;
-          scanner.push(typeof chunk === "string" ? Buffer.from(chunk) : toBuffer(chunk));
+          scanner.push(toBuffer(chunk));
           if (!scanner.met) return sink.write(chunk);
           body.cancel();
           sink.fail(tooLargeForIt());
@@ -133,10 +133,6 @@ function tooLargeForIt(): ApiError {
     "invalid_request",
     "there is a key in this request's body, which is too large for it to be taken out; send it as `Authorization: Bearer <key>` only",
   );
-}
-
-function toBuffer(chunk: Uint8Array): Buffer {
-  return Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length);
 }
 
 /** Bytes by the caller's word; `Infinity`: it gave none. */

@@ -130,3 +130,32 @@ export async function* toIterable(stream: ByteStream): AsyncGenerator<Uint8Array
     if (!finished) stream.cancel();
   }
 }
+
+/** A body that is whole: the bytes that its text stands for. */
+export function toBytes(body: Buffer | string | null, encoding: "latin1" | undefined): Buffer {
+  return typeof body === "string" ? Buffer.from(body, encoding ?? "utf8") : (body ?? Buffer.alloc(0));
+}
+
+/** A chunk as bytes: a text's in UTF-8, others over the same memory. */
+export function toBuffer(chunk: Uint8Array | string): Buffer {
+  if (typeof chunk === "string") return Buffer.from(chunk);
+  return Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length);
+}
+
+/** What a message carries, whole or on its way. */
+interface Carried {
+  readonly body: ByteStream | Buffer | string | null;
+  /** Each character of a text is one byte; without it, a text stands for its UTF-8. */
+  readonly encoding?: "latin1";
+}
+
+/** All bytes of it; those of a stream up to `limit`, beyond which what `tooLarge` makes is thrown. */
+export async function readBytes({ body, encoding }: Carried, limit: number, tooLarge: () => Error): Promise<Buffer> {
+  return isStream(body) ? collect(body, limit, tooLarge) : toBytes(body, encoding);
+}
+
+/** Its bytes as they come. */
+export async function* iterateBytes({ body, encoding }: Carried): AsyncGenerator<Uint8Array> {
+  if (isStream(body)) yield* toIterable(body);
+  else if (body !== null) yield toBytes(body, encoding);
+}

@@ -12,6 +12,13 @@ export function checkModelName(name: string): void {
     });
 }
 
+/** What a call is told that has to name a model, and names none. */
+export function missingModel(): ApiError {
+  return new ApiError("missing_required_parameter", "model is missing: name one that GET /v1/models lists", {
+    param: "model",
+  });
+}
+
 /**
  * Throws `invalid_value` for a body with `Model` or the like in it: servers in Go take that for `model`, and so would
  * answer with another model than the one that was looked at here. `key`: as the model is called there.

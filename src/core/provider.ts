@@ -2,29 +2,7 @@ import type { Handler } from "./call.ts";
 import type { ChatRequest } from "./chat.ts";
 import type { Model } from "./model.ts";
 
-/** Every path that reaches a provider. */
-export const endpoints = [
-  "/v1/chat/completions",
-  "/v1/completions",
-  "/infill",
-  "/v1/embeddings",
-  "/v1/responses",
-  "/v1/responses/compact",
-  "/v1/responses/input_tokens",
-  "/v1/messages",
-  "/v1/messages/count_tokens",
-  "/api/chat",
-  "/api/generate",
-  "/api/embed",
-  "/api/embeddings",
-  "/v1/rerank",
-  "/apply-template",
-  "/tokenize",
-  "/detokenize",
-] as const;
-export type Endpoint = (typeof endpoints)[number];
-
-/** Those in the formats of APIs that most servers speak badly or not at all: all of them can be made of OpenAI's chat. */
+/** Paths in the formats of APIs that most servers speak badly or not at all: all of them can be made of OpenAI's chat. */
 export const translatedPaths = [
   "/v1/responses",
   "/v1/responses/compact",
@@ -35,8 +13,22 @@ export const translatedPaths = [
   "/api/generate",
   "/api/embed",
   "/api/embeddings",
-] as const satisfies readonly Endpoint[];
+] as const;
 export type TranslatedPath = (typeof translatedPaths)[number];
+
+/** Every path that reaches a provider. */
+export const endpoints = [
+  "/v1/chat/completions",
+  "/v1/completions",
+  "/infill",
+  "/v1/embeddings",
+  ...translatedPaths,
+  "/v1/rerank",
+  "/apply-template",
+  "/tokenize",
+  "/detokenize",
+] as const;
+export type Endpoint = (typeof endpoints)[number];
 
 export interface Health {
   readonly ok: boolean;

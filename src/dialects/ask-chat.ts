@@ -1,4 +1,4 @@
-import { toIterable } from "../core/bytes.ts";
+import { iterateBytes } from "../core/bytes.ts";
 import type { Call, Reply } from "../core/call.ts";
 import type { ChatEvent, ChatRequest } from "../core/chat.ts";
 import { ApiError, type ErrorCode } from "../core/errors.ts";
@@ -18,24 +18,17 @@ export async function* askChat(
   const reply = await provider.handle(call.with({ path: "/v1/chat/completions", json, signal }));
   if (reply.status !== 200) throw await failureOf(provider, reply);
   if (reply.headers["content-type"]?.startsWith("text/event-stream") === true) {
-    yield* decodeStream(bytesOf(reply), request);
+    yield* decodeStream(iterateBytes(reply), request);
   } else {
     // Some servers answer JSON even to a request for a stream.
     yield* decodeReply(await jsonOf(provider, reply), request);
   }
 }
 
-/** A reply's body as the bytes that come. */
-export async function* bytesOf({ body, encoding }: Reply): AsyncGenerator<Uint8Array> {
-  if (typeof body === "string") yield Buffer.from(body, encoding);
-  else if (Buffer.isBuffer(body)) yield body;
-  else if (body !== null) yield* toIterable(body);
-}
-
 /** The whole body as JSON. Throws `upstream_error`. */
 export async function jsonOf(provider: Provider, reply: Reply): Promise<Json> {
   const chunks: Uint8Array[] = [];
-  for await (const chunk of bytesOf(reply)) chunks.push(chunk);
+  for await (const chunk of iterateBytes(reply)) chunks.push(chunk);
   try {
     return JSON.parse(Buffer.concat(chunks).toString("utf8")) as Json;
   } catch (cause) {

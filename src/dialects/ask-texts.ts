@@ -1,9 +1,10 @@
+import { iterateBytes } from "../core/bytes.ts";
 import type { Call, Reply } from "../core/call.ts";
 import type { ChatEvent, CompletionRequest, EmbeddingRequest, Embeddings } from "../core/chat.ts";
 import { ApiError } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
 import type { Provider } from "../core/provider.ts";
-import { bytesOf, failureOf, jsonOf } from "./ask-chat.ts";
+import { failureOf, jsonOf } from "./ask-chat.ts";
 import { decodeCompletionReply, decodeCompletionStream, encodeCompletionRequest } from "./completion-client.ts";
 import { estimateTokens } from "./estimate.ts";
 
@@ -18,7 +19,7 @@ export async function* askCompletion(
   const reply = await ask(provider, call.with({ path: "/v1/completions", json, signal }));
   const decoding = { promptTokens: estimateTokens(request.prompt.length) };
   if (reply.headers["content-type"]?.startsWith("text/event-stream") === true)
-    yield* decodeCompletionStream(bytesOf(reply), decoding);
+    yield* decodeCompletionStream(iterateBytes(reply), decoding);
   else yield* decodeCompletionReply(await jsonOf(provider, reply), decoding);
 }
 

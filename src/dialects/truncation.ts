@@ -37,22 +37,25 @@ function withoutOldest(request: ChatRequest, error: unknown): ChatRequest | unde
   if (!(error instanceof ApiError) || error.code !== "context_length_exceeded") return undefined;
   const { limit, prompt } = overflowFigures(error);
   const { messages, tools } = request;
-  const fixed = messages.filter(isInstruction).reduce((sum, one) => sum + sizeOf(one), sizeOf(tools));
-  const all = messages.reduce((sum, one) => sum + sizeOf(one), sizeOf(tools));
+  const sizes = messages.map(sizeOf);
+  const sum = (counts: (message: Message) => boolean): number =>
+    sizes.reduce((total, size, index) => total + (counts(messages[index] as Message) ? size : 0), 0);
+  const fixed = sizeOf(tools) + sum(isInstruction);
+  const all = sizeOf(tools) + sum(() => true);
   const share = limit === undefined || prompt === undefined ? 0.5 : (promptShare * limit) / prompt;
-  const from = firstKept(messages, all * share - fixed);
+  const from = firstKept(messages, sizes, all * share - fixed);
   if (from === 0) return undefined;
   return { ...request, messages: messages.filter((message, index) => index >= from || isInstruction(message)) };
 }
 
 /** Index of the question from which on all that is said has room, or of the last one; 0 where that leaves nothing out. */
-function firstKept(messages: readonly Message[], room: number): number {
+function firstKept(messages: readonly Message[], sizes: readonly number[], room: number): number {
   let left = room;
   let kept = messages.findLastIndex(({ role }) => role === "user");
   const last = kept;
   for (let index = messages.length - 1; index >= 0; index--) {
     const message = messages[index] as Message;
-    if (!isInstruction(message)) left -= sizeOf(message);
+    if (!isInstruction(message)) left -= sizes[index] as number;
     if (left < 0) break;
     // A result without its call, or an answer without its question, would be half a turn.
     if (message.role === "user" && index < last) kept = index;

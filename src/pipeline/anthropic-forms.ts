@@ -1,4 +1,4 @@
-import { isStream } from "../core/bytes.ts";
+import { isStream, toBytes } from "../core/bytes.ts";
 import { type Call, type Handler, jsonReply, type Middleware, type Reply } from "../core/call.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
 import { decodeModelPage, encodeModelInfo, encodeModelPage } from "../dialects/anthropic-messages/models.ts";
@@ -32,6 +32,6 @@ async function answerModels(call: Call, next: Handler): Promise<Reply> {
 
 function readJson({ body, encoding }: Reply): JsonObject | undefined {
   if (body === null || isStream(body)) return undefined;
-  const json = JSON.parse(typeof body === "string" ? Buffer.from(body, encoding).toString() : body.toString()) as Json;
+  const json = JSON.parse(toBytes(body, encoding).toString()) as Json;
   return isObject(json) ? json : undefined;
 }

@@ -1,4 +1,4 @@
-import { collect, isStream } from "../core/bytes.ts";
+import { readBytes } from "../core/bytes.ts";
 import { type Call, type Handler, jsonReply, type Middleware, type Reply } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
@@ -87,10 +87,9 @@ const longestList = 16 * 1024 * 1024;
 
 /** What the server itself answers to a GET. */
 async function ask(call: Call, next: Handler, path: string): Promise<Json> {
-  const { status, body, encoding } = await next(call.with({ method: "GET", path, search: "" }));
-  if (status !== 200 || body === null) throw unread(path);
-  if (Buffer.isBuffer(body)) return parseJson(body);
-  return parseJson(isStream(body) ? await collect(body, longestList, () => unread(path)) : Buffer.from(body, encoding));
+  const reply = await next(call.with({ method: "GET", path, search: "" }));
+  if (reply.status !== 200 || reply.body === null) throw unread(path);
+  return parseJson(await readBytes(reply, longestList, () => unread(path)));
 }
 
 function unread(path: string): ApiError {

@@ -2,7 +2,7 @@ import { type Call, type Handler, jsonReply, type Reply } from "../core/call.ts"
 import { ApiError } from "../core/errors.ts";
 import { isObject, type JsonObject } from "../core/json.ts";
 import { type Log, silent } from "../core/log.ts";
-import { checkModelName } from "../core/model-name.ts";
+import { checkModelName, missingModel } from "../core/model-name.ts";
 import { modelInPath } from "../core/model-path.ts";
 import type { Endpoint } from "../core/provider.ts";
 import { encodeModel } from "../dialects/model-card.ts";
@@ -70,10 +70,7 @@ function toModel(catalog: Catalog): (endpoint: Endpoint) => Handler {
     const body = await call.json();
     if (!isObject(body)) throw new ApiError("invalid_type", "the request body must be a JSON object");
     const { model } = body;
-    if (model === undefined || model === null)
-      throw new ApiError("missing_required_parameter", "model is missing: name one that GET /v1/models lists", {
-        param: "model",
-      });
+    if (model === undefined || model === null) throw missingModel();
     if (typeof model !== "string") throw new ApiError("invalid_type", "model must be a string", { param: "model" });
     if (model === "")
       throw new ApiError("invalid_value", "model is empty: name one that GET /v1/models lists", { param: "model" });

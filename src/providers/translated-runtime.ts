@@ -1,10 +1,10 @@
-import { collect, isStream } from "../core/bytes.ts";
-import { Call, type Handler, type Reply } from "../core/call.ts";
+import { readBytes } from "../core/bytes.ts";
+import { Call, type Handler } from "../core/call.ts";
 import { type Clock, systemClock } from "../core/clock.ts";
 import { Departure } from "../core/departure.ts";
 import { ApiError } from "../core/errors.ts";
 import { isObject, type Json } from "../core/json.ts";
-import { checkModelName } from "../core/model-name.ts";
+import { checkModelName, missingModel } from "../core/model-name.ts";
 import { parseJson } from "../core/parse-json.ts";
 import { type Provider, translatedPaths } from "../core/provider.ts";
 
@@ -86,7 +86,7 @@ async function askJson(forward: Handler, path: string): Promise<Json | undefined
   const timer = setTimeout(() => departure.leave(), patience);
   try {
     const reply = await forward(new Call({ id: "agent-version", method: "GET", path, signal: departure }));
-    const bytes = await bytesOf(reply);
+    const bytes = await readBytes(reply, longestVersion, () => new ApiError("invalid_json", "this is no version"));
     return reply.status === 200 ? parseJson(bytes) : null;
   } catch (error) {
     return error instanceof ApiError && error.code === "invalid_json" ? null : undefined;
@@ -95,18 +95,10 @@ async function askJson(forward: Handler, path: string): Promise<Json | undefined
   }
 }
 
-async function bytesOf({ body, encoding }: Reply): Promise<Buffer> {
-  if (isStream(body)) return collect(body, longestVersion, () => new ApiError("invalid_json", "this is no version"));
-  return typeof body === "string" ? Buffer.from(body, encoding ?? "utf8") : (body ?? Buffer.alloc(0));
-}
-
 async function resolved(call: Call, path: string, provider: Provider): Promise<Call> {
   const body = await call.json();
   const model = isObject(body) ? body.model : undefined;
-  if (typeof model !== "string" || model === "")
-    throw new ApiError("missing_required_parameter", "model is missing: name one that GET /v1/models lists", {
-      param: "model",
-    });
+  if (typeof model !== "string" || model === "") throw missingModel();
   checkModelName(model);
   return call.with({ path, target: { provider, model, requested: model } });
 }

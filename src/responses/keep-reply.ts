@@ -1,4 +1,4 @@
-import { type ByteSink, type ByteStream, collect, isStream } from "../core/bytes.ts";
+import { type ByteSink, type ByteStream, isStream, readBytes, toBuffer, toBytes } from "../core/bytes.ts";
 import type { Reply } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
 import { isObject, type Json, type JsonObject } from "../core/json.ts";
@@ -29,9 +29,9 @@ export async function keepReply(reply: Reply, keeping: Keeping): Promise<Reply> 
 }
 
 /** The response that a whole reply holds; the bytes of one that holds none. */
-export async function readResponse({ body, encoding }: Reply): Promise<JsonObject | Buffer> {
+export async function readResponse(reply: Reply): Promise<JsonObject | Buffer> {
   const tooLong = (): ApiError => new ApiError("upstream_error", "the answer is too long to be read");
-  const bytes = isStream(body) ? await collect(body, longestReply, tooLong) : toBytes(body, encoding);
+  const bytes = await readBytes(reply, longestReply, tooLong);
   try {
     const json = JSON.parse(bytes.toString()) as Json;
     if (isObject(json) && json["object"] === "response") return json;
@@ -52,10 +52,6 @@ export function toStream({ body, encoding }: Reply): ByteStream {
     resume: () => undefined,
     cancel: () => undefined,
   };
-}
-
-function toBytes(body: Buffer | string | null, encoding: Reply["encoding"]): Buffer {
-  return typeof body === "string" ? Buffer.from(body, encoding) : (body ?? Buffer.alloc(0));
 }
 
 /**
@@ -91,7 +87,7 @@ class KeptStream implements ByteStream, ByteSink {
   }
 
   write(chunk: Uint8Array | string): boolean {
-    const bytes = typeof chunk === "string" ? Buffer.from(chunk) : toBuffer(chunk);
+    const bytes = toBuffer(chunk);
     if (this.#behind !== undefined) {
       this.#behind.push(bytes);
       return false;
@@ -143,8 +139,4 @@ class KeptStream implements ByteStream, ByteSink {
     if (this.#close !== undefined) this.#close();
     else if (room !== false) this.#source.resume();
   }
-}
-
-function toBuffer(chunk: Uint8Array): Buffer {
-  return Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length);
 }

@@ -1,4 +1,4 @@
-import { isStream, toIterable } from "../core/bytes.ts";
+import { iterateBytes } from "../core/bytes.ts";
 import { Call, type Handler, type Headers, type Reply, toCallId, tooLarge } from "../core/call.ts";
 import { Departure } from "../core/departure.ts";
 import { ApiError, toApiError } from "../core/errors.ts";
@@ -88,7 +88,7 @@ export class Turn {
   async #pass(reply: Reply): Promise<void> {
     const isEvents = reply.headers["content-type"]?.startsWith("text/event-stream") === true;
     if (reply.status !== 200 || !isEvents) return this.#refuse(reply);
-    for await (const { event, data } of parseSse(bytesOf(reply))) {
+    for await (const { event, data } of parseSse(iterateBytes(reply))) {
       if (this.#departure.aborted) return;
       if (data !== "" && data !== "[DONE]") await this.#take(data, event ?? typeOf(data));
     }
@@ -99,7 +99,7 @@ export class Turn {
 
   async #refuse(reply: Reply): Promise<void> {
     const pieces: Uint8Array[] = [];
-    for await (const piece of bytesOf(reply)) pieces.push(piece);
+    for await (const piece of iterateBytes(reply)) pieces.push(piece);
     if (reply.status === 200) throw new ApiError("upstream_error", "the answer is no stream of events");
     await this.#say(encodeFailedReply(reply.status, reply.headers, Buffer.concat(pieces)));
   }
@@ -189,10 +189,4 @@ function parsed(data: string): JsonObject {
 
 function toArray(value: Json | undefined): Json[] {
   return Array.isArray(value) ? value : [];
-}
-
-async function* bytesOf({ body, encoding }: Reply): AsyncGenerator<Uint8Array> {
-  if (typeof body === "string") yield Buffer.from(body, encoding ?? "utf8");
-  else if (Buffer.isBuffer(body)) yield body;
-  else if (isStream(body)) yield* toIterable(body);
 }

@@ -4,6 +4,7 @@ import { type Clock, systemClock } from "../core/clock.ts";
 import { ApiError } from "../core/errors.ts";
 import { isObject, type JsonObject } from "../core/json.ts";
 import type { Log } from "../core/log.ts";
+import { missingModel } from "../core/model-name.ts";
 import { modelInPath } from "../core/model-path.ts";
 import type { Health, Provider } from "../core/provider.ts";
 import type { UpstreamState } from "../core/upstream-state.ts";
@@ -172,10 +173,7 @@ async function nameIn(call: Call): Promise<string> {
   if (!isObject(body)) throw new ApiError("invalid_type", "the request body must be a JSON object");
   const { model } = body;
   if (typeof model === "string" && model !== "") return model;
-  if (model === undefined || model === null || model === "")
-    throw new ApiError("missing_required_parameter", "model is missing: name one that GET /v1/models lists", {
-      param: "model",
-    });
+  if (model === undefined || model === null || model === "") throw missingModel();
   throw new ApiError("invalid_type", "model must be a string", { param: "model" });
 }
 

@@ -1,6 +1,6 @@
 import { checkModel } from "../access/allowed-models.ts";
 import type { Principal } from "../core/access.ts";
-import { isStream } from "../core/bytes.ts";
+import { isStream, toBytes } from "../core/bytes.ts";
 import type { Call, Handler, Middleware, Reply } from "../core/call.ts";
 import type { Demand, TokenCount } from "../core/demand.ts";
 import { type ApiError, type ErrorCode, toApiError } from "../core/errors.ts";
@@ -181,7 +181,7 @@ class OpenCall {
     const request = Buffer.isBuffer(body) ? body.toString("utf8", 0, mostContent) : "";
     const reply = this.#reply?.body ?? "";
     if (isStream(reply)) return { request, reply: this.#reader?.text.text() ?? "" };
-    const bytes = typeof reply === "string" ? Buffer.from(reply, this.#reply?.encoding) : reply;
+    const bytes = toBytes(reply, this.#reply?.encoding);
     return { request, reply: bytes.toString("utf8", 0, mostContent) };
   }
 }

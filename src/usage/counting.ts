@@ -1,4 +1,4 @@
-import { type ByteSink, type ByteStream, isStream } from "../core/bytes.ts";
+import { type ByteSink, type ByteStream, isStream, toBuffer } from "../core/bytes.ts";
 import type { Reply } from "../core/call.ts";
 import type { Demand, TokenCount } from "../core/demand.ts";
 import { workOf } from "../dialects/demand.ts";
@@ -155,11 +155,6 @@ class CountedStream implements ByteStream, ByteSink {
     this.#isOver = true;
     this.#over(ending, problem);
   }
-}
-
-function toBuffer(chunk: Uint8Array | string): Buffer {
-  if (typeof chunk === "string") return Buffer.from(chunk);
-  return Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length);
 }
 
 /** Heartbeats are chunks of comments alone. */

@@ -1,4 +1,4 @@
-import { type ByteSink, type ByteStream, collect, isStream } from "../core/bytes.ts";
+import { type ByteSink, type ByteStream, collect, isStream, toBytes } from "../core/bytes.ts";
 import type { Reply } from "../core/call.ts";
 import { ApiError, type ErrorCode, toApiError } from "../core/errors.ts";
 import type { Json } from "../core/json.ts";
@@ -89,10 +89,6 @@ export class LateStream implements ByteStream {
 
 function giveUp({ body }: Reply): void {
   if (isStream(body)) body.cancel();
-}
-
-function toBytes(body: Buffer | string, encoding: Reply["encoding"]): Buffer {
-  return typeof body === "string" ? Buffer.from(body, encoding ?? "utf8") : body;
 }
 
 /** Longest body of a failed reply that is read, in bytes. */

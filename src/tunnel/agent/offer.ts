@@ -1,5 +1,5 @@
 import { agentQuestion } from "../../core/agent-state.ts";
-import { collect, isStream } from "../../core/bytes.ts";
+import { isStream, readBytes } from "../../core/bytes.ts";
 import { Call, type Handler, type Reply } from "../../core/call.ts";
 import { Departure } from "../../core/departure.ts";
 import { isObject, type JsonObject } from "../../core/json.ts";
@@ -130,10 +130,9 @@ async function listModels(handler: Handler, departure: Departure): Promise<JsonO
   return cards.slice(0, mostModels);
 }
 
-async function wholeBody({ body, encoding }: Reply): Promise<Buffer> {
+async function wholeBody(reply: Reply): Promise<Buffer> {
   const tooLong = (): Error => new Error(`the runtime's list of models is longer than ${longestList} bytes`);
-  if (isStream(body)) return collect(body, longestList, tooLong);
-  const bytes = typeof body === "string" ? Buffer.from(body, encoding ?? "utf8") : (body ?? Buffer.alloc(0));
+  const bytes = await readBytes(reply, longestList, tooLong);
   if (bytes.length > longestList) throw tooLong();
   return bytes;
 }

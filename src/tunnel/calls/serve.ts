@@ -1,4 +1,4 @@
-import { type ByteSink, type ByteStream, isStream } from "../../core/bytes.ts";
+import { type ByteSink, type ByteStream, isStream, toBuffer, toBytes } from "../../core/bytes.ts";
 import { Call, errorReply, type Handler, type Headers, type Reply, toCallId, tooLarge } from "../../core/call.ts";
 import { Departure } from "../../core/departure.ts";
 import { ApiError, toApiError } from "../../core/errors.ts";
@@ -143,7 +143,7 @@ class ServedCall implements StreamHandler, ByteSink {
 
   write(chunk: Uint8Array | string): boolean {
     if (this.#over) return true;
-    const bytes = typeof chunk === "string" ? Buffer.from(chunk) : toBuffer(chunk);
+    const bytes = toBuffer(chunk);
     this.#bytes += bytes.length;
     this.#settings.load.bytes += bytes.length;
     if (this.#promised !== undefined && this.#bytes > this.#promised) {
@@ -257,12 +257,4 @@ function lengthProblem(length: number | undefined, ended: boolean, limit: number
   if (Number.isNaN(length)) return new ApiError("invalid_request", "the request's content-length is no number");
   if (ended && length > 0) return wrongLength;
   return length > limit ? tooLarge(limit) : undefined;
-}
-
-function toBytes(body: Buffer | string, encoding: "latin1" | undefined): Buffer {
-  return typeof body === "string" ? Buffer.from(body, encoding ?? "utf8") : body;
-}
-
-function toBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
 }

@@ -1,3 +1,4 @@
+import { toBuffer } from "../../core/bytes.ts";
 const leastJoined = 1024;
 const mostJoined = 16 * 1024;
 
@@ -71,7 +72,7 @@ export class ByteQueue {
 
   #append(bytes: Uint8Array): void {
     this.#closeJoined();
-    this.#pieces.push(Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length));
+    this.#pieces.push(toBuffer(bytes));
   }
 
   #join(size: number): void {

@@ -1,4 +1,4 @@
-import type { ByteSink, ByteStream } from "../../core/bytes.ts";
+import { type ByteSink, type ByteStream, toBuffer } from "../../core/bytes.ts";
 import { type Call, tooLarge } from "../../core/call.ts";
 import { ApiError } from "../../core/errors.ts";
 import { isObject } from "../../core/json.ts";
@@ -110,8 +110,7 @@ export class RestOfBody implements ByteStream, ByteSink {
 
   write(chunk: Uint8Array | string): boolean {
     if (this.#failure !== undefined) return true;
-    const bytes =
-      typeof chunk === "string" ? Buffer.from(chunk) : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length);
+    const bytes = toBuffer(chunk);
     this.size += bytes.length;
     this.#scanner.push(bytes);
     if (this.size > this.#limit) this.#giveUp(tooLarge(this.#limit));
