@@ -1,0 +1,1 @@
+"""The recipe of the bundled demo model: corpus, tokenizer, training, export. See ../README.md."""

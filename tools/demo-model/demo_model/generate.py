@@ -1,0 +1,211 @@
+"""The corpus: conversations drawn from a seed. Two runs with one seed and one `corpus/` give the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from random import Random
+
+from .conversation import Conversation, Turn
+from .corpus import LANGUAGES, SHARED, is_held_out, made_up_word, read, topics, vary
+from .patterns import draw
+from .skills import SKILLS, ask_skill
+from .tool_calls import HELPFUL, ask_tool, plain, some_tools, turns_of, vary_request, with_others
+
+SHARES = {
+    "topic": 0.27,
+    "tool": 0.31,
+    "other": 0.13,
+    "chat": 0.09,
+    "add": 0.045,
+    "subtract": 0.045,
+    "count": 0.02,
+    "backwards": 0.04,
+    "spell": 0.02,
+    "idle_tools": 0.05,
+}
+"""How often each ability comes first in a conversation."""
+
+
+def conversations(seed: int, *, long: float = 0.02, most_tools: int = 5) -> Iterator[Conversation]:
+    """Without an end. `long`: the share with a long system prompt; `most_tools`: beside the wanted one."""
+    random = Random(seed)
+    while True:
+        yield _conversation(random, long, most_tools)
+
+
+def _conversation(random: Random, long: float, most_tools: int) -> Conversation:
+    ability = random.choices(list(SHARES), weights=list(SHARES.values()))[0]
+    language = random.choice(LANGUAGES) if ability != "topic" else random.choice(("en", "en", "zh"))
+    turns: list[Turn] = []
+    tools: list[dict] = []
+    if ability == "tool":
+        wanted = ask_tool(language, random)
+        others = min(most_tools, int(random.expovariate(0.55)))
+        tools = with_others(wanted, language, random, others)
+        turns = turns_of(wanted, language, random, with_answer=random.random() < 0.5)
+    elif ability == "idle_tools":
+        tools = some_tools(language, random, 1 + min(most_tools, int(random.expovariate(0.6))))
+        turns = _answered(random.choices(("topic", "chat", "other"), (4, 2, 3))[0], language, random)
+    else:
+        turns = _answered(ability, language, random)
+    # Earlier exchanges, from which nothing follows; but another joke is another one.
+    while random.random() < 0.22:
+        earlier = random.choices(list(SHARES)[:-1], weights=list(SHARES.values())[:-1])[0]
+        if earlier == "tool" or (tools and earlier in ("add", "subtract", "other")):
+            continue
+        turns = _answered(earlier, language, random) + turns
+    system = _system(random, long)
+    if system:
+        turns.insert(0, Turn("system", system))
+    return Conversation(ability, turns, [plain(tool) for tool in tools])
+
+
+def _answered(ability: str, language: str, random: Random) -> list[Turn]:
+    """A request of training, and its answer."""
+    while True:
+        request, answer = ask(ability, language, random)
+        if ability in SKILLS or ability == "count" or not is_held_out(request):
+            break
+    if ability in ("add", "subtract", "count", "backwards", "spell"):
+        varied = vary_request(request, language, random)
+    else:
+        varied = vary(request, language, random)
+    return [Turn("user", varied), Turn("assistant", answer)]
+
+
+COUNTS = ("count_up", "count_to", "count_down", "count_down_from")
+
+
+def ask(ability: str, language: str, random: Random) -> tuple[str, str]:
+    """A plain request of an ability and its answer; of skills only numbers and words that are trained on."""
+    if ability == "topic":
+        topic = random.choice(topics())[language]
+        return draw(topic["ask"], random, lambda name: random.choice(SHARED[language][name])), topic["answer"]
+    if ability == "chat":
+        return _chat(language, random)
+    if ability == "other":
+        return _other(language, random)
+    return ask_skill(random.choice(COUNTS) if ability == "count" else ability, language, random, held_out=False)
+
+
+@lru_cache(maxsize=None)
+def intents() -> list[tuple[str, dict]]:
+    """Greetings and questions about the model itself, by language: patterns and the one answer."""
+    chat = read("chat")
+    return [(entry["id"], entry) for part in ("greetings", "identity") for entry in chat.get(part, [])]
+
+
+def _chat(language: str, random: Random) -> tuple[str, str]:
+    if random.random() < 0.12 and "jokes" in read("chat"):
+        jokes = read("chat")["jokes"][language]
+        return draw(jokes["ask"], random, _nothing), random.choice(jokes["answers"])
+    _, entry = random.choice(intents())
+    return draw(entry[language]["ask"], random, _nothing), entry[language]["answer"]
+
+
+def _nothing(name: str) -> str:
+    raise ValueError(f"{{{name}}}: no such slot here")
+
+
+def _other(language: str, random: Random) -> tuple[str, str]:
+    other = read("other")
+    if random.random() < 0.22 and "without_tools" in other:
+        group = other["without_tools"]
+        return draw(group["frames"][language], random, lambda name: _listed(name, language, random)), random.choice(group["answers"][language])
+    answer = random.choice(other["answers"][language])
+    if random.random() < 0.06 or "frames" not in other:
+        return _nonsense(language, random), answer
+    return draw(other["frames"][language], random, lambda name: _listed(name, language, random)), answer
+
+
+def _listed(name: str, language: str, random: Random) -> str:
+    kind = name.rstrip("0123456789")
+    if kind in ("number", "n"):
+        return str(random.randint(2, 9999))
+    if kind == "how":
+        return random.choice(SHARED[language]["how"])
+    if kind == "tell":
+        return random.choice(SHARED[language]["tell"])
+    listed = read("other")["lists"][kind]
+    value = str(random.choice(listed[language]))
+    # Unknown words are "anything else" too.
+    return made_up_word(random) if value.isascii() and " " not in value and random.random() < 0.15 else value
+
+
+def _nonsense(language: str, random: Random) -> str:
+    words = [made_up_word(random) for _ in range(random.randint(1, 6))]
+    if language == "zh":
+        listed = read("other")["lists"]
+        words = [_listed(random.choice([name for name in listed if "zh" in listed[name]]), "zh", random) for _ in range(random.randint(1, 4))]
+        return "".join(words)
+    return " ".join(words)
+
+
+# System prompts -----------------------------------------------------------------------------------------------------------------
+
+PLAIN = [
+    "You are a helpful assistant.",
+    "You are a helpful assistant",
+    "You are a helpful, respectful and honest assistant.",
+    "You are a coding agent.",
+    "Answer briefly.",
+    "Be concise.",
+    "你是一个有用的助手。",
+    "你是一个乐于助人的助手。请简短回答。",
+]
+
+
+def _system(random: Random, long: float) -> str:
+    chance = random.random()
+    if chance < 0.5:
+        return ""
+    if chance < 0.75:
+        return random.choice(PLAIN)
+    if chance < 1 - long:
+        return _prose(random, random.randint(1, 4))
+    return _prose(random, random.randint(20, 90))
+
+
+def _prose(random: Random, lines: int) -> str:
+    """Instructions about nothing, such as agents write them: the model learns to read over them."""
+    return "\n".join(_line(random) for _ in range(lines))
+
+
+def _line(random: Random) -> str:
+    words = read("words")
+    verb = lambda: random.choice(words["verbs"])["en"]  # noqa: E731
+    noun = lambda: random.choice(words["nouns"])["en"]  # noqa: E731
+    kind = random.randrange(10)
+    if kind == 0:
+        return f"# {noun().capitalize()} {noun()}"
+    if kind == 1:
+        return ""
+    if kind == 2:
+        return f"  {noun().capitalize()} {noun()}: {random.choice(['/', './', ''])}{noun()}/{made_up_word(random)}"
+    if kind == 3:
+        return f"<{noun()}>{made_up_word(random)} {noun()}</{noun()}>"
+    if kind == 4:
+        return f"Today's date: {random.choice(['Mon', 'Tue', 'Wed', 'Thu', 'Fri'])} {random.choice(['Jan', 'May', 'Oct'])} {random.randint(1, 28)} {random.randint(2024, 2030)}"
+    start = random.choice(["- ", "- ", "* ", "", "", f"{random.randint(1, 9)}. "])
+    shape = random.choice(
+        [
+            "Always {v} the {n} before you {v} the {n}.", "Never {v} a {n} unless the user asks you to {v} it.", "If the {n} is there, {v} it and {v} the {n}.",
+            "You must {v} every {n} with care.", "You are an agent that can {v} the {n} of the user.", "IMPORTANT: do not {v} the {n} or the {n}.",
+            "Use the {n} to {v} the {n}, then {v} the {n} again.", "When you {v} a {n}, say which {n} it was.", "The {n} is in the {n}; the {n} is not.",
+            "请先{z}{m}，再{z}{m}。", "不要{z}用户的{m}。",
+        ]
+    )  # fmt: skip
+    said = ""
+    for sign in shape.split("{"):
+        if len(sign) > 1 and sign[1] == "}":
+            drawn = {"v": verb, "n": noun}.get(sign[0])
+            said += (drawn() if drawn else random.choice(words["verbs" if sign[0] == "z" else "nouns"])["zh"]) + sign[2:]
+        else:
+            said += sign
+    return start + said
+
+
+def is_helped(tools: list[dict]) -> bool:
+    """One of the tools answers what the model would answer itself."""
+    return any(tool["name"] in HELPFUL for tool in tools)

@@ -1,0 +1,105 @@
+"""Counting, adding and spelling: requests with drawn numbers and words, answers computed."""
+
+from __future__ import annotations
+
+from random import Random
+
+from .conversation import LETTERS, LETTERS_END
+from .corpus import is_held_out, made_up_word, read
+from .patterns import draw
+
+SKILLS = ("add", "subtract", "count_up", "count_to", "count_down", "count_down_from", "backwards", "spell")
+LARGEST = 100
+
+
+def ask_skill(skill: str, language: str, random: Random, held_out: bool) -> tuple[str, str]:
+    """A request and its answer. Held out: numbers and words (not the wording) that training never has."""
+    patterns = read("chat")["skills"][skill][language]
+    while True:
+        slots, answer = DRAWN[skill](language, random)
+        # Short counts and small sums are few: all of them are trained on.
+        if is_held_out(f"{skill} {' '.join(slots.values())}", 10) == held_out:
+            break
+    return draw(patterns, random, lambda name: slots[name]), answer
+
+
+def _number(random: Random) -> int:
+    return random.randint(0, LARGEST) if random.random() < 0.8 else random.randint(0, 20)
+
+
+def _add(language: str, random: Random) -> tuple[dict[str, str], str]:
+    a, b = _number(random), _number(random)
+    return {"a": str(a), "b": str(b)}, _equation(a, "+", b, a + b, language)
+
+
+def _subtract(language: str, random: Random) -> tuple[dict[str, str], str]:
+    a, b = _number(random), _number(random)
+    if a < b and random.random() < 0.7:
+        a, b = b, a
+    return {"a": str(a), "b": str(b)}, _equation(a, "-", b, a - b, language)
+
+
+def _equation(a: int, sign: str, b: int, result: int, language: str) -> str:
+    return f"{a} {sign} {b} = {result}{'.' if language == 'en' else '。'}"
+
+
+def _counted(first: int, last: int) -> str:
+    step = 1 if first <= last else -1
+    return ", ".join(str(number) for number in range(first, last + step, step))
+
+
+def _length(random: Random) -> int:
+    chance = random.random()
+    return random.randint(2, 12) if chance < 0.75 else random.randint(13, 30) if chance < 0.97 else random.randint(31, 99)
+
+
+def _count_up(language: str, random: Random) -> tuple[dict[str, str], str]:
+    first = random.randint(0, LARGEST - 2)
+    last = min(first + _length(random), LARGEST)
+    return {"a": str(first), "b": str(last)}, _counted(first, last)
+
+
+def _count_down(language: str, random: Random) -> tuple[dict[str, str], str]:
+    slots, _ = _count_up(language, random)
+    return slots, _counted(int(slots["b"]), int(slots["a"]))
+
+
+def _count_to(language: str, random: Random) -> tuple[dict[str, str], str]:
+    last = 1 + _length(random)
+    return {"b": str(last)}, _counted(1, last)
+
+
+def _count_down_from(language: str, random: Random) -> tuple[dict[str, str], str]:
+    first = 1 + _length(random)
+    return {"b": str(first)}, _counted(first, 1)
+
+
+def _word(random: Random) -> str:
+    return random.choice(read("chat")["words"]) if random.random() < 0.55 else made_up_word(random)
+
+
+def _spelled(word: str) -> str:
+    return f"{LETTERS}{'-'.join(word)}{LETTERS_END}"
+
+
+def _spell(language: str, random: Random) -> tuple[dict[str, str], str]:
+    word = _word(random)
+    return {"word": word}, _spelled(word)
+
+
+def _backwards(language: str, random: Random) -> tuple[dict[str, str], str]:
+    word = _word(random)
+    turned = f"{LETTERS}{word[::-1]}{LETTERS_END}"
+    return {"word": word}, f"{_spelled(word)}{', backwards: ' if language == 'en' else '，倒过来：'}{turned}"
+
+
+DRAWN = {
+    "add": _add,
+    "subtract": _subtract,
+    "count_up": _count_up,
+    "count_to": _count_to,
+    "count_down": _count_down,
+    "count_down_from": _count_down_from,
+    "backwards": _backwards,
+    "spell": _spell,
+}

@@ -1,0 +1,104 @@
+"""Training on the CPU: two cores with AMX need about an hour and a half."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from .batches import batches_beside
+from .model import DemoModel, Shape
+from .optimizer import Optimizer
+
+PARTS = {"queries_keys_values": 3, "gate_up": 2}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = _options().parse_args(arguments)
+    torch.manual_seed(options.seed)
+    torch.set_num_threads(options.threads)
+    folder = Path(options.folder)
+    tokens = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    shape = Shape(vocabulary=len(tokens["vocabulary"]), layers=options.layers)
+    model = DemoModel(shape).to(torch.bfloat16)
+    model.frequencies = model.frequencies.float()
+    optimizer = Optimizer(model, PARTS, matrix_rate=options.rate, other_rate=options.other_rate, decay=options.decay)
+    start, spent = 0, 0.0
+    checkpoint = folder / f"{options.name}.pt"
+    if options.resume and checkpoint.exists():
+        kept = torch.load(checkpoint)
+        start, spent, optimizer.steps = kept["step"], kept["seconds"], kept["step"]
+        optimizer.masters, optimizer.state = kept["masters"], kept["state"]
+        for name, parameter in optimizer.parameters.items():
+            parameter.data.copy_(optimizer.masters[name])
+    print(f"{sum(one.numel() for one in model.parameters()):,} parameters, {shape}", flush=True)
+
+    def loss_of(batch_tokens, positions, documents, places, targets, weights):
+        output = model(batch_tokens, positions, documents).reshape(-1, shape.width)[places]
+        losses = F.cross_entropy(model.logits(output).float(), targets, reduction="none")
+        said = (weights == 1).float()
+        return (losses * weights).sum(), (losses * said).sum().detach(), said.sum()
+
+    compiled = torch.compile(loss_of, dynamic=False)
+    made = batches_beside(tokens["vocabulary"], tokens["merges"], options.seed + start, shape.context, long=options.long)
+    begun = time.time()
+    shown, weight_sum, count = 0.0, 0.0, 0
+    step = start
+    while True:
+        elapsed = spent + time.time() - begun
+        # The schedule follows the clock: a machine that is slowed down ends in time all the same.
+        progress = elapsed / (60 * options.minutes)
+        if progress >= 1:
+            break
+        warm = min(1.0, (step + 1) / 100)
+        rate = warm * min(1.0, max(0.0, (1 - progress) / options.cooling))
+        total = 0.0
+        for _ in range(options.batches):
+            batch = next(made)
+            inputs = [torch.from_numpy(one) for one in vars(batch).values()]
+            loss, said, learned = compiled(*inputs)
+            loss.backward()
+            total += float(batch.weights.sum())
+            shown, weight_sum, count = shown + said.item(), weight_sum + learned.item(), count + 1
+        optimizer.step(rate, 1 / total)
+        step += 1
+        if step % 25 == 0:
+            speed = count * 8192 / (time.time() - begun)
+            print(f"step {step} {elapsed / 60:.1f} min loss {shown / weight_sum:.4f} rate {rate:.3f} {(step * options.batches * 8192) / 1e6:.1f}M tokens", flush=True)
+            shown, weight_sum = 0.0, 0.0
+        if step % 200 == 0:
+            _keep(checkpoint, step, spent + time.time() - begun, optimizer, shape)
+    _keep(checkpoint, step, spent + time.time() - begun, optimizer, shape)
+    made.close()
+
+
+def _keep(path: Path, step: int, seconds: float, optimizer: Optimizer, shape: Shape) -> None:
+    kept = {"step": step, "seconds": seconds, "masters": optimizer.masters, "state": optimizer.state, "shape": shape.to_json()}
+    torch.save(kept, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="train")
+    parser.add_argument("--folder", default="build", help="where tokenizer.json is, and the checkpoint goes")
+    parser.add_argument("--name", default="demo")
+    parser.add_argument("--minutes", type=float, default=90)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--batches", type=int, default=2, help="of 8,192 tokens, for each step")
+    parser.add_argument("--rate", type=float, default=0.02, help="of the matrices (Muon)")
+    parser.add_argument("--other-rate", type=float, default=0.003, help="of the embedding and norms (AdamW)")
+    parser.add_argument("--decay", type=float, default=0.02)
+    parser.add_argument("--cooling", type=float, default=0.5, help="the last share of the time, in which the rates fall to zero")
+    parser.add_argument("--long", type=float, default=0.02, help="share of conversations with a long system prompt")
+    parser.add_argument("--resume", action="store_true")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
