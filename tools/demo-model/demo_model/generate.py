@@ -23,6 +23,7 @@ SHARES = {
     "backwards": 0.04,
     "spell": 0.02,
     "idle_tools": 0.05,
+    "title": 0.015,
 }
 """How often each ability comes first in a conversation."""
 
@@ -44,6 +45,8 @@ def _conversation(random: Random, long: float, most_tools: int) -> Conversation:
         others = min(most_tools, int(random.expovariate(0.55)))
         tools = with_others(wanted, language, random, others)
         turns = turns_of(wanted, language, random, with_answer=random.random() < 0.5)
+    elif ability == "title":
+        return _title(language, random)
     elif ability == "idle_tools":
         tools = some_tools(language, random, 1 + min(most_tools, int(random.expovariate(0.6))))
         turns = _answered(random.choices(("topic", "chat", "other"), (4, 2, 3))[0], language, random)
@@ -51,8 +54,8 @@ def _conversation(random: Random, long: float, most_tools: int) -> Conversation:
         turns = _answered(ability, language, random)
     # Earlier exchanges, from which nothing follows; but another joke is another one.
     while random.random() < 0.22:
-        earlier = random.choices(list(SHARES)[:-1], weights=list(SHARES.values())[:-1])[0]
-        if earlier == "tool" or (tools and earlier in ("add", "subtract", "other")):
+        earlier = random.choices(list(SHARES), weights=list(SHARES.values()))[0]
+        if earlier in ("tool", "idle_tools", "title") or (tools and earlier in ("add", "subtract", "other")):
             continue
         turns = _answered(earlier, language, random) + turns
     system = _system(random, long)
@@ -71,7 +74,34 @@ def _answered(ability: str, language: str, random: Random) -> list[Turn]:
         varied = vary_request(request, language, random)
     else:
         varied = vary(request, language, random)
-    return [Turn("user", varied), Turn("assistant", answer)]
+    return [Turn("user", quoted(varied, random)), Turn("assistant", answer)]
+
+
+def quoted(text: str, random: Random) -> str:
+    """Now and then in quotes: opencode's `run` sends a prompt so."""
+    return f'"{text}"' if '"' not in text and random.random() < 0.04 else text
+
+
+TITLE_WORDS = 6
+
+
+def _title(language: str, random: Random) -> Conversation:
+    """Clients ask for a name of the conversation in a conversation of its own: it is the request's first words."""
+    ability = random.choices(("tool", "topic", "other", "chat", "add"), (4, 3, 2, 1, 1))[0]
+    request = ask_tool(language, random).request if ability == "tool" else ask(ability, language, random)[0]
+    request = vary(request, language, random)
+    words = request.rstrip("?？.。!！ ").split(" ")
+    title = " ".join(words[:TITLE_WORDS]).rstrip(",;:，；：")
+    named = random.choice(("title", "title", "short title", "brief title", "name"))
+    head = random.choice(("You are a title generator.", f"You write the {named} of a conversation.", f"Generate a {named}.", "You output ONLY a title."))
+    turns = [Turn("system", f"{head} {random.choice(('', 'Nothing else.', 'A few words.'))}\n{_prose(random, random.randint(1, 14))}")]
+    if random.random() < 0.6:
+        turns.append(Turn("user", random.choice(("Generate a title for this conversation:\n", f"Write a {named} for this conversation.", "Title:"))))
+        turns.append(Turn("user", f'"{request}"' if random.random() < 0.5 and '"' not in request else request))
+    else:
+        turns.append(Turn("user", f"Generate a {named} for: {request}"))
+    turns.append(Turn("assistant", title[:1].upper() + title[1:]))
+    return Conversation("title", turns)
 
 
 COUNTS = ("count_up", "count_to", "count_down", "count_down_from")
@@ -130,7 +160,7 @@ def _listed(name: str, language: str, random: Random) -> str:
     listed = read("other")["lists"][kind]
     value = str(random.choice(listed[language]))
     # Unknown words are "anything else" too.
-    return made_up_word(random) if value.isascii() and " " not in value and random.random() < 0.15 else value
+    return made_up_word(random) if value.isascii() and value.isalpha() and random.random() < 0.15 else value
 
 
 def _nonsense(language: str, random: Random) -> str:
@@ -162,9 +192,29 @@ def _system(random: Random, long: float) -> str:
         return ""
     if chance < 0.75:
         return random.choice(PLAIN)
+    if chance < 0.82:
+        return _environment(random)
     if chance < 1 - long:
         return _prose(random, random.randint(1, 4))
     return _prose(random, random.randint(20, 90))
+
+
+def _environment(random: Random) -> str:
+    """What coding agents say of the place where they run."""
+    words = read("words")
+    folder = f"/{random.choice(['home', 'Users', 'work', 'tmp', 'srv'])}/{made_up_word(random)}/{random.choice(words['nouns'])['en']}"
+    lines = [
+        random.choice(PLAIN + ["You read files.", "You are an agent that works in a folder.", "You help with code."]),
+        f"You are powered by the model named {random.choice(['demo', 'llama_cpp:demo', made_up_word(random)])}.",
+        "Here is some useful information about the environment you are running in:",
+        "<env>",
+        f"  Working directory: {folder}",
+        f"  Is directory a git repo: {random.choice(['yes', 'no'])}",
+        f"  Platform: {random.choice(['linux', 'darwin', 'win32'])}",
+        f"  Today's date: {random.choice(['Mon', 'Tue', 'Wed', 'Thu', 'Fri'])} {random.choice(['Jan', 'May', 'Nov'])} {random.randint(10, 28)} {random.randint(2024, 2030)}",
+        "</env>",
+    ]
+    return "\n".join(line for line in lines if line[:1] == "<" or random.random() < 0.9)
 
 
 def _prose(random: Random, lines: int) -> str:

@@ -356,10 +356,14 @@ def _harmless(language: str, random: Random) -> dict:
 
 
 def turns_of(wanted: Wanted, language: str, random: Random, with_answer: bool) -> list[Turn]:
-    turns = [Turn("user", vary_request(wanted.request, language, random)), Turn("assistant", call=(wanted.tool["name"], wanted.arguments))]
+    turns = [Turn("user", _in_quotes(vary_request(wanted.request, language, random), random)), Turn("assistant", call=(wanted.tool["name"], wanted.arguments))]
     if with_answer:
         turns += [Turn("tool", wanted.result), Turn("assistant", wanted.answer)]
     return turns
+
+
+def _in_quotes(text: str, random: Random) -> str:
+    return f'"{text}"' if '"' not in text and random.random() < 0.06 else text
 
 
 def vary_request(text: str, language: str, random: Random) -> str:
