@@ -144,7 +144,8 @@ def _written(pattern: Pattern, language: str) -> str:
     said = []
     for part in pattern.parts:
         if isinstance(part, str):
-            said.append(re.escape(part.lower()).replace(r"\ ", " *"))
+            # Signs at the end do not count, and a sign in the middle changes no wording.
+            said.append(re.sub(r"\\?[?？!！.。]", r"[?？!！.。]?", re.escape(part.lower()).replace(r"\ ", " *")))
         elif isinstance(part, tuple):
             shared = SHARED[language].get(part[0])
             said.append(f"(?:{'|'.join(re.escape(one.lower()) for one in shared)})" if shared else ".+")

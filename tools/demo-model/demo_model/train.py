@@ -46,12 +46,12 @@ def main(arguments: list[str] | None = None) -> None:
     compiled = torch.compile(loss_of, dynamic=False)
     made = batches_beside(tokens["vocabulary"], tokens["merges"], options.seed + start, shape.context, long=options.long)
     begun = time.time()
-    shown, weight_sum, count = 0.0, 0.0, 0
+    shown, weight_sum = 0.0, 0.0
     step = start
     while True:
         elapsed = spent + time.time() - begun
-        # The schedule follows the clock: a machine that is slowed down ends in time all the same.
-        progress = elapsed / (60 * options.minutes)
+        # By the clock a machine that is slowed down ends in time all the same; by steps two runs are alike.
+        progress = step / options.steps if options.steps else elapsed / (60 * options.minutes)
         if progress >= 1:
             break
         warm = min(1.0, (step + 1) / 100)
@@ -63,11 +63,10 @@ def main(arguments: list[str] | None = None) -> None:
             loss, said, learned = compiled(*inputs)
             loss.backward()
             total += float(batch.weights.sum())
-            shown, weight_sum, count = shown + said.item(), weight_sum + learned.item(), count + 1
+            shown, weight_sum = shown + said.item(), weight_sum + learned.item()
         optimizer.step(rate, 1 / total)
         step += 1
         if step % 25 == 0:
-            speed = count * 8192 / (time.time() - begun)
             print(f"step {step} {elapsed / 60:.1f} min loss {shown / weight_sum:.4f} rate {rate:.3f} {(step * options.batches * 8192) / 1e6:.1f}M tokens", flush=True)
             shown, weight_sum = 0.0, 0.0
         if step % 200 == 0:
@@ -86,14 +85,15 @@ def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="train")
     parser.add_argument("--folder", default="build", help="where tokenizer.json is, and the checkpoint goes")
     parser.add_argument("--name", default="demo")
-    parser.add_argument("--minutes", type=float, default=90)
+    parser.add_argument("--minutes", type=float, default=85, help="how long, by the clock")
+    parser.add_argument("--steps", type=int, help="how long, by steps: instead of --minutes")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--layers", type=int, default=8)
-    parser.add_argument("--batches", type=int, default=2, help="of 8,192 tokens, for each step")
-    parser.add_argument("--rate", type=float, default=0.02, help="of the matrices (Muon)")
+    parser.add_argument("--batches", type=int, default=1, help="of 8,192 tokens, for each step")
+    parser.add_argument("--rate", type=float, default=0.015, help="of the matrices (Muon)")
     parser.add_argument("--other-rate", type=float, default=0.003, help="of the embedding and norms (AdamW)")
-    parser.add_argument("--decay", type=float, default=0.02)
+    parser.add_argument("--decay", type=float, default=0.05)
     parser.add_argument("--cooling", type=float, default=0.5, help="the last share of the time, in which the rates fall to zero")
     parser.add_argument("--long", type=float, default=0.02, help="share of conversations with a long system prompt")
     parser.add_argument("--resume", action="store_true")
