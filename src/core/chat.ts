@@ -1,4 +1,5 @@
 import type { JsonObject } from "./json.ts";
+import type { SamplerName } from "./sampler-names.ts";
 
 export interface TextPart {
   readonly type: "text";
@@ -50,20 +51,6 @@ export type ResponseFormat =
   /** An ECMA-262 regular expression of the whole answer. */
   | { readonly type: "regex"; readonly pattern: string }
   | { readonly type: "choice"; readonly choices: readonly string[] };
-
-/** The samplers of llama.cpp, by the names that llama-server has for them. */
-export const samplerNames = [
-  "penalties",
-  "dry",
-  "top_n_sigma",
-  "top_k",
-  "typ_p",
-  "top_p",
-  "min_p",
-  "xtc",
-  "temperature",
-] as const;
-export type SamplerName = (typeof samplerNames)[number];
 
 /** Sampling beyond OpenAI's fields, as llama-server has it. Engines leave out what they do not know. */
 export interface ExtendedSampling {

@@ -1,5 +1,6 @@
-import { type ExtendedSampling, type SamplerName, samplerNames } from "../core/chat.ts";
+import type { ExtendedSampling } from "../core/chat.ts";
 import type { Json, JsonObject } from "../core/json.ts";
+import { findSampler, type SamplerName, samplerNames } from "../core/sampler-names.ts";
 import {
   defined,
   invalidValue,
@@ -90,22 +91,13 @@ function decodeBreakers(body: JsonObject): string[] | undefined {
   });
 }
 
-/** Other spellings that llama-server takes, and the letters of its short form (`"edskypmxt"`). */
-const samplerSpellings: Readonly<Record<string, SamplerName>> = {
-  ...Object.fromEntries(samplerNames.map((name) => [name, name])),
-  ...Object.fromEntries([..."edskypmxt"].map((letter, index) => [letter, samplerNames[index] as SamplerName])),
-  typical_p: "typ_p",
-  typical: "typ_p",
-  temp: "temperature",
-};
-
 function decodeSamplers(value: Json | undefined): SamplerName[] | undefined {
   if (value === undefined) return undefined;
   if (typeof value !== "string" && !Array.isArray(value)) throw wrongType("samplers", "an array of names", value);
   return [...value].map((item, index) => {
     const at = typeof value === "string" ? "samplers" : `samplers[${index}]`;
     if (typeof item !== "string") throw wrongType(at, "a string", item);
-    const name = samplerSpellings[item.replaceAll("-", "_")];
+    const name = findSampler(item);
     if (name === undefined) throw invalidValue(at, `must be one of ${samplerNames.join(", ")}, not ${quoted(item)}`);
     return name;
   });

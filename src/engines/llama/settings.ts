@@ -1,7 +1,8 @@
-import { type SamplerName, samplerNames, type SamplingRequest } from "../../core/chat.ts";
+import type { SamplingRequest } from "../../core/chat.ts";
 import type { BackendSettings, GpuChoice } from "./builds/backends.ts";
 import type { ModelSource } from "../../core/model.ts";
 import { patternTest } from "../../core/name-pattern.ts";
+import { type SamplerName, samplerNames } from "../../core/sampler-names.ts";
 
 /** How the embedded llama.cpp runs. What is left out (or undefined) takes the default named here. */
 export interface LlamaSettings {
@@ -33,7 +34,7 @@ export interface LlamaSettings {
   readonly threads?: number | undefined;
   /** Threads for prompts. Default: `threads`. */
   readonly threadsBatch?: number | undefined;
-  /** Sampling where a request does not say: llama.cpp's own defaults are 0.8, 0.95, 0.05, 40, 1 (off) and 64. */
+  /** Sampling where a request does not say. Default: what the model's file recommends, else 0.8, 0.95, 0.05, 40, 1 (off) and 64. */
   readonly temperature?: number | undefined;
   readonly topP?: number | undefined;
   readonly minP?: number | undefined;
@@ -140,6 +141,11 @@ export interface WorkerSettings {
   readonly draftMin: number;
 }
 
+/** What requests to one model leave open: the settings in force for it, and below them what its file recommends. */
+export interface RequestDefaults extends LlamaSettings {
+  readonly recommended?: Partial<SamplingRequest>;
+}
+
 /** Sampling of one request, complete. */
 export interface Sampling {
   readonly temperature: number;
@@ -221,37 +227,51 @@ function toCache({ cacheFolder, cacheBytes = 4 * 1024 ** 3 }: LlamaSettings): Wo
   return cacheFolder === undefined || cacheBytes === 0 ? null : { folder: cacheFolder, bytes: cacheBytes };
 }
 
-/** Sampling of a request: its own values, then the settings', then llama.cpp's defaults (common/common.h). */
-export function toSampling(request: Partial<SamplingRequest>, settings: LlamaSettings): Sampling {
+/** What of sampling is chosen for a model: by its settings, else by its file. */
+export function chosenSampling({ recommended, ...settings }: RequestDefaults): Partial<SamplingRequest> {
+  const { temperature, topP, minP, topK, repeatPenalty, penaltyLastN, seed } = settings;
+  return { ...recommended, ...said({ temperature, topP, minP, topK, repeatPenalty, repeatLastN: penaltyLastN, seed }) };
+}
+
+/** Sampling of a request: its own values, then the settings', then the model's own, then llama.cpp's defaults (common/common.h). */
+export function toSampling(request: Partial<SamplingRequest>, defaults: RequestDefaults): Sampling {
+  const asked: Partial<SamplingRequest> = { ...chosenSampling(defaults), ...said(request) };
   // llama.cpp reads 2³²−1 as "random", and a random seed must be known to be reported and repeated.
-  const seed = request.seed ?? settings.seed ?? Math.floor(Math.random() * 0xfffffffe);
+  const seed = asked.seed ?? Math.floor(Math.random() * 0xfffffffe);
   return {
-    temperature: request.temperature ?? settings.temperature ?? 0.8,
-    topP: request.topP ?? settings.topP ?? 0.95,
-    minP: request.minP ?? settings.minP ?? 0.05,
-    topK: request.topK ?? settings.topK ?? 40,
-    repeatPenalty: request.repeatPenalty ?? settings.repeatPenalty ?? 1,
-    presencePenalty: request.presencePenalty ?? 0,
-    frequencyPenalty: request.frequencyPenalty ?? 0,
-    penaltyLastN: request.repeatLastN ?? settings.penaltyLastN ?? 64,
-    typicalP: request.typicalP ?? 1,
-    topNSigma: request.topNSigma ?? -1,
-    xtc: { probability: request.xtcProbability ?? 0, threshold: request.xtcThreshold ?? 0.1 },
+    temperature: asked.temperature ?? 0.8,
+    topP: asked.topP ?? 0.95,
+    minP: asked.minP ?? 0.05,
+    topK: asked.topK ?? 40,
+    repeatPenalty: asked.repeatPenalty ?? 1,
+    presencePenalty: asked.presencePenalty ?? 0,
+    frequencyPenalty: asked.frequencyPenalty ?? 0,
+    penaltyLastN: asked.repeatLastN ?? 64,
+    typicalP: asked.typicalP ?? 1,
+    topNSigma: asked.topNSigma ?? -1,
+    xtc: { probability: asked.xtcProbability ?? 0, threshold: asked.xtcThreshold ?? 0.1 },
     dry: {
-      multiplier: request.dryMultiplier ?? 0,
-      base: request.dryBase ?? 1.75,
-      allowedLength: request.dryAllowedLength ?? 2,
-      lastN: request.dryPenaltyLastN ?? 64,
-      breakers: request.drySequenceBreakers ?? ["\n", ":", '"', "*"],
+      multiplier: asked.dryMultiplier ?? 0,
+      base: asked.dryBase ?? 1.75,
+      allowedLength: asked.dryAllowedLength ?? 2,
+      lastN: asked.dryPenaltyLastN ?? 64,
+      breakers: asked.drySequenceBreakers ?? ["\n", ":", '"', "*"],
     },
-    dynatemp: { range: request.dynatempRange ?? 0, exponent: request.dynatempExponent ?? 1 },
-    mirostat: { version: request.mirostat ?? 0, tau: request.mirostatTau ?? 5, eta: request.mirostatEta ?? 0.1 },
-    minKeep: request.minKeep ?? 0,
-    samplers: request.samplers ?? samplerNames,
-    minTokens: request.minTokens ?? 0,
-    ignoreEos: request.ignoreEos ?? false,
-    draftMax: request.draftMax ?? null,
+    dynatemp: { range: asked.dynatempRange ?? 0, exponent: asked.dynatempExponent ?? 1 },
+    mirostat: { version: asked.mirostat ?? 0, tau: asked.mirostatTau ?? 5, eta: asked.mirostatEta ?? 0.1 },
+    minKeep: asked.minKeep ?? 0,
+    samplers: asked.samplers ?? samplerNames,
+    minTokens: asked.minTokens ?? 0,
+    ignoreEos: asked.ignoreEos ?? false,
+    draftMax: asked.draftMax ?? null,
     seed: ((Math.trunc(seed) % 0xffffffff) + 0xffffffff) % 0xffffffff,
-    logitBias: request.logitBias ?? {},
+    logitBias: asked.logitBias ?? {},
   };
+}
+
+/** The fields that hold something: one that is there but undefined would hide the one below it. */
+function said(fields: {
+  readonly [Key in keyof SamplingRequest]?: SamplingRequest[Key] | undefined;
+}): Partial<SamplingRequest> {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined && value !== null));
 }

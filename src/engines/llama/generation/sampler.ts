@@ -1,4 +1,4 @@
-import type { SamplerName } from "../../../core/chat.ts";
+import type { SamplerName } from "../../../core/sampler-names.ts";
 import type { LlamaLibrary, NativeMemory } from "../native/binding.ts";
 import type { LlamaFunctions, SamplerHandle } from "../native/declarations.ts";
 import type { DrySamplers } from "./dry-samplers.ts";
