@@ -72,7 +72,9 @@ function report(outcomes: readonly Outcome[], { tokensPerSecond, cold }: Speed):
     slow ||= cold.firstToken > speedGoals.firstToken;
     const [ready, first] = [cold.ready, cold.firstToken].map((time) => `${time.toFixed(0)} ms`);
     lines.push(`first token of a server just started: ${first} after the request (must ${speedGoals.firstToken} ms)`);
-    lines.push(`start of the server: ${ready} until it is ready, ${(cold.ready + cold.firstToken).toFixed(0)} ms until the first token`);
+    lines.push(
+      `start of the server: ${ready} until it is ready, ${(cold.ready + cold.firstToken).toFixed(0)} ms until the first token`,
+    );
   }
   process.stdout.write(`${lines.join("\n")}\n`);
   if (flags.json !== undefined) writeFileSync(flags.json, JSON.stringify({ scores, tokensPerSecond, cold }, null, 2));

@@ -87,12 +87,15 @@ function toCase({ expect, ...written }: WrittenCase, answers: CorpusAnswers): Ca
   return { ...written, source: written.source ?? "hand-written", expect: lookUp(expect, written.language, answers) };
 }
 
+// Names may stand beside each other: a question that can fairly be taken in two ways has two right answers.
 function lookUp(expect: WrittenCase["expect"], language: Language, answers: CorpusAnswers): Expected {
-  if (expect["topic"] !== undefined) return { text: names(expect["topic"]).map((id) => answers.topic(id, language)) };
-  if (expect["intent"] !== undefined)
-    return { text: names(expect["intent"]).map((id) => answers.intent(id, language)) };
-  if (expect["joke"] === true) return { text: answers.jokes(language) };
-  if (expect["refusal"] === true) return { text: answers.refusals(language) };
+  const text = [
+    ...names(expect["topic"]).map((id) => answers.topic(id, language)),
+    ...names(expect["intent"]).map((id) => answers.intent(id, language)),
+    ...(expect["joke"] === true ? answers.jokes(language) : []),
+    ...(expect["refusal"] === true ? answers.refusals(language) : []),
+  ];
+  if (text.length > 0) return { text };
   const known = ["text", "contains", "number", "spelled", "call"];
   if (!known.some((form) => expect[form] !== undefined))
     throw new Error(`expect has none of ${known.join(", ")}, topic, intent, joke, refusal: ${JSON.stringify(expect)}`);
@@ -100,5 +103,6 @@ function lookUp(expect: WrittenCase["expect"], language: Language, answers: Corp
 }
 
 function names(value: unknown): string[] {
+  if (value === undefined) return [];
   return Array.isArray(value) ? value.map(String) : [String(value)];
 }

@@ -12,14 +12,13 @@ export function isRight(answer: Answer, expect: Expected): boolean {
   if ("call" in expect) return isCall(answer, expect.call);
   if (answer.calls.length > 0) return false;
   if ("text" in expect) return expect.text.some((text) => normalize(text) === normalize(answer.text));
-  if ("contains" in expect)
-    return expect.contains.every((part) => normalize(answer.text).includes(normalize(part)));
+  if ("contains" in expect) return expect.contains.every((part) => normalize(answer.text).includes(normalize(part)));
   if ("number" in expect) return lastNumber(answer.text) === expect.number;
   return isSpelled(answer.text, expect.spelled);
 }
 
 /** White space in a row is one space, and what ends a sentence does not count. */
-export function normalize(text: string): string {
+function normalize(text: string): string {
   return text
     .normalize("NFC")
     .replace(/\s+/g, " ")

@@ -1,0 +1,49 @@
+import { readdirSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { describe, expect, it } from "vitest";
+import { root } from "../../scripts/bootstrap.mjs";
+import { readCases } from "../../tools/demo-model/evaluate/cases.ts";
+import { readCorpusAnswers } from "../../tools/demo-model/evaluate/corpus-answers.ts";
+
+const corpus = readCorpusAnswers();
+const documents = documentation();
+
+describe("the demo model's answers", () => {
+  it("are about 200 topics and more", () => expect(corpus.topics.length).toBeGreaterThan(200));
+
+  it("name only commands, settings and addresses that the documentation has", () => {
+    const gone = corpus.topics.flatMap(({ id, en, zh }) =>
+      [en.answer, zh.answer]
+        .flatMap((answer) => Array.from(answer.matchAll(/`([^`]+)`/g), ([, piece]) => piece!))
+        .filter((piece) => !documents.includes(oneLine(piece)))
+        .map((piece) => `${id}: ${piece}`),
+    );
+    expect(gone, "change the answer in tools/demo-model/corpus/topics and train anew").toEqual([]);
+  });
+
+  it("are still what the evaluation expects", () => {
+    const known = new Set(corpus.topics.flatMap(({ en, zh }) => [en.answer, zh.answer]));
+    const asked = readCases("held-out", corpus).filter(({ ability }) => ability === "topic");
+    const unknown = asked.filter((one) => !("text" in one.expect) || !known.has(one.expect.text[0]!));
+    expect(unknown, "run python -m demo_model.hold_out anew").toEqual([]);
+  });
+});
+
+describe("the questions written by hand", () => {
+  it("ask for answers that the corpus has", () => {
+    const cases = readCases("hand-written", corpus);
+    expect(cases.length).toBeGreaterThan(1000);
+    expect(new Set(cases.map(({ source }) => source))).toEqual(new Set(["hand-written"]));
+  });
+});
+
+function documentation(): string {
+  const folder = path.join(root, "docs");
+  const pages = readdirSync(folder).filter((name) => name.endsWith(".md"));
+  const files = ["README.md", "SECURITY.md", ...pages.map((name) => path.join("docs", name))];
+  return oneLine(files.map((file) => readFileSync(path.join(root, file), "utf8")).join("\n"));
+}
+
+function oneLine(text: string): string {
+  return text.replace(/\s+/g, " ");
+}

@@ -1,0 +1,152 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { root } from "../../scripts/bootstrap.mjs";
+import { readGguf } from "../../src/engines/gguf/gguf.ts";
+import { type Address, ask, askAll, type Outcome, post } from "../../tools/demo-model/evaluate/asking.ts";
+import { type Case, evaluationFolder, readCases, sampleCases } from "../../tools/demo-model/evaluate/cases.ts";
+import { readCorpusAnswers } from "../../tools/demo-model/evaluate/corpus-answers.ts";
+import { goals, scoresOf } from "../../tools/demo-model/evaluate/report.ts";
+import { type Program, start } from "../cli/program.ts";
+
+// DEMO_MODEL judges a file that is not committed yet.
+const file = process.env["DEMO_MODEL"] ?? path.join(root, "assets/demo.gguf");
+const corpus = readCorpusAnswers();
+
+interface Rendered extends Pick<Case, "messages" | "tools"> {
+  readonly text: string;
+  readonly tokens: readonly number[];
+}
+
+const weather = {
+  type: "function",
+  function: {
+    name: "get_weather",
+    description: "The weather of a city, now.",
+    parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
+  },
+};
+
+describe.skipIf(!existsSync(file))("the demo model", () => {
+  let place: string;
+  let server: Program;
+  let address: Address;
+  let origin: Address;
+
+  beforeAll(async () => {
+    place = mkdtempSync(path.join(tmpdir(), "lair-demo-model-"));
+    server = start(["serve", "--port", "0", "--sessions", "4", "--model", file], { cwd: place });
+    const [, url] = await server.until(/"url":"([^"]+)"/);
+    const model = `llama_cpp:${path.basename(file, ".gguf")}`;
+    [address, origin] = [
+      { url: `${url!}/v1`, model },
+      { url: url!, model },
+    ];
+  });
+
+  afterAll(async () => {
+    server.child.kill();
+    await server.ended;
+    rmSync(place, { recursive: true, force: true });
+  });
+
+  it("is as small as it says, with the context that it says", async () => {
+    const header = await readGguf(file);
+    expect(statSync(file).size).toBeLessThanOrEqual(8_000_000);
+    expect(corpus.intent("how_big", "en")).toContain(`about ${(header.parameters / 1e6).toFixed(0)} million`);
+    expect(corpus.intent("context", "en")).toContain(`${header.contextLength?.toLocaleString("en")} tokens`);
+  });
+
+  describe("reads what its training wrote", () => {
+    const rendered = readFileSync(path.join(evaluationFolder, "rendered.jsonl"), "utf8")
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line) as Rendered);
+
+    it("by its chat template, with tools, calls and results", async () => {
+      for (const { messages, tools, text } of rendered) {
+        const reply = await post("/apply-template", { messages, ...(tools === undefined ? {} : { tools }) }, origin);
+        expect(((await reply.json()) as { prompt: string }).prompt).toBe(text);
+      }
+    });
+
+    it("in the same tokens, in English and Chinese", async () => {
+      for (const { text, tokens } of rendered) {
+        const reply = await post("/tokenize", { content: text, add_special: true, parse_special: true }, origin);
+        expect(((await reply.json()) as { tokens: number[] }).tokens).toEqual(tokens);
+      }
+    });
+  });
+
+  it.each([
+    ["hello", corpus.intent("hello", "en")],
+    ["say hi", corpus.intent("hello", "en")],
+    ["你好", corpus.intent("hello", "zh")],
+    ["who are you?", corpus.intent("who_are_you", "en")],
+    ["你是谁？", corpus.intent("who_are_you", "zh")],
+  ])("answers %s as the README shows", async (content, answer) => {
+    expect((await ask({ messages: [{ role: "user", content }] }, address)).text).toBe(answer);
+  });
+
+  it("tells one of its jokes for 讲个笑话", async () => {
+    const { text } = await ask({ messages: [{ role: "user", content: "讲个笑话" }] }, address);
+    expect(corpus.jokes("zh")).toContain(text);
+  });
+
+  it.each([
+    ["What is the weather in Paris?", "Paris"],
+    ["巴黎天气怎么样？", "巴黎"],
+  ])("calls a tool for %s, streamed and not", async (content, city) => {
+    const messages = [{ role: "user", content }];
+    const { text, calls } = await ask({ messages, tools: [weather] }, address);
+    expect(text).toBe("");
+    expect(calls.map(({ name, arguments: given }) => [name, JSON.parse(given)])).toEqual([["get_weather", { city }]]);
+    const streamed = await streamedCall({ messages, tools: [weather], temperature: 0 }, address);
+    expect(streamed).toEqual({ name: "get_weather", arguments: calls[0]!.arguments, reason: "tool_calls" });
+  });
+
+  describe("is right often enough", () => {
+    let outcomes: Outcome[];
+    beforeAll(async () => {
+      // Enough for a share that holds, few enough for two slow cores to answer them within a minute.
+      const cases = [
+        ...sampleCases(readCases("hand-written", corpus), 300),
+        ...sampleCases(readCases("held-out", corpus), 200),
+      ];
+      outcomes = await askAll(cases, address, 4);
+    }, 180_000);
+
+    it.each(goals)("with $name: $must of the answers", (goal) => {
+      const mine = outcomes.filter(({ asked }) => goal.abilities.includes(asked.ability));
+      const wrong = mine.filter(({ right }) => !right).map(({ asked, answer }) => ({ ...question(asked), answer }));
+      const shares = scoresOf(mine).filter((score) => score.goal === goal);
+      expect(shares.length).toBeGreaterThan(1);
+      for (const { source, right, cases } of shares)
+        expect(right / cases, `${source}: ${JSON.stringify(wrong, null, 1)}`).toBeGreaterThanOrEqual(goal.must);
+    });
+  });
+});
+
+function question({ messages, expect: wanted }: Case): object {
+  return { question: messages.at(-1)?.["content"], wanted };
+}
+
+/** The first call of a streamed answer, put together. */
+async function streamedCall(body: object, address: Address): Promise<object> {
+  const reply = await post("/chat/completions", { ...body, stream: true }, address);
+  const call = { name: "", arguments: "", reason: "" };
+  for (const line of (await reply.text()).split("\n").filter((text) => text.startsWith("data: {"))) {
+    const [choice] = (JSON.parse(line.slice(6)) as { choices: Choice[] }).choices;
+    const piece = choice?.delta.tool_calls?.[0]?.function;
+    call.name += piece?.name ?? "";
+    call.arguments += piece?.arguments ?? "";
+    call.reason += choice?.finish_reason ?? "";
+  }
+  return call;
+}
+
+interface Choice {
+  readonly delta: { readonly tool_calls?: readonly { readonly function: { name?: string; arguments?: string } }[] };
+  readonly finish_reason?: string | null;
+}
