@@ -31,6 +31,7 @@ describe("the header of a GGUF file", () => {
       contextLength: 2048,
       template: "{{ messages }}",
       pooling: null,
+      sampling: { values: {}, ignored: [] },
       // 600 × 128 embeddings, a norm, and two layers of 2 norms, 4 attention matrices with biases, 3 of feed-forward.
       parameters: 600 * 128 + 128 + 2 * (2 * 128 + 128 * (128 + 64 + 64 + 128) + 256 + 3 * 128 * 256),
       shards: 1,

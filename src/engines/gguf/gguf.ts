@@ -1,6 +1,7 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { GgufError, GgufReader, type MetadataValue } from "./gguf-reader.ts";
 import { quantizations } from "./gguf-types.ts";
+import { type RecommendedSampling, readRecommendedSampling } from "./recommended-sampling.ts";
 
 /** What a GGUF file says of its model, read from its header alone. */
 export interface GgufHeader {
@@ -15,6 +16,7 @@ export interface GgufHeader {
   readonly template: string | null;
   /** llama.cpp's pooling type (4: rank); null for models that generate. */
   readonly pooling: number | null;
+  readonly sampling: RecommendedSampling;
   /** Weights of this file. */
   readonly parameters: number;
   /** This file is one of so many that make up the model; 1 for a whole one. */
@@ -52,13 +54,13 @@ export async function readGguf(path: string): Promise<GgufHeader> {
     const stats = await file.stat();
     if (!stats.isFile()) throw new GgufError("it is not a file");
     const { metadata, parameters } = await new GgufReader(file, stats.size).read();
-    return toHeader(new Metadata(metadata), parameters);
+    return { ...toHeader(new Metadata(metadata), parameters), sampling: readRecommendedSampling(metadata) };
   } finally {
     await file.close();
   }
 }
 
-function toHeader(metadata: Metadata, parameters: number): GgufHeader {
+function toHeader(metadata: Metadata, parameters: number): Omit<GgufHeader, "sampling"> {
   const { architecture } = metadata;
   if (architecture === "") throw new GgufError("the file does not name its architecture (general.architecture)");
   const pooling = metadata.number("pooling_type");

@@ -20,7 +20,7 @@ import type {
 import { ownFailure } from "./process/process-failure.ts";
 import { Prompts } from "./prompting/prompts.ts";
 import { Pulse } from "./process/pulse.ts";
-import { type LlamaSettings, toSampling } from "./settings.ts";
+import { type RequestDefaults, toSampling } from "./settings.ts";
 
 /**
  * Entry of the child process of one model. Its main thread talks to the parent, renders prompts and reads the output;
@@ -44,7 +44,7 @@ class ModelProcess {
   #worker: Worker | null = null;
   #ending = false;
   #prompts: Prompts | null = null;
-  #defaults: LlamaSettings = {};
+  #defaults: RequestDefaults = {};
 
   receive(message: ParentMessage): void {
     switch (message.type) {

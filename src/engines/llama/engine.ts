@@ -24,15 +24,16 @@ import { findLibraryFolder } from "./builds/packages.ts";
 import { physicalCores } from "./memory/processor-cores.ts";
 import { Residency, type Resident } from "./memory/residency.ts";
 import { type LlamaSettings, type ModelSettings, settingsOf, toWorkerSettings } from "./settings.ts";
+import { requestDefaults } from "./prompting/request-defaults.ts";
 import { Supervisor } from "./process/supervisor.ts";
 
-/** A model that was asked for at least once. */
 /** What guesses tokens ahead for a model: `off`, `lookup` or the path of a model, and that one's file if it is listed. */
 interface Draft {
   readonly path: string;
   readonly file?: ModelFile;
 }
 
+/** A model that was asked for at least once. */
 interface Served extends Resident {
   readonly file: ModelFile;
   readonly supervisor: Supervisor;
@@ -260,7 +261,7 @@ export class LlamaEngine implements Engine {
     const supervisor = new Supervisor({
       id: file.id,
       settings: toWorkerSettings(settings, file.path, physicalCores()),
-      defaults: settings,
+      defaults: requestDefaults(file, settings, this.#log),
       log: this.#log,
       onIdle: () => this.#residency.onIdle(served),
     });

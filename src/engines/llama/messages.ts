@@ -16,7 +16,7 @@ import type { TokenizeOptions } from "../../core/engine.ts";
 import type { ErrorCode } from "../../core/errors.ts";
 import type { WorkReport } from "./process/pulse.ts";
 import type { PackedEmbeddings } from "./embedding/vectors.ts";
-import type { LlamaSettings, Sampling, WorkerSettings } from "./settings.ts";
+import type { RequestDefaults, Sampling, WorkerSettings } from "./settings.ts";
 
 /** A failure on its way between processes: what an `ApiError` is made of. */
 export interface Failure {
@@ -68,7 +68,7 @@ export type Answer = Answers[keyof Answers] | PackedEmbeddings;
 
 /** Parent → child process. */
 export type ParentMessage =
-  | { readonly type: "load"; readonly settings: WorkerSettings; readonly defaults: LlamaSettings }
+  | { readonly type: "load"; readonly settings: WorkerSettings; readonly defaults: RequestDefaults }
   | { readonly type: "chat"; readonly id: number; readonly request: ChatRequest }
   | { readonly type: "complete"; readonly id: number; readonly request: CompletionRequest }
   | { readonly type: "query"; readonly id: number; readonly query: Query }

@@ -8,14 +8,14 @@ import { Leases } from "./leases.ts";
 import type { Answer, Answers, ChildMessage, LoadedModel, ParentMessage, Query } from "../messages.ts";
 import { type ChildEnd, ModelChild } from "./model-child.ts";
 import { type ProcessState, toFailure } from "./process-failure.ts";
-import type { LlamaSettings, WorkerSettings } from "../settings.ts";
+import type { RequestDefaults, WorkerSettings } from "../settings.ts";
 import { unpackVectors } from "../embedding/vectors.ts";
 import type { Verdict, WatchLimits } from "./watchdog.ts";
 
 export interface SupervisorOptions {
   readonly id: string;
   readonly settings: WorkerSettings;
-  readonly defaults: LlamaSettings;
+  readonly defaults: RequestDefaults;
   readonly log: Log;
   /** Called when the last request has ended. */
   readonly onIdle: () => void;

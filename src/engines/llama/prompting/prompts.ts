@@ -10,7 +10,7 @@ import { divideTexts } from "../../templates/divided-chat.ts";
 import { withToolPrompt } from "../../templates/hermes-prompt.ts";
 import { buildGrammar } from "./answer-grammar.ts";
 import type { GenerateJob, LoadedModel } from "../messages.ts";
-import { type LlamaSettings, toSampling } from "../settings.ts";
+import { type RequestDefaults, toSampling } from "../settings.ts";
 
 /** A chat ready for the worker, and the parser of what it will say. */
 export interface PreparedChat {
@@ -32,14 +32,14 @@ interface Format {
 /** Turns chats into prompts as the loaded model wants them. */
 export class Prompts {
   readonly #model: LoadedModel;
-  readonly #settings: LlamaSettings;
+  readonly #settings: RequestDefaults;
   readonly #format: Format;
   /** For chats with tools, where the model brings a template of its own for them. */
   readonly #toolFormat: Format;
   /** What is amiss with the model's template; to be logged once. */
   readonly warning: string | null;
 
-  constructor(model: LoadedModel, settings: LlamaSettings) {
+  constructor(model: LoadedModel, settings: RequestDefaults) {
     this.#model = model;
     this.#settings = settings;
     const opened = settings.useJinja === false ? null : openTemplate(model.template);
