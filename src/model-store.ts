@@ -4,7 +4,7 @@ import { modelsFolder } from "./config/folders.ts";
 import { modelSources } from "./config/model-sources.ts";
 import { proxyFor } from "./config/proxy.ts";
 import type { Config } from "./config/schema.ts";
-import type { Capabilities } from "./core/model.ts";
+import type { Capabilities, Model } from "./core/model.ts";
 import { estimateMemory } from "./engines/llama/memory/memory-estimate.ts";
 import { type ModelFile, ModelFiles } from "./engines/models/model-files.ts";
 import { readCapabilities, toModel } from "./engines/models/model-listing.ts";
@@ -46,6 +46,8 @@ export interface ModelFacts {
   /** Tokens of context that it was trained for, and that a session has here. */
   readonly trainedContext: number | null;
   readonly context: number | undefined;
+  /** What of sampling its file or the settings say; the rest is the engine's default. */
+  readonly sampling: Model["sampling"];
   readonly layers: number;
   readonly vocabulary: number;
   readonly capabilities: Capabilities;
@@ -100,6 +102,7 @@ function describe(file: ModelFile, { llama }: Config, env: Environment): StoredM
   if (header === null) return { ...about, facts: null };
   const settings = settingsOf({ ...llama, model: null, demo: undefined }, id);
   const memory = estimateMemory(file, toWorkerSettings(settings, path, physicalCores())).total;
+  const { contextLength: context, sampling } = toModel(file, settings, { state: "stopped", memoryBytes: memory });
   const { architecture, name, parameters, quantization, contextLength, template, shape } = header;
   const facts: ModelFacts = {
     architecture,
@@ -107,7 +110,8 @@ function describe(file: ModelFile, { llama }: Config, env: Environment): StoredM
     parameters,
     quantization,
     trainedContext: contextLength,
-    context: toModel(file, settings, { state: "stopped", memoryBytes: memory }).contextLength,
+    context,
+    sampling,
     layers: shape.layers,
     vocabulary: shape.vocabulary,
     capabilities: readCapabilities(header, settings.pooling),

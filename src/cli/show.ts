@@ -71,7 +71,15 @@ function factRows(facts: NonNullable<StoredModel["facts"]>): [string, string | n
         : `${context} tokens here (llama.contextLength), trained for ${trained}`,
     ],
     ["for", usesOf(facts.capabilities)],
+    ["sampling", facts.sampling === undefined ? null : samplingText(facts.sampling)],
     ["template", facts.template === null ? "none: prompts are written as ChatML" : "its own (--template prints it)"],
     ["memory", `about ${formatBytes(facts.memory)} while it is loaded`],
   ];
+}
+
+/** e.g. `temperature 0.3, topK 20`, as the settings name them. */
+function samplingText(sampling: object): string {
+  return Object.entries(sampling)
+    .map(([name, value]) => `${name} ${Array.isArray(value) ? value.join(" → ") : value}`)
+    .join(", ");
 }

@@ -1,3 +1,4 @@
+import type { SamplingRequest } from "./chat.ts";
 import type { JsonObject } from "./json.ts";
 
 /** What a model can do, as far as its provider tells. */
@@ -43,6 +44,8 @@ export interface Model {
   /** Most tokens of one answer; absent when only the context bounds it. */
   readonly maxOutput?: number;
   readonly capabilities: Capabilities;
+  /** What of sampling holds for it where a request does not say; what is not here is its provider's general default. */
+  readonly sampling?: Partial<SamplingRequest>;
   /** `available`: served, whether it sits in memory is not known. `failed`: listed, but cannot be served. */
   readonly state: "available" | "loaded" | "loading" | "unloaded" | "failed";
   /** Why the state is `failed`. */

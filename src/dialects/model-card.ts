@@ -1,5 +1,6 @@
 import type { JsonObject } from "../core/json.ts";
 import type { Capabilities, Model, ModelWeights } from "../core/model.ts";
+import { encodeSampling } from "./openai-chat/request.ts";
 
 /** A name under which a model is called, and who has it. */
 interface Listing {
@@ -9,8 +10,8 @@ interface Listing {
 }
 
 /**
- * A model in OpenAI's form. What it can do and take stands under the names of all who ask: `architecture` and
- * `supported_parameters` are OpenRouter's (https://openrouter.ai/docs/api-reference/list-available-models), `state` and
+ * A model in OpenAI's form. What it can do and take stands under the names of all who ask: `architecture`,
+ * `supported_parameters` and `default_parameters` are OpenRouter's (https://openrouter.ai/docs/api-reference/list-available-models), `state` and
  * `loaded_context_length` LM Studio's.
  */
 export function encodeModel(model: Model, { name, provider, kind }: Listing): JsonObject {
@@ -35,6 +36,7 @@ export function encodeModel(model: Model, { name, provider, kind }: Listing): Js
       output_modalities: modalities.output,
     },
     supported_parameters: parametersOf(can),
+    ...(model.sampling === undefined ? {} : { default_parameters: encodeSampling({ stop: [], ...model.sampling }) }),
     ...(memoryBytes === undefined ? {} : { memory_bytes: memoryBytes }),
     ...(model.gpuBytes === undefined ? {} : { gpu_bytes: model.gpuBytes }),
     ...(expiresAt === undefined ? {} : { expires_at: new Date(expiresAt).toISOString() }),

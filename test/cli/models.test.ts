@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
-import { writeGguf } from "../../src/engines/gguf/gguf-writer.ts";
+import { type GgufValue, writeGguf } from "../../src/engines/gguf/gguf-writer.ts";
 import { randomBert, randomDecoder } from "../support/gguf.ts";
 import { run } from "./program.ts";
 
@@ -54,8 +54,21 @@ test("lair show says what a model is, by any name that a request may use", async
   expect(stdout).toMatch(/^architecture +qwen2, 2 layers, 1024 tokens of vocabulary$/m);
   expect(stdout).toMatch(/^memory +about \d+ MB/m);
   expect((await run(["show", "mine", "--template"], { cwd, env })).stdout).toContain("<|im_start|>");
+  expect(stdout).not.toMatch(/^sampling/m);
   const unknown = await run(["show", "nothing"], { cwd, env });
   expect([unknown.code, unknown.stderr]).toEqual([1, expect.stringContaining("lair models lists")]);
+});
+
+test("lair show tells the sampling that holds for a model: its file's, and the user's over it", async () => {
+  const { cwd, own, env } = open();
+  const content = randomDecoder({ architecture: "llama" });
+  const said: [string, GgufValue][] = [
+    ["general.sampling.temp", { type: "f32", value: 0.3 }],
+    ["general.sampling.top_p", { type: "f32", value: 0.95 }],
+  ];
+  writeGguf(join(own, "said.gguf"), { ...content, metadata: new Map([...content.metadata, ...said]) });
+  const { stdout } = await run(["show", "said"], { cwd, env: { ...env, LLAMA_CPP_TOP_P: "0.5" } });
+  expect(stdout).toMatch(/^sampling +temperature 0\.3, topP 0\.5$/m);
 });
 
 test("lair rm deletes what was pulled, with the folders that it leaves empty, and nothing else", async () => {

@@ -31,6 +31,12 @@ test("says what a model takes and can in the words of OpenRouter, LM Studio and 
   );
 });
 
+test("says how tokens are chosen where a request does not, if anybody decided that", () => {
+  const card = encodeModel({ ...sighted, sampling: { temperature: 0, topP: 0.95, samplers: ["top_p"] } }, listing);
+  expect(card["default_parameters"]).toEqual({ temperature: 0, top_p: 0.95, samplers: ["top_p"] });
+  expect(encodeModel(sighted, listing)).not.toHaveProperty("default_parameters");
+});
+
 test("offers no tools where there are none, and nothing of chats for a model that makes vectors", () => {
   const mute = encodeModel({ ...sighted, capabilities: { ...chatModel, tools: false } }, listing);
   expect(mute["supported_parameters"]).not.toContain("tools");

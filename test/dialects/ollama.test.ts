@@ -227,6 +227,12 @@ describe("models:", () => {
     });
   });
 
+  test("the sampling that holds for a model stands among its parameters, as far as Ollama has words for it", () => {
+    const values = { temperature: 0.3, top_k: 20, repeat_penalty: 1.1, repetition_penalty: 1.1, samplers: ["top_k"] };
+    const told = encodeShow({ ...card, default_parameters: values });
+    expect(told.parameters).toBe("num_ctx 8192\ntemperature 0.3\ntop_k 20\nrepeat_penalty 1.1");
+  });
+
   test("of a model of which nothing is known, every field that clients read is there", () => {
     const [listed] = encodeTags([bare]).models as JsonObject[];
     expect(listed).toMatchObject({ name: "gpt", size: 0, modified_at: "1970-01-01T00:00:00.000Z", capabilities: [] });

@@ -36,7 +36,7 @@ export function encodeShow(card: Card): JsonObject {
     license: "",
     modelfile: `FROM ${name}\n`,
     // Where editors look for the context that is in force rather than for the one of the training.
-    parameters: context === undefined ? "" : `num_ctx ${context}`,
+    parameters: [...(context === undefined ? [] : [`num_ctx ${context}`]), ...samplingLines(card)].join("\n"),
     // The model's own is not written in Go's language; editors look for the mark of a gap in it.
     template: canFillGaps(card) ? "{{ .Prompt }}{{ .Suffix }}" : "",
     system: "",
@@ -50,6 +50,13 @@ export function encodeShow(card: Card): JsonObject {
     capabilities: capabilitiesOf(card),
     modified_at: modifiedOf(card),
   };
+}
+
+/** In Ollama's words and form; of numbers only, for what it has no word for its clients cannot read. */
+function samplingLines({ default_parameters: values }: Card): string[] {
+  const names = ["temperature", "top_k", "top_p", "min_p", "typical_p", "repeat_penalty", "repeat_last_n", "seed"];
+  if (!isObject(values)) return [];
+  return names.flatMap((name) => (typeof values[name] === "number" ? [`${name} ${values[name]}`] : []));
 }
 
 function identityOf(card: Card): JsonObject {

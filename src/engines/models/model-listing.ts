@@ -2,7 +2,13 @@ import type { Capabilities, Model, ModelWeights } from "../../core/model.ts";
 import type { GgufHeader } from "../gguf/gguf.ts";
 import type { ModelFile } from "./model-files.ts";
 import type { ProcessState } from "../llama/process/process-failure.ts";
-import { type LlamaSettings, type Pooling, effectiveContextLength, poolingTypes } from "../llama/settings.ts";
+import {
+  chosenSampling,
+  type LlamaSettings,
+  type Pooling,
+  effectiveContextLength,
+  poolingTypes,
+} from "../llama/settings.ts";
 
 /** What of a model changes while the engine runs. */
 export interface ModelState {
@@ -27,10 +33,12 @@ export function toModel(file: ModelFile, settings: LlamaSettings, now: ModelStat
   if (file.problem !== null || file.header === null)
     return { ...about, state: "failed", problem: file.problem ?? "unreadable" };
   const { maxNewTokens, contextLength } = settings;
+  const sampling = chosenSampling({ ...settings, recommended: file.header.sampling.values });
   return {
     ...about,
     contextLength: effectiveContextLength(contextLength, file.header.contextLength ?? undefined),
     ...(maxNewTokens === undefined ? {} : { maxOutput: maxNewTokens }),
+    ...(about.capabilities.chat && Object.keys(sampling).length > 0 ? { sampling } : {}),
     state: states[now.state],
     memoryBytes: now.memoryBytes,
     ...(now.expiresAt === undefined ? {} : { expiresAt: now.expiresAt }),
