@@ -300,6 +300,9 @@ describe("llama-server's flags", () => {
       "--chat-template chatml",
     ])
       expect(flags).toContain(part);
+    const sampling = serverFlags(model, { temperature: 0, topK: 20, penaltyLastN: -1 }, 1).join(" ");
+    expect(sampling).toContain("--temp 0 --top-k 20 --repeat-last-n -1");
+    expect(flags, "what nobody set is left to the model's file").not.toMatch(/--temp|--top-|--min-p|--repeat|--seed/);
     expect(serverFlags(model, { gpu: "off" }, 1).join(" ")).toContain("--device none");
     expect(serverFlags({ ...model, header: { contextLength: 512, pooling: 1 } }, {}, 1)).toContain("--embeddings");
     expect(serverFlags({ ...model, header: { contextLength: 512, pooling: 4 } }, {}, 1)).toContain("--reranking");

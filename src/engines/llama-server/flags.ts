@@ -33,10 +33,26 @@ export function serverFlags(model: ServerModel, settings: LlamaSettings, cores: 
     ...given("--threads-batch", worker.threadsBatch),
     ...given("--flash-attn", worker.flashAttention, "auto"),
     ...gpuFlags(settings),
+    ...samplingFlags(settings),
     ...(model.projector === null ? [] : given("--mmproj", model.projector)),
     ...(settings.useJinja === false ? given("--chat-template", "chatml") : ["--jinja"]),
     ...(pooling === rankPooling ? ["--reranking"] : pooling === null ? [] : ["--embeddings"]),
   ];
+}
+
+/** What the settings say; the rest llama-server takes from the model's file itself. */
+function samplingFlags(settings: LlamaSettings): string[] {
+  const { temperature, topP, topK, minP, repeatPenalty, penaltyLastN, seed } = settings;
+  const flags = {
+    "--temp": temperature,
+    "--top-k": topK,
+    "--top-p": topP,
+    "--min-p": minP,
+    "--repeat-penalty": repeatPenalty,
+    "--repeat-last-n": penaltyLastN,
+    "--seed": seed,
+  };
+  return Object.entries(flags).flatMap(([flag, value]) => (value === undefined ? [] : given(flag, value)));
 }
 
 function gpuFlags(settings: LlamaSettings): string[] {
