@@ -13,17 +13,17 @@ from .skills import SKILLS, ask_skill
 from .tool_calls import HELPFUL, ask_tool, plain, some_tools, turns_of, vary_request, with_others
 
 SHARES = {
-    "topic": 0.27,
-    "tool": 0.31,
-    "other": 0.13,
-    "chat": 0.09,
-    "add": 0.045,
-    "subtract": 0.045,
-    "count": 0.02,
-    "backwards": 0.04,
-    "spell": 0.02,
+    "topic": 0.32,
+    "tool": 0.29,
+    "other": 0.12,
+    "chat": 0.10,
+    "add": 0.04,
+    "subtract": 0.04,
+    "count": 0.015,
+    "backwards": 0.035,
+    "spell": 0.015,
     "idle_tools": 0.05,
-    "title": 0.015,
+    "title": 0.01,
 }
 """How often each ability comes first in a conversation."""
 
@@ -37,7 +37,7 @@ def conversations(seed: int, *, long: float = 0.02, most_tools: int = 5) -> Iter
 
 def _conversation(random: Random, long: float, most_tools: int) -> Conversation:
     ability = random.choices(list(SHARES), weights=list(SHARES.values()))[0]
-    language = random.choice(LANGUAGES) if ability != "topic" else random.choice(("en", "en", "zh"))
+    language = random.choice(LANGUAGES) if ability != "topic" else random.choices(LANGUAGES, (55, 45))[0]
     turns: list[Turn] = []
     tools: list[dict] = []
     if ability == "tool":

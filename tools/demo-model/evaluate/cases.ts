@@ -3,8 +3,11 @@ import path from "node:path";
 import type { CorpusAnswers } from "./corpus-answers.ts";
 
 export type Language = "en" | "zh";
-/** `drawn` and `paraphrase`: demo_model/hold_out.py says how; `hand-written`: by somebody who has not seen the corpus. */
-export type Source = "drawn" | "paraphrase" | "hand-written";
+/**
+ * `drawn` and `paraphrase`: demo_model/hold_out.py says how. `hand-written`: by somebody who had not seen the corpus;
+ * `written, known`: so too, but a wording that the corpus has all the same.
+ */
+export type Source = "drawn" | "paraphrase" | "hand-written" | "written, known";
 
 /** One of these texts, but for white space and the sign at the end. */
 interface ExpectedText {
@@ -51,10 +54,11 @@ export const evaluationFolder: string = path.join(import.meta.dirname, "../evalu
 export function readCases(set: "held-out" | "hand-written", answers: CorpusAnswers): Case[] {
   const file = path.join(evaluationFolder, `${set}.jsonl`);
   const lines = readFileSync(file, "utf8").split("\n");
+  const known = new Set(readJson<string[]>("known-wordings.json"));
   return lines.flatMap((line, index) => {
     if (line.trim() === "") return [];
     try {
-      return [toCase(JSON.parse(line) as WrittenCase, answers)];
+      return [toCase(JSON.parse(line) as WrittenCase, answers, known)];
     } catch (error) {
       throw new Error(`${set}.jsonl, line ${index + 1}: ${(error as Error).message}`, { cause: error });
     }
@@ -83,8 +87,14 @@ export function groupBy<Thing>(things: readonly Thing[], keyOf: (thing: Thing) =
   return [...groups];
 }
 
-function toCase({ expect, ...written }: WrittenCase, answers: CorpusAnswers): Case {
-  return { ...written, source: written.source ?? "hand-written", expect: lookUp(expect, written.language, answers) };
+function toCase({ expect, ...written }: WrittenCase, answers: CorpusAnswers, known: ReadonlySet<string>): Case {
+  const isKnown = known.has(String(written.messages.at(-1)?.["content"]));
+  const source = written.source ?? (isKnown ? "written, known" : "hand-written");
+  return { ...written, source, expect: lookUp(expect, written.language, answers) };
+}
+
+function readJson<Content>(name: string): Content {
+  return JSON.parse(readFileSync(path.join(evaluationFolder, name), "utf8")) as Content;
 }
 
 // Names may stand beside each other: a question that can fairly be taken in two ways has two right answers.
