@@ -90,22 +90,22 @@ export const llama = z.strictObject({
   }),
   temperature: setting(
     z.number().min(0).exactOptional(),
-    "Where the request names none: 0 takes the likeliest token, higher is more varied; absent: 0.8.",
+    "Where the request names none: 0 takes the likeliest token, higher is more varied; absent: what the model's file recommends, else 0.8.",
     { env: ["LLAMA_CPP_TEMPERATURE"] },
   ),
   topP: setting(
     probability.exactOptional(),
-    "Where the request names none: only the likeliest tokens of this total probability; absent: 0.95.",
+    "Where the request names none: only the likeliest tokens of this total probability; absent: what the model's file recommends, else 0.95.",
     { env: ["LLAMA_CPP_TOP_P"] },
   ),
   topK: setting(
     z.int().min(0).exactOptional(),
-    "Where the request names none: only this many of the likeliest tokens, 0 for all; absent: 40.",
+    "Where the request names none: only this many of the likeliest tokens, 0 for all; absent: what the model's file recommends, else 40.",
     { env: ["LLAMA_CPP_TOP_K"] },
   ),
   minP: setting(
     probability.exactOptional(),
-    "Where the request names none: only tokens at least this likely, relative to the likeliest; absent: 0.05.",
+    "Where the request names none: only tokens at least this likely, relative to the likeliest; absent: what the model's file recommends, else 0.05.",
     { env: ["LLAMA_CPP_MIN_P"] },
   ),
   seed: setting(
@@ -118,12 +118,12 @@ export const llama = z.strictObject({
   ),
   repeatPenalty: setting(
     z.number().gt(0).exactOptional(),
-    "Where the request names none: above 1, tokens said before become less likely; absent: 1, which is off.",
+    "Where the request names none: above 1, tokens said before become less likely; absent: what the model's file recommends, else 1, which is off.",
     { env: ["LLAMA_CPP_REPEAT_PENALTY"] },
   ),
   penaltyLastN: setting(
     z.int().min(-1).exactOptional(),
-    "How many of the last tokens the penalty looks at; 0: off, -1: the whole context; absent: 64.",
+    "How many of the last tokens the penalty looks at; 0: off, -1: the whole context; absent: what the model's file recommends, else 64.",
     { env: ["LLAMA_CPP_PENALTY_LAST_N"] },
   ),
   draft: setting(
