@@ -9,7 +9,7 @@ from random import Random
 from .conversation import Conversation, Turn
 from .corpus import LANGUAGES, SHARED, is_held_out, made_up_word, read, topics, vary
 from .patterns import draw
-from .skills import SKILLS, ask_skill
+from .skills import SKILLS, ask_skill, several
 from .tool_calls import HELPFUL, ask_tool, plain, some_tools, turns_of, vary_request, with_others
 
 SHARES = {
@@ -24,6 +24,7 @@ SHARES = {
     "spell": 0.015,
     "idle_tools": 0.05,
     "title": 0.01,
+    "repeat": 0.07,
 }
 """How often each ability comes first in a conversation."""
 
@@ -68,9 +69,9 @@ def _answered(ability: str, language: str, random: Random) -> list[Turn]:
     """A request of training, and its answer."""
     while True:
         request, answer = ask(ability, language, random)
-        if ability in SKILLS or ability == "count" or not is_held_out(request):
+        if ability in (*SKILLS, "count", "repeat") or not is_held_out(request):
             break
-    if ability in ("add", "subtract", "count", "backwards", "spell"):
+    if ability in ("add", "subtract", "count", "backwards", "spell", "repeat"):
         varied = vary_request(request, language, random)
     else:
         varied = vary(request, language, random)
@@ -116,6 +117,10 @@ def ask(ability: str, language: str, random: Random) -> tuple[str, str]:
         return _chat(language, random)
     if ability == "other":
         return _other(language, random)
+    if ability == "repeat":
+        return _repeat(language, random)
+    if ability in ("add", "subtract", "spell", "backwards") and random.random() < 0.5:
+        return several(ability, language, random)
     return ask_skill(random.choice(COUNTS) if ability == "count" else ability, language, random, held_out=False)
 
 
@@ -124,6 +129,32 @@ def intents() -> list[tuple[str, dict]]:
     """Greetings and questions about the model itself, by language: patterns and the one answer."""
     chat = read("chat")
     return [(entry["id"], entry) for part in ("greetings", "identity") for entry in chat.get(part, [])]
+
+
+REPEAT = {
+    "en": ["(repeat|say|echo)( after me|)(:|) {text}", "(say|repeat) exactly: {text}", "(print|write)( down|)(:|) {text}"],
+    "zh": ["(重复|跟我说|跟我念|照着说)(：|一遍：|) {text}", "请(重复|原样说一遍)：{text}"],
+}
+
+
+def _repeat(language: str, random: Random) -> tuple[str, str]:
+    """Pure copying, of words in no order: it makes the heads that calls need, long before calls would."""
+    words = [_any_word(language, random) for _ in range(min(40, 1 + int(random.expovariate(0.12))))]
+    text = (" " if language == "en" or random.random() < 0.3 else "").join(words)
+    return draw(REPEAT[language], random, lambda _: text), text
+
+
+def _any_word(language: str, random: Random) -> str:
+    kind = random.random()
+    if kind < 0.35:
+        return made_up_word(random)
+    if kind < 0.42:
+        return str(random.randint(0, 99999))
+    if kind < 0.47:
+        return f"{made_up_word(random)}{random.choice('./-_@')}{made_up_word(random)}"
+    if kind < 0.6:
+        return random.choice(read("chat")["words"]).capitalize()
+    return random.choice(read("words")[random.choice(("nouns", "verbs"))])[language]
 
 
 def _chat(language: str, random: Random) -> tuple[str, str]:

@@ -87,10 +87,45 @@ def _spell(language: str, random: Random) -> tuple[dict[str, str], str]:
     return {"word": word}, _spelled(word)
 
 
+def several(skill: str, language: str, random: Random) -> tuple[str, str]:
+    """Some sums, or some words to spell, at once: a row of practice instead of one line."""
+    if skill in ("add", "subtract"):
+        return _sums(language, random)
+    words: list[str] = []
+    while len(words) < random.randint(2, 6):
+        word = _word(random)
+        if not is_held_out(f"spell {word}", 10) and not is_held_out(f"backwards {word}", 10):
+            words.append(word)
+    asked, answer = PRACTICE[skill][language], _spelled if skill == "spell" else lambda word: _turned(word, language)
+    return asked + ", ".join(words), ("\n" if skill == "backwards" else ", ").join(answer(word) for word in words)
+
+
+PRACTICE = {
+    "spell": {"en": "spell these words: ", "zh": "拼写这些单词："},
+    "backwards": {"en": "spell these words backwards: ", "zh": "把这些单词倒过来："},
+}
+
+
+def _sums(language: str, random: Random) -> tuple[str, str]:
+    asked, answered = [], []
+    while len(asked) < random.randint(3, 12):
+        skill = random.choice(("add", "subtract"))
+        slots, answer = DRAWN[skill](language, random)
+        if not is_held_out(f"{skill} {' '.join(slots.values())}", 10):
+            sign = "+" if skill == "add" else "-"
+            asked.append(random.choice(("{a}{s}{b}", "{a} {s} {b}")).format(s=sign, **slots))
+            answered.append(answer[:-1])
+    return random.choice(("", "", "calculate ", "计算 ")) + ", ".join(asked), "\n".join(answered)
+
+
 def _backwards(language: str, random: Random) -> tuple[dict[str, str], str]:
     word = _word(random)
+    return {"word": word}, _turned(word, language)
+
+
+def _turned(word: str, language: str) -> str:
     turned = f"{LETTERS}{word[::-1]}{LETTERS_END}"
-    return {"word": word}, f"{_spelled(word)}{', backwards: ' if language == 'en' else '，倒过来：'}{turned}"
+    return f"{_spelled(word)}{', backwards: ' if language == 'en' else '，倒过来：'}{turned}"
 
 
 DRAWN = {
