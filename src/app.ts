@@ -1,8 +1,7 @@
-import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import type { RunningAgent } from "./agent.ts";
 import { health, ready, version } from "./admin/status.ts";
+import { demoModel } from "./config/demo-model.ts";
 import { checkExposure } from "./config/exposure.ts";
 import { cacheFolder, dataFolder } from "./config/folders.ts";
 import { modelSources } from "./config/model-sources.ts";
@@ -10,7 +9,6 @@ import { secondPorts } from "./config/second-port.ts";
 import type { Config } from "./config/schema.ts";
 import type { Handler } from "./core/call.ts";
 import type { Log } from "./core/log.ts";
-import type { ModelSource } from "./core/model.ts";
 import type { Provider } from "./core/provider.ts";
 import { fromEngine } from "./dialects/translate.ts";
 import { describeEngine, type EngineReport } from "./engines/llama/builds/engine-report.ts";
@@ -135,14 +133,13 @@ const acceptance = 10_000;
 
 /** The embedded engine first, then the upstreams in the configuration's order. */
 function buildProviders(config: Config, log: Log, env: NonNullable<RuntimeOptions["env"]>): Provider[] {
-  const demo = demoModel(config);
   const engine = new LlamaEngine(
     "llama_cpp",
     {
       ...config.llama,
       model: null,
-      sources: [...modelSources(config.llama.model, { env }), ...(config.llama.demo ? demo : [])],
-      demo: demo[0]?.path,
+      sources: modelSources(config.llama.model, { env }),
+      demo: demoModel(config),
       dataFolder: dataFolder({ env }),
       cacheFolder: config.llama.cacheFolder ?? join(cacheFolder({ env }), "prompts"),
     },
@@ -156,15 +153,4 @@ function buildProviders(config: Config, log: Log, env: NonNullable<RuntimeOption
   const embedded = fromEngine(engine, { log, heartbeatInterval: heartbeat, headDelay: acceptance });
   const llama = config.llama.server === undefined ? embedded : withLlamaServer(embedded, engine, tools);
   return [{ ...llama, ...folderStock(config, env, (model) => engine.unload(model)) }, ...upstreams];
-}
-
-/** The built-in model, where it is to be offered: when asked for, or when no other may be there. */
-function demoModel({ llama }: Config): ModelSource[] {
-  if (llama.model !== undefined && !llama.demo) return [];
-  // Beside the built program; a program run from its sources finds it where the build has put it.
-  const places = ["./assets/demo.gguf", "../dist/assets/demo.gguf"].map((path) =>
-    fileURLToPath(new URL(path, import.meta.url)),
-  );
-  const found = places.find((path) => existsSync(path));
-  return found === undefined ? [] : [{ kind: "files", path: found }];
 }

@@ -1,10 +1,11 @@
 import { readdir, rm, rmdir } from "node:fs/promises";
 import { dirname, join, relative, sep } from "node:path";
+import { demoModel } from "./config/demo-model.ts";
 import { modelsFolder } from "./config/folders.ts";
 import { modelSources } from "./config/model-sources.ts";
 import { proxyFor } from "./config/proxy.ts";
 import type { Config } from "./config/schema.ts";
-import type { Capabilities, Model } from "./core/model.ts";
+import { type Capabilities, listedOf, type Model } from "./core/model.ts";
 import { estimateMemory } from "./engines/llama/memory/memory-estimate.ts";
 import { type ModelFile, ModelFiles } from "./engines/models/model-files.ts";
 import { readCapabilities, toModel } from "./engines/models/model-listing.ts";
@@ -33,6 +34,8 @@ export interface StoredModel {
   readonly problem: string | null;
   /** Whether it lies in the folder of `lair pull`, and `lair rm` may delete it. */
   readonly pulled: boolean;
+  /** Whether it is the demo model, which came with the program. */
+  readonly builtIn: boolean;
   readonly facts: ModelFacts | null;
 }
 
@@ -40,6 +43,10 @@ export interface StoredModel {
 export interface ModelFacts {
   readonly architecture: string;
   readonly name: string | null;
+  /** What its maker says of it, e.g. `apache-2.0` of its licence. */
+  readonly description?: string;
+  readonly license?: string;
+  readonly languages?: readonly string[];
   readonly parameters: number;
   /** e.g. `Q4_K_M` */
   readonly quantization: string | null;
@@ -58,9 +65,11 @@ export interface ModelFacts {
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** The models of all sources, sorted by id. */
+/** The models that `lair serve` would offer of this machine's files, sorted by id. */
 export async function listModels(config: Config, env: Environment): Promise<StoredModel[]> {
-  return withFiles(config, env, async (files) => (await files.list()).map((file) => describe(file, config, env)));
+  return withFiles(config, env, async (files) =>
+    listedOf(await files.list(), ({ builtIn }) => builtIn).map((file) => describe(file, config, env)),
+  );
 }
 
 /** The model that a name means, as a request would find it; undefined when there is none. */
@@ -88,7 +97,7 @@ async function withFiles<Result>(
   env: Environment,
   work: (files: ModelFiles) => Promise<Result>,
 ): Promise<Result> {
-  const files = new ModelFiles({ sources: modelSources(config.llama.model, { env }) });
+  const files = new ModelFiles({ sources: modelSources(config.llama.model, { env }), builtIn: demoModel(config) });
   try {
     return await work(files);
   } finally {
@@ -98,15 +107,18 @@ async function withFiles<Result>(
 
 function describe(file: ModelFile, { llama }: Config, env: Environment): StoredModel {
   const { id, names, path, files, projector, bytes, problem, header } = file;
-  const about = { id, names, path, files, projector, bytes, problem, pulled: isBelow(path, modelsFolder({ env })) };
+  const pulled = isBelow(path, modelsFolder({ env }));
+  const about = { id, names, path, files, projector, bytes, problem, pulled, builtIn: file.builtIn !== undefined };
   if (header === null) return { ...about, facts: null };
   const settings = settingsOf({ ...llama, model: null, demo: undefined }, id);
   const memory = estimateMemory(file, toWorkerSettings(settings, path, physicalCores())).total;
   const { contextLength: context, sampling } = toModel(file, settings, { state: "stopped", memoryBytes: memory });
-  const { architecture, name, parameters, quantization, contextLength, template, shape } = header;
+  const { architecture, name, parameters, quantization, contextLength, template, shape, about: said } = header;
+  const { sizeLabel: _, ...words } = said;
   const facts: ModelFacts = {
     architecture,
     name,
+    ...words,
     parameters,
     quantization,
     trainedContext: contextLength,

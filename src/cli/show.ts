@@ -61,6 +61,9 @@ function factRows(facts: NonNullable<StoredModel["facts"]>): [string, string | n
   const trained = trainedContext === null ? "unknown" : `${trainedContext} tokens`;
   return [
     ["name", facts.name],
+    ["about", facts.description ?? null],
+    ["licence", facts.license ?? null],
+    ["languages", facts.languages?.join(", ") ?? null],
     ["architecture", `${facts.architecture}, ${facts.layers} layers, ${facts.vocabulary} tokens of vocabulary`],
     ["weights", formatCount(facts.parameters)],
     ["quantisation", facts.quantization],

@@ -82,7 +82,12 @@ const provider = z.strictObject({
 
 type ProviderEntry = z.output<typeof provider>;
 /** One upstream, ready to build: `urls` are base URLs without a trailing slash. */
-type ProviderConfig = Omit<ProviderEntry, "enabled" | "kind" | "urls"> & { kind: ProviderKind; urls: string[] };
+type ProviderConfig = Omit<ProviderEntry, "enabled" | "kind" | "urls"> & {
+  kind: ProviderKind;
+  urls: string[];
+  /** Nobody named it: it is asked at its usual address in case it is there. */
+  assumed?: true;
+};
 
 const upstream = z.strictObject({
   ...provider.shape,
@@ -135,12 +140,13 @@ export const providers = z
   .prefault({})
   .transform((entries, check) => {
     const ready: Record<string, ProviderConfig> = {};
+    const assumed = entries["ollama"] === undefined;
     for (const [name, entry] of Object.entries({ ollama: provider.parse({}), ...entries })) {
       if (!entry.enabled) continue;
       const built = build(name, entry);
       if ("message" in built)
         check.issues.push({ code: "custom", path: [name, ...built.path], input: undefined, message: built.message });
-      else ready[name] = built;
+      else ready[name] = name === "ollama" && assumed ? { ...built, assumed } : built;
     }
     return ready;
   });

@@ -33,7 +33,19 @@ export interface ModelWeights {
   readonly digest?: string;
   /** Whether it was trained to fill a gap in a text. */
   readonly fillsGaps?: boolean;
+  /** Its maker's name of its size, e.g. `8B`. */
+  readonly sizeLabel?: string;
+  /** e.g. `apache-2.0` */
+  readonly license?: string;
+  /** What it was trained to speak, e.g. `en`. */
+  readonly languages?: readonly string[];
 }
+
+/** When a model is listed: always, only while no other model is, or never; it answers to its name all the same. */
+export type Listing = "always" | "alone" | "never";
+
+/** Who owns the built-in demo model, in every list: by this programs can tell it from one of the user's own. */
+export const demoOwner = "local-ai-runtime";
 
 /** One model as its provider knows it. */
 export interface Model {
@@ -59,9 +71,19 @@ export interface Model {
   /** Unix seconds. */
   readonly created?: number;
   readonly ownedBy?: string;
+  /** What its maker says of it. */
+  readonly description?: string;
+  /** Default: `always`. */
+  readonly listing?: Listing;
   readonly weights?: ModelWeights;
   /** What a server of our own kind says of it, as it says it: `GET /v1/models` there. */
   readonly card?: JsonObject;
+}
+
+/** Those of all models that there are which are listed. */
+export function listedOf<Entry>(all: readonly Entry[], listingOf: (entry: Entry) => Listing | undefined): Entry[] {
+  const always = all.filter((entry) => (listingOf(entry) ?? "always") === "always");
+  return always.length > 0 ? always : all.filter((entry) => listingOf(entry) === "alone");
 }
 
 export const chatModel: Capabilities = {

@@ -23,6 +23,7 @@ export function encodeModel(model: Model, { name, provider, kind }: Listing): Js
     created: model.created ?? 0,
     owned_by: model.ownedBy ?? kind,
     name,
+    ...(model.description === undefined ? {} : { description: model.description }),
     provider,
     state: model.state,
     ...(model.problem === undefined ? {} : { problem: model.problem }),
@@ -65,8 +66,13 @@ export function encodeLimits({
   };
 }
 
-function encodeWeights({ fillsGaps, ...told }: ModelWeights): JsonObject {
-  return { ...told, ...(fillsGaps === undefined ? {} : { fills_gaps: fillsGaps }) };
+function encodeWeights({ fillsGaps, sizeLabel, languages, ...told }: ModelWeights): JsonObject {
+  return {
+    ...told,
+    ...(sizeLabel === undefined ? {} : { size_label: sizeLabel }),
+    ...(languages === undefined ? {} : { languages: [...languages] }),
+    ...(fillsGaps === undefined ? {} : { fills_gaps: fillsGaps }),
+  };
 }
 
 function modalitiesOf({ chat, vision, embeddings }: Capabilities): { input: string[]; output: string[] } {

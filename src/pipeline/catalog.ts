@@ -1,6 +1,6 @@
 import type { Target } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
-import type { Model } from "../core/model.ts";
+import { listedOf, type Model } from "../core/model.ts";
 import { nearNames } from "../core/near-names.ts";
 import type { Provider } from "../core/provider.ts";
 
@@ -44,8 +44,21 @@ export class Catalog {
     throw this.notFound(name);
   }
 
-  /** All models of all providers; one that fails or is slow adds what it listed last, and never delays the others beyond the probe's time. */
+  /** The models that all providers offer; one that fails or is slow adds what it listed last, and never delays the others beyond the probe's time. */
   async list(signal: AbortSignal): Promise<ListedModel[]> {
+    return listedOf(await this.#all(signal), ({ model }) => model.listing);
+  }
+
+  /** The model that a call to this target would reach, offered or not; undefined: its provider tells of none. */
+  async find(
+    { provider, model: id }: Pick<Target, "provider" | "model">,
+    signal: AbortSignal,
+  ): Promise<ListedModel | undefined> {
+    const all = await this.#all(signal);
+    return all.find((entry) => entry.provider === provider && entry.model.id === id);
+  }
+
+  async #all(signal: AbortSignal): Promise<ListedModel[]> {
     const lists = await Promise.all(
       [...this.providers.values()].map(async (provider) => ({
         provider,

@@ -96,10 +96,7 @@ async function listModels(catalog: Catalog, call: Call): Promise<Reply> {
 
 async function showModel(catalog: Catalog, call: Call): Promise<Reply> {
   const name = modelInPath(call.path);
-  const { provider, model } = catalog.resolve(name);
-  const found = (await catalog.list(call.signal)).find(
-    (listed) => listed.provider === provider && listed.model.id === model,
-  );
+  const found = await catalog.find(catalog.resolve(name), call.signal);
   if (found === undefined) throw catalog.notFound(name);
   return jsonReply(200, { ...toJson(found), id: name });
 }

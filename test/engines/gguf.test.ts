@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { readGguf } from "../../src/engines/gguf/gguf.ts";
 import { GgufError } from "../../src/engines/gguf/gguf-reader.ts";
-import { writeGguf } from "../../src/engines/gguf/gguf-writer.ts";
-import { writeDemoModel } from "../../scripts/make-demo.ts";
+import { type GgufValue, writeGguf } from "../../src/engines/gguf/gguf-writer.ts";
+import { scriptedModel } from "../../src/engines/gguf/scripted-model.ts";
 import { randomBert, randomDecoder } from "../support/gguf.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "lair-gguf-"));
@@ -27,6 +27,7 @@ describe("the header of a GGUF file", () => {
       architecture: "qwen2",
       type: "model",
       name: "qwen2-random",
+      about: {},
       quantization: null,
       contextLength: 2048,
       template: "{{ messages }}",
@@ -53,6 +54,26 @@ describe("the header of a GGUF file", () => {
       pooling: 4,
       contextLength: 512,
     });
+  });
+
+  test("tells what its maker says of it, and leaves out what no list of models could carry", async () => {
+    const about = join(folder, "about.gguf");
+    const say = (key: string, value: string): [string, GgufValue] => [`general.${key}`, { type: "string", value }];
+    const write = (...said: [string, GgufValue][]): void => {
+      const { metadata, tensors } = randomDecoder({ architecture: "llama" });
+      writeGguf(about, { tensors, metadata: new Map([...metadata, ...said]) });
+    };
+    const languages = (...value: string[]): [string, GgufValue] => ["general.languages", { type: "strings", value }];
+    write(say("description", "It counts."), say("license", "mit"), say("size_label", "7M"), languages("en", "zh"));
+    expect((await readGguf(about)).about).toEqual({
+      description: "It counts.",
+      license: "mit",
+      sizeLabel: "7M",
+      languages: ["en", "zh"],
+    });
+    const endless = "x".repeat(5000);
+    write(say("description", endless), say("license", endless), say("size_label", ""), languages("en", endless));
+    expect((await readGguf(about)).about).toEqual({});
   });
 
   test("is refused with a reason wherever the file is cut off", async () => {
@@ -83,10 +104,9 @@ describe("the header of a GGUF file", () => {
   });
 });
 
-test("the demo model is small and comes out the same every time", () => {
-  const [first, second] = [join(folder, "demo1.gguf"), join(folder, "demo2.gguf")];
-  writeDemoModel(first);
-  writeDemoModel(second);
+test("a scripted model is small and comes out the same every time", () => {
+  const [first, second] = [join(folder, "scripted1.gguf"), join(folder, "scripted2.gguf")];
+  for (const one of [first, second]) writeGguf(one, scriptedModel({ scripts: [{ after: "\n", say: "Hello." }] }));
   expect(readFileSync(first).equals(readFileSync(second))).toBe(true);
   expect(readFileSync(first).length).toBeLessThan(1_000_000);
 });

@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { writeGguf } from "../../src/engines/gguf/gguf-writer.ts";
 import { scriptedModel } from "../../src/engines/gguf/scripted-model.ts";
-import { writeDemoModel } from "../../scripts/make-demo.ts";
 import { chatRequest } from "../support/chat-request.ts";
 import { randomBert } from "../support/gguf.ts";
 import { readAnswer, startEngine } from "../support/llama.ts";
@@ -95,14 +94,15 @@ describe("a folder of models", () => {
 });
 
 describe("without a model", () => {
-  test("the demo says what it is", async () => {
-    const demo = join(folder, "..", `demo-${process.pid}.gguf`);
-    writeDemoModel(demo);
-    const engine = startEngine({ model: null, demo });
+  test("the built-in one answers, and can be told from those of the user", async () => {
+    const path = join(folder, "..", `demo-${process.pid}.gguf`);
+    writeGguf(path, scriptedModel({ scripts: [{ after: "\n", say: "I am the demo." }] }));
+    const engine = startEngine({ model: null, demo: { path, listing: "alone" } });
     const [model] = await engine.models();
+    expect(model).toMatchObject({ ownedBy: "local-ai-runtime", listing: "alone" });
     const { text } = await readAnswer(engine.chat(chatRequest(model?.id ?? "", "What are you?"), never));
-    expect(text).toMatch(/^This is the demo: .*LLAMA_CPP_MODEL.*OLLAMA_HOST/);
-    rmSync(demo);
+    expect(text).toBe("I am the demo.");
+    rmSync(path);
   });
 
   test("and without a demo, health says what to do", async () => {

@@ -29,11 +29,11 @@ export function encodeRunning(cards: readonly Card[]): JsonObject {
 /** The reply of `POST /api/show`. */
 export function encodeShow(card: Card): JsonObject {
   const { context_length: context } = contextOf(card);
-  const { architecture, parameters } = weightsOf(card);
+  const { architecture, parameters, license } = weightsOf(card);
   const family = typeof architecture === "string" ? architecture : "unknown";
   const name = String(card.id);
   return {
-    license: "",
+    license: typeof license === "string" ? license : "",
     modelfile: `FROM ${name}\n`,
     // Where editors look for the context that is in force rather than for the one of the training.
     parameters: [...(context === undefined ? [] : [`num_ctx ${context}`]), ...samplingLines(card)].join("\n"),
@@ -45,6 +45,7 @@ export function encodeShow(card: Card): JsonObject {
       "general.architecture": family,
       "general.basename": name,
       ...(figure(parameters) === undefined ? {} : { "general.parameter_count": parameters }),
+      ...wordsOf(card),
       ...(context === undefined ? {} : { [`${family}.context_length`]: context }),
     },
     capabilities: capabilitiesOf(card),
@@ -57,6 +58,18 @@ function samplingLines({ default_parameters: values }: Card): string[] {
   const names = ["temperature", "top_k", "top_p", "min_p", "typical_p", "repeat_penalty", "repeat_last_n", "seed"];
   if (!isObject(values)) return [];
   return names.flatMap((name) => (typeof values[name] === "number" ? [`${name} ${values[name]}`] : []));
+}
+
+/** What the model's maker says of it, under the keys of its GGUF file, as Ollama shows them. */
+function wordsOf(card: Card): JsonObject {
+  const { license, size_label: size, languages } = weightsOf(card);
+  const told = {
+    "general.description": card.description,
+    "general.license": license,
+    "general.size_label": size,
+    "general.languages": languages,
+  };
+  return Object.fromEntries(Object.entries(told).filter(([, value]) => value !== undefined));
 }
 
 function identityOf(card: Card): JsonObject {

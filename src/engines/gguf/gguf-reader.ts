@@ -1,7 +1,7 @@
 import type { FileHandle } from "node:fs/promises";
 import { tensorBlocks } from "./gguf-types.ts";
 
-/** A metadata value as far as it is kept: of arrays only their length and, where they are short, their numbers. */
+/** A metadata value as far as it is kept: of arrays only their length and, where they are short, what they hold. */
 export type MetadataValue = string | number | boolean | GgufArray | null;
 
 /** An array of the metadata. */
@@ -9,6 +9,8 @@ export interface GgufArray {
   readonly length: number;
   /** Empty for texts and for long arrays. */
   readonly numbers: readonly number[];
+  /** Empty for numbers and for long arrays; a text that is too long is an empty one. */
+  readonly texts: readonly string[];
 }
 
 /** What a GGUF file holds before its tensors' data. */
@@ -33,6 +35,9 @@ const limits = {
   keptStringBytes: 4 * 1024 * 1024,
   /** Arrays with a number for each layer are wanted, those with one for each token are not. */
   keptNumbers: 1024,
+  /** Languages are wanted, tokens are not. */
+  keptTexts: 64,
+  keptTextBytes: 1024,
 };
 
 // Sizes of GGUF's scalar types by their number; 8 is a string, 9 an array.
@@ -144,17 +149,27 @@ export class GgufReader {
     const type = this.#u32();
     const length = this.#count(limits.arrayLength, "elements of an array");
     const size = scalarBytes[type];
-    if (size !== undefined) return { length, numbers: await this.#numbers(type, size, length) };
+    if (size !== undefined) return { length, numbers: await this.#numbers(type, size, length), texts: [] };
     if (type !== typeString) throw new GgufError(`the metadata hold an array of unknown type ${type}`);
+    return { length, numbers: [], texts: await this.#texts(length) };
+  }
+
+  async #texts(length: number): Promise<string[]> {
+    const texts: string[] = [];
     for (let index = 0; index < length; index++) {
       // Awaiting for each of 150,000 tokens would cost more than the reading itself.
       if (this.#buffer.length - this.#at < 8) await this.#need(8);
       const bytes = this.#u64();
       if (bytes > limits.stringBytes) throw new GgufError(`the metadata hold a string of ${bytes} bytes`);
+      const kept = bytes <= limits.keptTextBytes ? bytes : 0;
+      if (length <= limits.keptTexts) {
+        await this.#need(kept);
+        texts.push(this.#buffer.toString("utf8", this.#at, this.#at + kept));
+      }
       if (this.#buffer.length - this.#at >= bytes) this.#at += bytes;
       else await this.#skip(bytes);
     }
-    return { length, numbers: [] };
+    return texts;
   }
 
   async #numbers(type: number, size: number, length: number): Promise<number[]> {

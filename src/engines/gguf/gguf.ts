@@ -1,4 +1,5 @@
 import { type FileHandle, open } from "node:fs/promises";
+import { type GgufAbout, readAbout } from "./about.ts";
 import { GgufError, GgufReader, type MetadataValue } from "./gguf-reader.ts";
 import { quantizations } from "./gguf-types.ts";
 import { type RecommendedSampling, readRecommendedSampling } from "./recommended-sampling.ts";
@@ -9,6 +10,7 @@ export interface GgufHeader {
   /** What the file is: `model`, `adapter` (LoRA), `mmproj` (a projector for images), `imatrix` or `vocab`. */
   readonly type: string;
   readonly name: string | null;
+  readonly about: GgufAbout;
   /** e.g. `Q4_K_M`; null when the file does not tell. */
   readonly quantization: string | null;
   /** Tokens of context that the model was trained for. */
@@ -69,6 +71,7 @@ function toHeader(metadata: Metadata, parameters: number): Omit<GgufHeader, "sam
     architecture,
     type: metadata.text("general.type") ?? (architecture === "clip" ? "mmproj" : "model"),
     name: metadata.text("general.name"),
+    about: readAbout((key) => metadata.general(key)),
     // Files whose maker guessed the type add 1024 (LLAMA_FTYPE_GUESSED).
     quantization: typeof fileType === "number" ? (quantizations[fileType % 1024] ?? null) : null,
     contextLength: metadata.number("context_length"),

@@ -57,7 +57,7 @@ export class LlamaEngine implements Engine {
     this.#settings = settings;
     this.#log = log;
     const own: ModelSource[] = typeof settings.model === "string" ? [{ kind: "files", path: settings.model }] : [];
-    this.#files = new ModelFiles({ sources: [...own, ...(settings.sources ?? [])], fallback: settings.demo });
+    this.#files = new ModelFiles({ sources: [...own, ...(settings.sources ?? [])], builtIn: settings.demo });
     const available = (): number | null => readMachineMemory().available;
     const budget = (): Promise<MemoryBudget> => readMemoryBudget(settings);
     this.#residency = new Residency({ budget, count: settings.maxLoaded, available }, log);

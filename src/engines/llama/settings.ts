@@ -3,6 +3,7 @@ import type { BackendSettings, GpuChoice } from "./builds/backends.ts";
 import type { ModelSource } from "../../core/model.ts";
 import { patternTest } from "../../core/name-pattern.ts";
 import { type SamplerName, samplerNames } from "../../core/sampler-names.ts";
+import type { BuiltIn } from "../models/model-files.ts";
 
 /** How the embedded llama.cpp runs. What is left out (or undefined) takes the default named here. */
 export interface LlamaSettings {
@@ -10,8 +11,8 @@ export interface LlamaSettings {
   readonly model?: string | null | undefined;
   /** Further places of models; `model` comes first. */
   readonly sources?: readonly ModelSource[] | undefined;
-  /** A GGUF file that is offered where no other model is found. */
-  readonly demo?: string | undefined;
+  /** The program's own model. Default: none. */
+  readonly demo?: BuiltIn | undefined;
   /** Tokens of context of one request. Default: what the model was trained for, at most 16384. */
   readonly contextLength?: number | undefined;
   /** Most tokens of one answer where the request does not say. Default: what the context leaves. */

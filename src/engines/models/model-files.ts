@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { setImmediate as afterEvents } from "node:timers/promises";
-import type { ModelSource } from "../../core/model.ts";
+import type { Listing, ModelSource } from "../../core/model.ts";
 import { FolderWatch } from "./folder-watch.ts";
 import { type GgufHeader, readGguf } from "../gguf/gguf.ts";
 import { GgufError } from "../gguf/gguf-reader.ts";
@@ -29,12 +29,19 @@ export interface ModelFile {
   /** Of all shards together. Null when the file cannot be loaded; `problem` says why. */
   readonly header: GgufHeader | null;
   readonly problem: string | null;
+  /** Of the program's own model: when it is listed. */
+  readonly builtIn?: Listing;
+}
+
+/** The program's own model: its file, and when it is listed. */
+export interface BuiltIn {
+  readonly path: string;
+  readonly listing: Listing;
 }
 
 export interface ModelFilesOptions {
   readonly sources: readonly ModelSource[];
-  /** A file that is listed where the sources hold nothing. */
-  readonly fallback?: string | undefined;
+  readonly builtIn?: BuiltIn | undefined;
 }
 
 /** A change that nobody told of (a network drive, a container's mount) is seen after this time. */
@@ -105,10 +112,7 @@ export class ModelFiles {
       folders.push(...found.folders);
       for (const model of found.models) await this.#add(files, seen, { source: source.kind, model });
     }
-    if (files.size === 0 && this.#options.fallback !== undefined) {
-      const { models } = await findInFolder(this.#options.fallback);
-      for (const model of models) await this.#add(files, seen, { source: "files", model });
-    }
+    await this.#addBuiltIn(files, seen);
     for (const path of this.#known.keys()) if (!seen.has(path)) this.#known.delete(path);
     this.#files = [...files.values()].toSorted((a, b) => (a.id < b.id ? -1 : 1));
     this.#scannedAt = performance.now();
@@ -116,11 +120,16 @@ export class ModelFiles {
     if (!this.#closed && this.#watch.set(folders)) this.#changed = true;
   }
 
-  async #add(
-    files: Map<string, ModelFile>,
-    seen: Set<string>,
-    { source, model }: { source: ModelSource["kind"]; model: FoundModel },
-  ): Promise<void> {
+  async #addBuiltIn(files: Map<string, ModelFile>, seen: Set<string>): Promise<void> {
+    const { builtIn } = this.#options;
+    if (builtIn === undefined) return;
+    const [model] = (await findInFolder(builtIn.path)).models;
+    // A model of the user's own that has the name keeps it.
+    if (model === undefined || (files.has(model.id) && builtIn.listing !== "always")) return;
+    await this.#add(files, seen, { source: "files", model, builtIn: builtIn.listing });
+  }
+
+  async #add(files: Map<string, ModelFile>, seen: Set<string>, { source, model, builtIn }: Addition): Promise<void> {
     // Two of Ollama's names may mean the same weights; of other sources it is the same model found twice.
     const place = resolve(model.path);
     if (source !== "ollama" && seen.has(place)) return;
@@ -129,7 +138,7 @@ export class ModelFiles {
     const { names, path, projector } = model;
     const content =
       model.problem === undefined ? await this.#content(path) : { ...unreadable(path), problem: model.problem };
-    files.set(id, { id, names, source, path, projector, ...content });
+    files.set(id, { id, names, source, path, projector, ...content, ...(builtIn === undefined ? {} : { builtIn }) });
   }
 
   async #content(path: string): Promise<Content> {
@@ -150,6 +159,12 @@ export class ModelFiles {
     this.#known.set(resolve(path), { stamp, content });
     return content;
   }
+}
+
+interface Addition {
+  readonly source: ModelSource["kind"];
+  readonly model: FoundModel;
+  readonly builtIn?: Listing;
 }
 
 type Content = Pick<ModelFile, "files" | "bytes" | "modified" | "header" | "problem">;

@@ -1,4 +1,4 @@
-import type { Capabilities, Model, ModelWeights } from "../../core/model.ts";
+import { type Capabilities, demoOwner, type Model, type ModelWeights } from "../../core/model.ts";
 import type { GgufHeader } from "../gguf/gguf.ts";
 import type { ModelFile } from "./model-files.ts";
 import type { ProcessState } from "../llama/process/process-failure.ts";
@@ -26,7 +26,9 @@ export function toModel(file: ModelFile, settings: LlamaSettings, now: ModelStat
   const about = {
     id: file.id,
     created: file.modified,
-    ownedBy: "llama.cpp",
+    ownedBy: file.builtIn === undefined ? "llama.cpp" : demoOwner,
+    ...(file.builtIn === undefined ? {} : { listing: file.builtIn }),
+    ...(file.header?.about.description === undefined ? {} : { description: file.header.about.description }),
     capabilities: readCapabilities(file.header, settings.pooling),
     weights: readWeights(file),
   };
@@ -47,8 +49,9 @@ export function toModel(file: ModelFile, settings: LlamaSettings, now: ModelStat
 
 function readWeights({ bytes, header }: ModelFile): ModelWeights {
   if (header === null) return { bytes };
-  const { architecture, parameters, quantization } = header;
-  return { architecture, parameters, bytes, ...(quantization === null ? {} : { quantization }) };
+  const { architecture, parameters, quantization, about } = header;
+  const { description: _, ...told } = about;
+  return { architecture, parameters, bytes, ...(quantization === null ? {} : { quantization }), ...told };
 }
 
 /** Architectures that only make vectors, whether or not their file names a way of pooling. */

@@ -25,10 +25,12 @@ export function findModel(
   return findSpelling(files, name);
 }
 
-/** The configured one; else the first that can be asked, of those that chat if there are any. */
+/** The configured one; else the first that can be asked, of those that chat if there are any. The built-in one only where it is offered, and nothing else is here. */
 function findDefault(files: readonly ModelFile[], configured: string | undefined): ModelFile | undefined {
   if (configured !== undefined) return findSpelling(files, configured);
-  const sound = files.filter(({ problem }) => problem === null);
+  const offered = files.filter(({ problem, builtIn }) => problem === null && builtIn !== "never");
+  const own = offered.filter(({ builtIn }) => builtIn === undefined);
+  const sound = own.length > 0 ? own : offered;
   return sound.find(({ header }) => header?.pooling === null) ?? sound[0];
 }
 
