@@ -32,15 +32,20 @@ export async function findCard(server: Server, name: string, signal: AbortSignal
   return readJson(await ask(server, `/v1/models/${encodeURIComponent(name)}`, { signal }));
 }
 
-/** Ids of the models that can be chatted with, the server's own order. Throws `ChatError`. */
-export async function listModels(server: Server, signal: AbortSignal): Promise<string[]> {
+/** A model that can be chatted with. */
+export interface ChatModel {
+  readonly id: string;
+  readonly card: JsonObject;
+}
+
+/** The models that can be chatted with, the server's own order. Throws `ChatError`. */
+export async function listModels(server: Server, signal: AbortSignal): Promise<ChatModel[]> {
   const listed = await listCards(server, signal);
-  return listed
-    .filter(
-      ({ capabilities, state }) => state !== "failed" && !(isObject(capabilities) && capabilities["chat"] === false),
-    )
-    .map(({ id }) => id)
-    .filter((id): id is string => typeof id === "string");
+  return listed.flatMap((card) => {
+    const { id, capabilities, state } = card;
+    const chats = state !== "failed" && !(isObject(capabilities) && capabilities["chat"] === false);
+    return chats && typeof id === "string" ? [{ id, card }] : [];
+  });
 }
 
 /** Streams the answer to a conversation. Throws `ChatError`, and the signal's reason when it is aborted. */

@@ -7,6 +7,7 @@ import type { Piece } from "./clients/piece.ts";
 import { keyLines, usualShell } from "./clients/shell-text.ts";
 import { toColumns } from "./columns.ts";
 import { type Command, exitCodes, plainText, readFlags, type ReadFlags, type Terminal, UsageError } from "./command.ts";
+import { pullCommand } from "./demo-text.ts";
 
 export const connect: Command = {
   help: `usage: lair connect [program] [flags]
@@ -61,6 +62,10 @@ async function printConnection(connection: Connection, read: ReadFlags, terminal
   const model = wanted === undefined ? rank(models)[0] : findModel(wanted, models);
   if (model === undefined)
     throw new ClientError("the server has no model to chat with; lair pull hf:user/repo fetches one");
+  if (model.demo)
+    terminal.complain(
+      `lair connect: ${plainText(model.id)} is the tiny demo model, enough to try the connection and nothing for real work; ${pullCommand(terminal.env)} fetches a model that is`,
+    );
   const aim: Aim = { url: server.url, keyed: server.key !== undefined, model, models };
   const place = placeOf(terminal.env);
   const pieces = connection.pieces(aim, place);

@@ -1,7 +1,9 @@
 import type { StoredModel } from "../model-store.ts";
+import type { Environment } from "../config/environment.ts";
 import { loadConfig } from "../config/load.ts";
 import { formatBytes } from "../config/units.ts";
 import { toColumns } from "./columns.ts";
+import { demoText, pullCommand, wrap } from "./demo-text.ts";
 import { type Command, UsageError, exitCodes, plainText, readFlags } from "./command.ts";
 import { settingFlags } from "./setting-flags.ts";
 
@@ -28,7 +30,7 @@ exit codes: 0 done · 2 the command line or the configuration is wrong`,
     const { listModels } = await import("../model-store.ts");
     const found = await listModels(config, terminal.env);
     if (json === true) terminal.print(JSON.stringify(found.map(withoutTemplate), null, 2));
-    else for (const line of listLines(found)) terminal.print(plainText(line));
+    else for (const line of listLines(found, terminal.env)) terminal.print(plainText(line));
     return exitCodes.done;
   },
 };
@@ -40,8 +42,8 @@ function withoutTemplate({ facts, ...model }: StoredModel): object {
 }
 
 /** A table of the sound ones, and a line for each broken one. */
-function listLines(found: readonly StoredModel[]): string[] {
-  if (found.length === 0) return ["There is no model yet. Fetch one: lair pull hf:Qwen/Qwen3-8B-GGUF"];
+function listLines(found: readonly StoredModel[], env: Environment): string[] {
+  if (found.length === 0) return [`There is no model yet. Fetch one: ${pullCommand(env)}`];
   const sound = found.filter(({ problem }) => problem === null);
   const rows = sound.map(({ id, bytes, facts }) => [
     id,
@@ -57,6 +59,20 @@ function listLines(found: readonly StoredModel[]): string[] {
     ...(broken.length === 0
       ? []
       : [...(rows.length === 0 ? [] : [""]), "cannot be loaded:", ...broken.map((line) => `  ${line}`)]),
+    ...demoNote(found, env),
+  ];
+}
+
+/** What the built-in model is, where it is listed, and how to get another one. */
+function demoNote(found: readonly StoredModel[], env: Environment): string[] {
+  const demo = found.find(({ builtIn }) => builtIn);
+  if (demo === undefined) return [];
+  const { id, bytes, facts } = demo;
+  const text = demoText(id, { bytes, ...(facts === null ? {} : { parameters: facts.parameters }) });
+  const alone = found.length === 1;
+  return [
+    "",
+    ...wrap(alone ? `${text} It is offered while there is no other model. Fetch one: ${pullCommand(env)}` : text),
   ];
 }
 

@@ -3,8 +3,9 @@ import { createInterface, type Interface } from "node:readline";
 import { text as readAll } from "node:stream/consumers";
 import { loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
-import { ChatError, type Said, type Server, type Turn, listModels, streamChat } from "./chat-client.ts";
+import { ChatError, type ChatModel, type Said, type Server, type Turn, listModels, streamChat } from "./chat-client.ts";
 import { type Command, type Terminal, exitCodes, plainText, readFlags } from "./command.ts";
+import { demoCardText, isDemo, pullCommand } from "./demo-text.ts";
 import { ownUrl, toServer } from "./server-address.ts";
 import { flagLines, settingFlags } from "./setting-flags.ts";
 import { packageVersion } from "./version.ts";
@@ -43,7 +44,7 @@ exit codes: 0 done · 1 there was no answer · 2 the command line or the configu
     const host = await findServer(named, config, terminal);
     try {
       const [model = "", ...prompt] = words;
-      const chat = new Chat(host.server, terminal, await chooseModel(host.server, model));
+      const chat = new Chat(host.server, terminal, await chooseModel(host.server, model, terminal));
       if (typeof system === "string") chat.instruct(system);
       const question = await readQuestion(prompt.join(" "), terminal);
       if (question !== "") return (await chat.ask(question)) ? exitCodes.done : exitCodes.failed;
@@ -93,15 +94,27 @@ async function answers(server: Server): Promise<boolean> {
   }
 }
 
-async function chooseModel(server: Server, wanted: string): Promise<string> {
+/** The model of that name; without one the first, and the demo only where there is no other, with a word about it on the error output. */
+async function chooseModel(server: Server, wanted: string, terminal: Terminal): Promise<string> {
   const models = await listModels(server, AbortSignal.timeout(30_000));
-  const [first] = models;
-  if (first === undefined) throw new ChatError("there is no model; lair pull hf:user/repo fetches one");
-  if (wanted === "") return first;
-  const same = (id: string): boolean =>
+  if (wanted === "") {
+    const first = models.find(({ card }) => !isDemo(card)) ?? models[0];
+    if (first === undefined) throw new ChatError(`there is no model; ${pullCommand(terminal.env)} fetches one`);
+    warnOfDemo(first, terminal);
+    return first.id;
+  }
+  const same = ({ id }: ChatModel): boolean =>
     id.toLowerCase() === wanted.toLowerCase() || id.toLowerCase().endsWith(`:${wanted.toLowerCase()}`);
+  const found = models.find(same);
   // Aliases are not listed: the server knows them.
-  return models.find(same) ?? wanted;
+  if (found === undefined) return wanted;
+  if (terminal.interactive) warnOfDemo(found, terminal);
+  return found.id;
+}
+
+function warnOfDemo({ card }: ChatModel, terminal: Terminal): void {
+  if (isDemo(card))
+    terminal.complain(plainText(`${demoCardText(card)} For real answers: ${pullCommand(terminal.env)}`));
 }
 
 /** The words of the command line, and what is piped in. */
@@ -138,7 +151,7 @@ class Chat {
   }
 
   async change(model: string): Promise<void> {
-    this.#model = await chooseModel(this.#server, model);
+    this.#model = await chooseModel(this.#server, model, this.#terminal);
   }
 
   /** Breaks an answer off; false when there is none. */

@@ -75,15 +75,15 @@ async function announceOffers(runtime: Runtime, { config, file }: Loaded, write:
   const embedded = [config.llama.model ?? "built-in"].flat().join(", ");
   const whereOf = (name: string): string => config.providers[name]?.urls.join(", ") ?? embedded;
   const offers = await askOffers(runtime.providers, whereOf, config.timeouts.probe);
+  const { env } = write.terminal;
   if (write.pretty) {
     const { asksForKey } = runtime;
-    for (const line of offerLines(offers, config, { file, asksForKey })) write.terminal.print(line);
+    for (const line of offerLines(offers, config, { file, asksForKey, env })) write.terminal.print(line);
     return;
   }
   for (const { name, where, models, problem } of offers) {
     write.log.info({ provider: name, where, models: models.length, problem }, "provider");
   }
-  const hint = nextStep(offers, config);
-  const [state, ...ways] = hint.map((line) => line.trim());
-  if (state !== undefined) write.log.warn({}, `${state} ${ways.join(" · ")}`);
+  const next = nextStep(offers, config, env);
+  if (next !== undefined) write.log.warn({}, [next.text, next.ways.join(" · ")].join(" ").trim());
 }

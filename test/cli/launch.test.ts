@@ -298,7 +298,8 @@ describe("the model", () => {
   };
 
   it("that is not named is the loaded one that calls tools, the demo last, and it says which one it took", async () => {
-    const list = [one({ id: "demo", state: "loaded" }), one({ id: "b" }), one({ id: "c", state: "loaded" })];
+    const demo = one({ id: "demo", state: "loaded", owned_by: "local-ai-runtime" });
+    const list = [demo, one({ id: "b" }), one({ id: "c", state: "loaded" })];
     const { model, said } = await launched(list);
     expect(model).toBe("lair/c");
     expect(said).toMatch(/takes c, of 3 that fit; --model names another/);
@@ -308,6 +309,16 @@ describe("the model", () => {
     const { code, said, model } = await launched([one({ id: "tiny", context_length: 4096 })], "--model", "tiny");
     expect([code, model]).toEqual([1, undefined]);
     expect(said).toMatch(/tiny has a context of 4,096 tokens, and opencode needs 16,384 .* lair serve --ctx 32768/);
+  });
+
+  it("that is the built-in demo is refused with the ways to a real one, named or not: no setting gives it more context", async () => {
+    const demo = one({ id: "llama_cpp:demo", context_length: 4096, owned_by: "local-ai-runtime" });
+    for (const args of [[], ["--model", "demo"]]) {
+      const { code, said, model } = await launched([demo], ...args);
+      expect([code, model]).toEqual([1, undefined]);
+      expect(said).toMatch(/tiny demo model .* 4,096 tokens, and opencode needs 16,384[\s\S]*\n {2}lair pull hf:/);
+      expect(said).not.toContain("--ctx");
+    }
   });
 
   it("is taken with a warning where it is said to call no tools, and never without being named", async () => {

@@ -41,10 +41,22 @@ test("lair models lists what lair serve would offer, and says what is broken", a
   expect(listed.filter(({ pulled }) => pulled).map(({ id }) => id)).toEqual(["Tiny-F16"]);
 });
 
-test("lair models says how to get one where there is none", async () => {
+test("lair models lists the demo where there is none, with what it is and how to get one", async () => {
   const { cwd } = open();
-  const { stdout } = await run(["models"], { cwd, env: { LAIR_MODELS: join(cwd, "nothing") } });
-  expect(stdout).toContain("lair pull hf:");
+  const env = { LAIR_MODELS: join(cwd, "nothing") };
+  const { stdout } = await run(["models"], { cwd, env });
+  expect(stdout).toMatch(
+    /^demo .* chat, tools\n\ndemo is the tiny demo model [\s\S]*no other model\.\s+Fetch\s+one:\s+lair\s+pull\s+hf:/m,
+  );
+  expect((await run(["show", "demo"], { cwd, env })).stdout).toMatch(/^licence +mit$/m);
+  const elsewhere = await run(["models"], { cwd, env: { ...env, OLLAMA_HOST: "http://127.0.0.1:1" } });
+  expect(elsewhere.stdout).toMatch(/^There is no model yet\. .*lair pull hf:/);
+});
+
+test("lair models lists the demo beside others only when it is asked for", async () => {
+  const { cwd, env } = open();
+  expect((await run(["models"], { cwd, env })).stdout).not.toContain("demo");
+  expect((await run(["models", "--demo"], { cwd, env })).stdout).toMatch(/^demo [\s\S]*^mine /m);
 });
 
 test("lair show says what a model is, by any name that a request may use", async () => {

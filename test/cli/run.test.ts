@@ -32,16 +32,8 @@ test("answers one prompt with a server of its own, and prints the answer alone",
 });
 
 test("takes what is piped in, and the default model", async () => {
-  const program = spawn(process.execPath, ["--import", import.meta.resolve("tsx"), mainFile(), "run"], {
-    cwd,
-    env: { PATH: process.env["PATH"] ?? "", HOME: cwd, ...env },
-    stdio: ["pipe", "pipe", "inherit"],
-  });
-  let said = "";
-  program.stdout.setEncoding("utf8").on("data", (text: string) => (said += text));
-  program.stdin.end("say something");
-  const code = await new Promise((resolve) => program.on("close", resolve));
-  expect([code, said]).toEqual([0, "A word [31mof mine.\n"]);
+  const { code, stdout, stderr } = await ask("say something", env);
+  expect([code, stdout, stderr]).toEqual([0, "A word [31mof mine.\n", ""]);
 });
 
 test("asks the server that is named, with its key, and says what the server says", async () => {
@@ -87,6 +79,32 @@ test("a server that is not there, and an address that is none, are one line each
   const none = await run(["run", "x", "hello", "--url", "here"], { cwd, env: {} });
   expect([none.code, none.stderr]).toEqual([2, expect.stringContaining("--url wants an address")]);
 });
+
+test("takes the demo where there is no other model, and says on the error output what that is", async () => {
+  const none = { LAIR_MODELS: join(cwd, "none"), RUNTIME_LISTEN_PORT: "0", LAIR_PROVIDERS_OLLAMA_ENABLED: "false" };
+  const { code, stdout, stderr } = await ask("hello", none);
+  expect([code, stdout]).toEqual([0, expect.stringMatching(/\S/)]);
+  expect(stderr).toMatch(/^demo is the tiny demo model .* For real answers: lair pull hf:\S+\n$/);
+  const beside = await ask("hello", { ...env, LAIR_LLAMA_DEMO: "true" });
+  expect([beside.stdout, beside.stderr]).toEqual(["A word [31mof mine.\n", ""]);
+});
+
+/** `lair run` with the question piped in. */
+async function ask(
+  question: string,
+  variables: Record<string, string>,
+): Promise<Record<"stdout" | "stderr", string> & { code: unknown }> {
+  const program = spawn(process.execPath, ["--import", import.meta.resolve("tsx"), mainFile(), "run"], {
+    cwd,
+    env: { PATH: process.env["PATH"] ?? "", HOME: cwd, ...variables },
+  });
+  const said = { stdout: "", stderr: "" };
+  for (const stream of ["stdout", "stderr"] as const)
+    program[stream].setEncoding("utf8").on("data", (text: string) => (said[stream] += text));
+  program.stdin.end(question);
+  const code = await new Promise((resolve) => program.on("close", resolve));
+  return { code, ...said };
+}
 
 function mainFile(): string {
   return join(import.meta.dirname, "../../src/cli/main.ts");

@@ -1,12 +1,15 @@
 import type { Environment } from "../../config/environment.ts";
 import { type Client, ClientError } from "./client.ts";
 import type { Program } from "./find-program.ts";
-import { formatTokens } from "./model-choice.ts";
+import { demoRefusal, formatTokens } from "./model-choice.ts";
 import type { OfferedModel } from "./offered-models.ts";
 import { readVersion } from "./start-program.ts";
 
 /** What will not go well with a model, a sentence each. Throws `ClientError` where it cannot go at all. */
-export function checkModel({ id, context, assumed, tools }: OfferedModel, { title, context: needs }: Client): string[] {
+export function checkModel(model: OfferedModel, client: Client): string[] {
+  const { id, context, assumed, tools } = model;
+  const { title, context: needs } = client;
+  if (context < needs.least && model.demo) throw new ClientError(demoRefusal(model, client));
   if (context < needs.least)
     throw new ClientError(
       `${id} has a context of ${formatTokens(context)}, and ${title} needs ${formatTokens(needs.least)} for its own instructions and a first answer. ${moreText}`,

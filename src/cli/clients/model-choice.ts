@@ -1,6 +1,7 @@
 import { createInterface } from "node:readline/promises";
 import { nearNames } from "../../core/near-names.ts";
 import { plainText, type Terminal } from "../command.ts";
+import { modelWays } from "../demo-text.ts";
 import { type Client, ClientError } from "./client.ts";
 import type { OfferedModel } from "./offered-models.ts";
 
@@ -36,7 +37,7 @@ export async function chooseModel(
 
 /** Loaded ones first, for they answer at once; the built-in demo last. */
 export function rank(models: readonly OfferedModel[]): OfferedModel[] {
-  const weight = ({ loaded, id }: OfferedModel): number => (/(^|:)demo$/.test(id) ? 2 : loaded ? 0 : 1);
+  const weight = ({ loaded, demo }: OfferedModel): number => (demo ? 2 : loaded ? 0 : 1);
   return models.toSorted((a, b) => weight(a) - weight(b));
 }
 
@@ -54,12 +55,23 @@ export function findModel(wanted: string, models: readonly OfferedModel[]): Offe
   throw new ClientError(`the server has no model ${JSON.stringify(wanted)}${suggested} It has ${listed}`);
 }
 
-function noneText(models: readonly OfferedModel[], { title, context }: Client): string {
+function noneText(models: readonly OfferedModel[], client: Client): string {
+  const { title, context } = client;
+  const [only, ...others] = models;
+  if (only?.demo === true && others.length === 0) return demoRefusal(only, client);
   const rows = models.slice(0, mostShown).map(describe);
   return [
     `none of the models fits ${title}, which needs tool calls and a context of ${formatTokens(context.least)}:`,
     ...rows.map((row) => `  ${row}`),
     "The embedded engine gives more context by: lair serve --ctx 32768",
+  ].join("\n");
+}
+
+/** Why the demo model is nothing for an agent, whatever the settings, and what is. */
+export function demoRefusal({ id, context }: OfferedModel, { title, context: needs }: Client): string {
+  return [
+    `${id} is the tiny demo model that comes with lair: its context is ${formatTokens(context)}, and ${title} needs ${formatTokens(needs.least)} for its own instructions and a first answer. It was not made for programming either. Give the server a real model and try again:`,
+    ...modelWays({}).map((way) => `  ${way}`),
   ].join("\n");
 }
 

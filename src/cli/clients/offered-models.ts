@@ -1,4 +1,5 @@
 import { isObject, type Json, type JsonObject } from "../../core/json.ts";
+import { isDemo } from "../demo-text.ts";
 
 /** A model as clients need to know it. */
 export interface OfferedModel {
@@ -14,6 +15,8 @@ export interface OfferedModel {
   readonly vision: boolean;
   readonly reasoning: boolean;
   readonly loaded: boolean;
+  /** Whether it is the built-in demo model, which is nothing for agents. */
+  readonly demo: boolean;
 }
 
 /** Tokens of context where a server tells none: what most of today's models have at least, and agents need. */
@@ -50,6 +53,7 @@ function toOfferedModel(id: string, card: JsonObject, can: JsonObject): OfferedM
     vision: can["vision"] === true,
     reasoning: can["reasoning"] === true,
     loaded: card["state"] === "loaded",
+    demo: isDemo(card),
   };
 }
 
