@@ -18,7 +18,7 @@ for (const file of Object.values(bin)) chmodSync(path.join(root, file), 0o755);
 const assets = path.join(dist, "assets");
 mkdirSync(assets, { recursive: true });
 if (existsSync(path.join(root, "assets"))) cpSync(path.join(root, "assets"), assets, { recursive: true });
-await writeDemo(path.join(assets, "demo.gguf"));
+if (!existsSync(path.join(root, "assets/demo.gguf"))) await writeDemo(path.join(assets, "demo.gguf"));
 writeBuildStamp(stamp);
 
 /** Removes what an earlier build made of a source that is gone. */
