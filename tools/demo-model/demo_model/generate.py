@@ -17,14 +17,14 @@ SHARES = {
     "tool": 0.29,
     "other": 0.12,
     "chat": 0.10,
-    "add": 0.045,
-    "subtract": 0.045,
+    "add": 0.09,
+    "subtract": 0.09,
     "count": 0.015,
     "backwards": 0.045,
     "spell": 0.03,
     "idle_tools": 0.05,
-    "title": 0.01,
-    "repeat": 0.07,
+    "title": 0.015,
+    "repeat": 0.03,
 }
 """How often each ability comes first in a conversation."""
 
