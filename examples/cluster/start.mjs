@@ -59,7 +59,8 @@ async function startAll() {
     // Of an earlier run, in a Redis that has been there before.
     await lair(["cloud", "agents", "remove", name], asRelay).catch(() => undefined);
     const { key } = JSON.parse(await lair(["cloud", "agents", "add", name, "--json"], asRelay));
-    const args = ["serve", "--port", "0", "--publish", relay.url];
+    // Where an Ollama runs, the demo is offered only when it is asked for.
+    const args = ["serve", "--port", "0", "--demo", "--publish", relay.url];
     homes[name] = await start(name, args, { LAIR_AGENT_KEY: key });
     await untilSaid(homes[name], /connected to the relay/);
   }
