@@ -8,7 +8,7 @@ import { npmSync, root } from "../scripts/bootstrap.mjs";
 
 // What installs programs, builds packages, or computes for long, and does the same on every Node.
 const onlyOnce = [
-  ...["package", "docs", "hub", "security"].map((room) => `test/${room}/**`),
+  ...["package", "demo-model", "docs", "hub", "security"].map((room) => `test/${room}/**`),
   ...["chat-templates", "constraints", "embedding-batches", "families", "hostile-files", "jinja", "llama-server"].map(
     (topic) => `test/engines/${topic}.test.ts`,
   ),
@@ -28,6 +28,7 @@ const onlyOnce = [
     "cloud",
     "cloud-agents",
     "connect",
+    "demo-model",
     "engine",
     "keys",
     "launch",
