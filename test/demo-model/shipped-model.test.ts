@@ -7,7 +7,7 @@ import { readGguf } from "../../src/engines/gguf/gguf.ts";
 import { type Address, ask, askAll, type Outcome, post } from "../../tools/demo-model/evaluate/asking.ts";
 import { type Case, evaluationFolder, readCases, sampleCases } from "../../tools/demo-model/evaluate/cases.ts";
 import { readCorpusAnswers } from "../../tools/demo-model/evaluate/corpus-answers.ts";
-import { goals, scoresOf } from "../../tools/demo-model/evaluate/report.ts";
+import { goals } from "../../tools/demo-model/evaluate/report.ts";
 import { type Program, start } from "../cli/program.ts";
 
 // DEMO_MODEL judges a file that is not committed yet.
@@ -36,7 +36,9 @@ describe.skipIf(!existsSync(file))("the demo model", () => {
 
   beforeAll(async () => {
     place = mkdtempSync(path.join(tmpdir(), "lair-demo-model-"));
-    server = start(["serve", "--port", "0", "--sessions", "4", "--model", file], { cwd: place });
+    // One thread: on a machine full of tests two wait for each other longer than a model of this size takes.
+    const flags = ["--port", "0", "--sessions", "4", "--threads", "1", "--model", file];
+    server = start(["serve", ...flags], { cwd: place });
     const [, url] = await server.until(/"url":"([^"]+)"/);
     const model = `llama_cpp:${path.basename(file, ".gguf")}`;
     [address, origin] = [
@@ -106,24 +108,28 @@ describe.skipIf(!existsSync(file))("the demo model", () => {
     expect(streamed).toEqual({ name: "get_weather", arguments: calls[0]!.arguments, reason: "tool_calls" });
   });
 
-  describe("is right often enough", () => {
+  // Enough of each for a share that holds, few enough for two slow cores to answer them within a minute.
+  describe.each([
+    ["hand-written", 36],
+    ["held-out", 24],
+  ] as const)("is right often enough of what is %s", (set, count) => {
     let outcomes: Outcome[];
     beforeAll(async () => {
-      // Enough for a share that holds, few enough for two slow cores to answer them within a minute.
-      const cases = [
-        ...sampleCases(readCases("hand-written", corpus), 300),
-        ...sampleCases(readCases("held-out", corpus), 200),
-      ];
+      const all = readCases(set, corpus);
+      const cases = goals.flatMap(({ abilities }) =>
+        sampleCases(
+          all.filter(({ ability }) => abilities.includes(ability)),
+          count,
+        ),
+      );
       outcomes = await askAll(cases, address, 4);
     }, 180_000);
 
-    it.each(goals)("with $name: $must of the answers", (goal) => {
-      const mine = outcomes.filter(({ asked }) => goal.abilities.includes(asked.ability));
+    it.each(goals)("with $name: $must of the answers", ({ abilities, must }) => {
+      const mine = outcomes.filter(({ asked }) => abilities.includes(asked.ability));
       const wrong = mine.filter(({ right }) => !right).map(({ asked, answer }) => ({ ...question(asked), answer }));
-      const shares = scoresOf(mine).filter((score) => score.goal === goal);
-      expect(shares.length).toBeGreaterThan(1);
-      for (const { source, right, cases } of shares)
-        expect(right / cases, `${source}: ${JSON.stringify(wrong, null, 1)}`).toBeGreaterThanOrEqual(goal.must);
+      expect(mine.length).toBeGreaterThanOrEqual(20);
+      expect(1 - wrong.length / mine.length, JSON.stringify(wrong, null, 1)).toBeGreaterThanOrEqual(must);
     });
   });
 });

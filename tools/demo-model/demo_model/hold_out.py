@@ -351,7 +351,7 @@ def _conversation_to_render(language: str, kind: int, random: Random) -> Convers
         return Conversation("topic", [Turn("user", _exchange("topic", language, random)[0])])
     if kind == 1:
         return Conversation("other", [Turn("system", random.choice(PLAIN)), *earlier, Turn("user", _exchange("other", language, random)[0])])
-    wanted: Wanted = ask_tool(language, random, unseen=kind == 4)
+    wanted = _tool_to_render(language, random, unseen=kind == 4)
     tools = [plain(tool) for tool in with_others(wanted, language, random, random.randint(0, 4))]
     turns = turns_of(wanted, language, random, with_answer=True)
     if kind == 2:
@@ -359,6 +359,14 @@ def _conversation_to_render(language: str, kind: int, random: Random) -> Convers
     if kind == 3:
         return Conversation("tool", [*earlier, *turns[:-1]], tools)
     return Conversation("tool", [Turn("system", "You are a coding agent.\n\n- Be brief.\n"), *turns, Turn("user", _exchange("chat", language, random)[0])], tools)
+
+
+def _tool_to_render(language: str, random: Random, unseen: bool) -> Wanted:
+    """Without 26.0 among its arguments: JavaScript reads it as 26, and writes that into the history of a conversation."""
+    while True:
+        wanted = ask_tool(language, random, unseen)
+        if not any(isinstance(value, float) and value.is_integer() for value in wanted.arguments.values()):
+            return wanted
 
 
 if __name__ == "__main__":
