@@ -33,13 +33,14 @@ export const goals: readonly Goal[] = [
 export function scoresOf(outcomes: readonly Outcome[]): Score[] {
   const byGoal = goals.flatMap((goal) =>
     bySource(
+      goal.name,
       outcomes.filter(({ asked }) => goal.abilities.includes(asked.ability)),
-      () => goal.name,
     ).map((score) => ({ ...score, goal })),
   );
   const alone = goals.filter(({ abilities }) => abilities.length === 1).flatMap(({ abilities }) => abilities);
   const others = outcomes.filter(({ asked }) => !alone.includes(asked.ability));
-  return [...byGoal, ...bySource(others, ({ asked }) => asked.ability)];
+  const byAbility = groupBy(others, ({ asked }) => asked.ability).flatMap(([name, group]) => bySource(name, group));
+  return [...byGoal, ...byAbility];
 }
 
 /** The scores below what they must be. */
@@ -78,9 +79,8 @@ function judge(score: Score): string {
   return score.right < score.goal.aim * score.cases ? "ok" : "aim";
 }
 
-function bySource(outcomes: readonly Outcome[], nameOf: (outcome: Outcome) => string): Score[] {
-  return groupBy(outcomes, (outcome) => `${nameOf(outcome)}\n${outcome.asked.source}`).map(([key, group]) => {
-    const [name, source] = key.split("\n") as [string, string];
+function bySource(name: string, outcomes: readonly Outcome[]): Score[] {
+  return groupBy(outcomes, ({ asked }) => asked.source).map(([source, group]) => {
     const languages = groupBy(group, ({ asked }) => asked.language).map(([language, some]) => [language, count(some)]);
     return { name, source, ...count(group), byLanguage: Object.fromEntries(languages) };
   });
