@@ -124,9 +124,8 @@ export class ModelFiles {
     const { builtIn } = this.#options;
     if (builtIn === undefined) return;
     const [model] = (await findInFolder(builtIn.path)).models;
-    // A model of the user's own that has the name keeps it.
-    if (model === undefined || (files.has(model.id) && builtIn.listing !== "always")) return;
-    await this.#add(files, seen, { source: "files", model, builtIn: builtIn.listing });
+    // Last: a model of the user's own that has the name keeps it.
+    if (model !== undefined) await this.#add(files, seen, { source: "files", model, builtIn: builtIn.listing });
   }
 
   async #add(files: Map<string, ModelFile>, seen: Set<string>, { source, model, builtIn }: Addition): Promise<void> {
