@@ -203,10 +203,21 @@ it("lair pull is named as it can be typed: in a clone there is no lair", async (
 it("says of itself in every API what its file says", async () => {
   const server = await serve();
   const described = { description: expect.stringMatching(/demonstration/), owned_by: "local-ai-runtime" };
-  const weights = { license: "mit", size_label: expect.stringMatching(/^\d+M$/), languages: ["en", "zh"], parameters: expect.any(Number) };
+  const weights = {
+    license: "mit",
+    size_label: expect.stringMatching(/^\d+M$/),
+    languages: ["en", "zh"],
+    parameters: expect.any(Number),
+  };
   expect(await server.get("/v1/models/demo")).toMatchObject({ ...described, context_length: 4096, weights });
   expect(await server.get("/api/tags")).toMatchObject({
-    models: [{ name: "demo", size: expect.any(Number), details: { parameter_size: expect.stringMatching(/M$/), context_length: 4096 } }],
+    models: [
+      {
+        name: "demo",
+        size: expect.any(Number),
+        details: { parameter_size: expect.stringMatching(/M$/), context_length: 4096 },
+      },
+    ],
   });
   expect(await server.get("/api/show", { model: "demo" })).toMatchObject({
     license: "mit",
