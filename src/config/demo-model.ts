@@ -9,8 +9,8 @@ export interface DemoModel {
   readonly listing: Listing;
 }
 
-/** Beside the built program; a program that runs from its sources finds that of the repository, or where the build has put it. */
-const places = ["../assets/demo.gguf", "../../assets/demo.gguf", "../../dist/assets/demo.gguf"];
+/** Beside the built program; a program that runs from its sources finds that of the repository. */
+const places = ["../assets/demo.gguf", "../../assets/demo.gguf"];
 
 /**
  * The built-in model under this configuration; undefined: it is not there, or not wanted. Nobody who has real models shall

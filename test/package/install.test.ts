@@ -9,14 +9,14 @@ import { startFakeVllm } from "../support/fake-vllm.ts";
 
 const place = mkdtempSync(path.join(tmpdir(), "lair-package-"));
 let tarball: string;
-let packed: { path: string }[];
+let packed: { path: string; size: number }[];
 
 beforeAll(async () => {
   await ensureBuilt();
   // Built already, and other tests run what is in dist.
   const { status, stdout, stderr } = npmSync(["pack", "--json", "--ignore-scripts", "--pack-destination", place]);
   if (status !== 0) throw new Error(stderr);
-  const [report] = Object.values(JSON.parse(stdout) as Record<string, { filename: string; files: { path: string }[] }>);
+  const [report] = Object.values(JSON.parse(stdout) as Record<string, { filename: string; files: typeof packed }>);
   tarball = path.join(place, report!.filename);
   packed = report!.files;
 }, 120_000);
@@ -93,6 +93,7 @@ describe("the tarball", () => {
     expect(
       names.filter((name) => !/^(dist\/|config\.schema\.json|[A-Z]+(\.zh-CN)?(\.md)?$|package\.json)/.test(name)),
     ).toEqual([]);
+    expect(packed.find(({ path: name }) => name === "dist/assets/demo.gguf")!.size).toBeLessThanOrEqual(8_000_000);
     expect(names.filter((name) => /\.ts$|(^|\/)(test|bench)\//.test(name))).toEqual([]);
   });
 });
