@@ -13,18 +13,18 @@ from .skills import SKILLS, ask_skill, several
 from .tool_calls import HELPFUL, ask_tool, plain, some_tools, turns_of, vary_request, with_others
 
 SHARES = {
-    "topic": 0.32,
-    "tool": 0.29,
-    "other": 0.12,
-    "chat": 0.10,
-    "add": 0.09,
-    "subtract": 0.09,
-    "count": 0.015,
-    "backwards": 0.045,
+    "topic": 0.31,
+    "tool": 0.27,
+    "other": 0.11,
+    "chat": 0.16,
+    "add": 0.06,
+    "subtract": 0.07,
+    "count": 0.04,
+    "backwards": 0.04,
     "spell": 0.03,
-    "idle_tools": 0.05,
-    "title": 0.015,
-    "repeat": 0.03,
+    "idle_tools": 0.06,
+    "title": 0.01,
+    "repeat": 0.02,
 }
 """How often each ability comes first in a conversation."""
 

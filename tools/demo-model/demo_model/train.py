@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
         progress = step / options.steps if options.steps else elapsed / (60 * options.minutes)
         if progress >= 1:
             break
-        warm = min(1.0, (step + 1) / 100)
+        warm = min(1.0, (step - start + 1) / 20)
         rate = warm * min(1.0, max(0.0, (1 - progress) / options.cooling))
         total = 0.0
         for _ in range(options.batches):
