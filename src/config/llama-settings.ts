@@ -240,7 +240,7 @@ export const llama = z.strictObject({
   ),
   demo: setting(
     z.boolean().default(false),
-    "Offer the built-in demo model beside the others; without any other model it is offered anyway.",
+    "Offer the built-in demo model beside the others; without any other model or configured provider it is offered anyway.",
     { flag: "demo" },
   ),
 });
