@@ -8,9 +8,9 @@ from random import Random
 
 from .conversation import Conversation, Turn
 from .corpus import LANGUAGES, SHARED, is_held_out, made_up_word, read, topics, vary
-from .patterns import draw
+from .patterns import draw, parse
 from .skills import SKILLS, ask_skill, several
-from .tool_calls import HELPFUL, ask_tool, plain, some_tools, turns_of, vary_request, with_others
+from .tool_calls import ask_tool, plain, some_tools, turns_of, vary_request, with_others
 
 SHARES = {
     "topic": 0.31,
@@ -128,7 +128,7 @@ def ask(ability: str, language: str, random: Random) -> tuple[str, str]:
 def intents() -> list[tuple[str, dict]]:
     """Greetings and questions about the model itself, by language: patterns and the one answer."""
     chat = read("chat")
-    return [(entry["id"], entry) for part in ("greetings", "identity") for entry in chat.get(part, [])]
+    return [(entry["id"], entry) for part in ("greetings", "identity") for entry in chat[part]]
 
 
 REPEAT = {
@@ -158,7 +158,7 @@ def _any_word(language: str, random: Random) -> str:
 
 
 def _chat(language: str, random: Random) -> tuple[str, str]:
-    if random.random() < 0.12 and "jokes" in read("chat"):
+    if random.random() < 0.12:
         jokes = read("chat")["jokes"][language]
         return draw(jokes["ask"], random, _nothing), random.choice(jokes["answers"])
     _, entry = random.choice(intents())
@@ -171,11 +171,11 @@ def _nothing(name: str) -> str:
 
 def _other(language: str, random: Random) -> tuple[str, str]:
     other = read("other")
-    if random.random() < 0.22 and "without_tools" in other:
+    if random.random() < 0.22:
         group = other["without_tools"]
         return draw(group["frames"][language], random, lambda name: _listed(name, language, random)), random.choice(group["answers"][language])
     answer = random.choice(other["answers"][language])
-    if random.random() < 0.06 or "frames" not in other:
+    if random.random() < 0.06:
         return _nonsense(language, random), answer
     return draw(other["frames"][language], random, lambda name: _listed(name, language, random)), answer
 
@@ -255,8 +255,13 @@ def _prose(random: Random, lines: int) -> str:
 
 def _line(random: Random) -> str:
     words = read("words")
-    verb = lambda: random.choice(words["verbs"])["en"]  # noqa: E731
-    noun = lambda: random.choice(words["nouns"])["en"]  # noqa: E731
+
+    def word(kind: str, language: str = "en") -> str:
+        return random.choice(words[kind])[language]
+
+    def noun() -> str:
+        return word("nouns")
+
     kind = random.randrange(10)
     if kind == 0:
         return f"# {noun().capitalize()} {noun()}"
@@ -277,16 +282,5 @@ def _line(random: Random) -> str:
             "请先{z}{m}，再{z}{m}。", "不要{z}用户的{m}。",
         ]
     )  # fmt: skip
-    said = ""
-    for sign in shape.split("{"):
-        if len(sign) > 1 and sign[1] == "}":
-            drawn = {"v": verb, "n": noun}.get(sign[0])
-            said += (drawn() if drawn else random.choice(words["verbs" if sign[0] == "z" else "nouns"])["zh"]) + sign[2:]
-        else:
-            said += sign
-    return start + said
-
-
-def is_helped(tools: list[dict]) -> bool:
-    """One of the tools answers what the model would answer itself."""
-    return any(tool["name"] in HELPFUL for tool in tools)
+    slots = {"v": ("verbs", "en"), "n": ("nouns", "en"), "z": ("verbs", "zh"), "m": ("nouns", "zh")}
+    return start + parse(shape).draw(random, lambda name: word(*slots[name]))

@@ -28,7 +28,7 @@ from .conversation import LETTERS, LETTERS_END, START, Conversation, Turn
 from .corpus import LANGUAGES, SHARED, is_held_out, read, topics, vary
 from .generate import COUNTS, PLAIN, _listed, _nothing, ask, intents
 from .patterns import Pattern, draw, parse
-from .skills import DRAWN, ask_skill
+from .skills import ask_skill, draw_slots
 from .tool_calls import Wanted, ask_tool, plain, some_tools, turns_of, vary_request, with_others
 
 FOLDER = Path(__file__).parent.parent / "evaluation"
@@ -198,16 +198,9 @@ def _skill(ability: str, skill: str, language: str, random: Random, counts: tupl
         yield _case(ability, language, "drawn", vary_request(request, language, random), _expected(skill, answer))
     patterns = read("chat")["skills"][skill]["unseen"][language]
     for index in range(counts[1]):
-        slots, answer = _held_out_slots(skill, language, random)
+        slots, answer = draw_slots(skill, language, random, held_out=True)
         request = draw([patterns[index % len(patterns)]], random, lambda name: slots[name])
         yield _case(ability, language, "paraphrase", request, _expected(skill, answer))
-
-
-def _held_out_slots(skill: str, language: str, random: Random) -> tuple[dict[str, str], str]:
-    while True:
-        slots, answer = DRAWN[skill](language, random)
-        if is_held_out(f"{skill} {' '.join(slots.values())}", 10):
-            return slots, answer
 
 
 def _expected(skill: str, answer: str) -> dict:

@@ -13,14 +13,17 @@ LARGEST = 100
 
 
 def ask_skill(skill: str, language: str, random: Random, held_out: bool) -> tuple[str, str]:
-    """A request and its answer. Held out: numbers and words (not the wording) that training never has."""
-    patterns = read("chat")["skills"][skill][language]
+    """A request and its answer."""
+    slots, answer = draw_slots(skill, language, random, held_out)
+    return draw(read("chat")["skills"][skill][language], random, lambda name: slots[name]), answer
+
+
+def draw_slots(skill: str, language: str, random: Random, held_out: bool) -> tuple[dict[str, str], str]:
+    """What stands in a request, and the answer. Held out: numbers and words (not the wording) that training never has."""
     while True:
         slots, answer = DRAWN[skill](language, random)
-        # Short counts and small sums are few: all of them are trained on.
         if is_held_out(f"{skill} {' '.join(slots.values())}", 10) == held_out:
-            break
-    return draw(patterns, random, lambda name: slots[name]), answer
+            return slots, answer
 
 
 def _number(random: Random) -> int:

@@ -71,7 +71,6 @@ def _known() -> dict:
 
 def _realistic(entry: dict, language: str, random: Random) -> Wanted:
     lists = _known()["lists"]
-    pattern_language = language
     parameters = entry.get("parameters") or {}
     values: dict[str, object] = {}
     said: dict[str, str] = {}
@@ -79,31 +78,21 @@ def _realistic(entry: dict, language: str, random: Random) -> Wanted:
     def fill(slot: str) -> str:
         if slot not in said:
             if slot in parameters:
-                values[slot], said[slot] = _value(parameters[slot], pattern_language, random, lists)
+                values[slot], said[slot] = _value(parameters[slot], language, random, lists)
             else:
-                said[slot] = _from_lists(slot, pattern_language, random, lists)
+                said[slot] = _from_lists(slot, language, random, lists)
         return said[slot]
 
     request = draw(entry["ask"][language], random, fill)
     names = {key: random.choice(given.get("names") or [key]) for key, given in parameters.items()}
     arguments = {names[key]: values[key] for key in parameters if key in values}
     result = random.choice(entry["results"])
-    drawn = dict(said)
-
-    def fill_result(slot: str) -> str:
-        if slot not in drawn:
-            if slot in parameters:
-                drawn[slot] = _value(parameters[slot], pattern_language, random, lists)[1]
-            else:
-                drawn[slot] = _from_lists(slot, pattern_language, random, lists)
-        return drawn[slot]
-
     return Wanted(
         tool=_written(entry, names, random),
         request=request,
         arguments=arguments,
-        result=_slots(result["result"], fill_result),
-        answer=_slots(result[language], fill_result),
+        result=_slots(result["result"], fill),
+        answer=_slots(result[language], fill),
     )
 
 
