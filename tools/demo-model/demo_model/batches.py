@@ -9,26 +9,31 @@ from random import Random
 
 import numpy
 
-from .conversation import Conversation
+from .conversation import Conversation, written
 from .generate import conversations
 from .tokenizer import Encoder
 
 TOKENS = 8192
 """Of one batch, whatever the length of its rows."""
-LENGTHS = (256, 512, 2048)
+LENGTHS = (128, 256, 512, 2048)
+COMFORTABLE = 256
+"""Tokens that a conversation with branches is brought down to, if it can be: attention in longer rows costs too much."""
 """Of rows; a conversation goes into the shortest that holds it."""
-CAPACITY = TOKENS // 2
+CAPACITY = 3072
 """Places of a batch whose next token is learned: those that the model says, filled up with some of those that it reads."""
 READ_WEIGHT = 0.1
+CUT_SHARE, CUT = 0.8, (4, 14)
+"""How many of the answers that are fixed texts are cut off, after how many tokens: what is left to learn is which text it is."""
 
 
 @dataclass
 class Batch:
-    """`tokens`, `positions`, `documents`: rows × length. `places` (into the flattened rows), `targets`, `weights`: `CAPACITY` long."""
+    """`tokens`, `positions`, `documents`, `branches`: rows × length. `places` (into the flattened rows), `targets`, `weights`: `CAPACITY` long."""
 
     tokens: numpy.ndarray
     positions: numpy.ndarray
     documents: numpy.ndarray
+    branches: numpy.ndarray
     places: numpy.ndarray
     targets: numpy.ndarray
     weights: numpy.ndarray
@@ -36,18 +41,40 @@ class Batch:
 
 @dataclass
 class Document:
+    """A conversation in tokens: its trunk (branch 0), then the ways to go on (1, 2, …), each of which sees the trunk and itself."""
+
     tokens: list[int]
     said: list[bool]
+    branches: list[int]
+
+    def shorten(self, size: int) -> None:
+        """Leaves branches out until it is `size` tokens long or has but one."""
+        end = len(self.tokens)
+        while end > size and self.branches[end - 1] > 1:
+            end = self.branches.index(self.branches[end - 1])
+        del self.tokens[end:], self.said[end:], self.branches[end:]
 
 
-def to_document(conversation: Conversation, encoder: Encoder) -> Document:
-    tokens: list[int] = []
-    said: list[bool] = []
-    for text, learned in conversation.pieces():
-        ids = encoder.encode(text)
-        tokens += ids
-        said += [learned] * len(ids)
-    return Document(tokens, said)
+def to_document(conversation: Conversation, encoder: Encoder, random: Random | None = None) -> Document:
+    """`random`: cuts off answers (see `CUT`)."""
+    document = Document([], [], [])
+    ways = [(conversation.turns, conversation.pieces()), *((turns, written(turns)) for turns in conversation.branches)]
+    for number, (turns, pieces) in enumerate(ways):
+        cut = None
+        if random is not None and turns and turns[-1].known and random.random() < CUT_SHARE:
+            cut, pieces = random.randint(*CUT), pieces[:-1]
+        for index, (text, said) in enumerate(pieces):
+            ids = encoder.encode(text)
+            if cut is not None and index == len(pieces) - 1:
+                ids = ids[:cut]
+            document.tokens += ids
+            document.said += [said] * len(ids)
+            document.branches += [number] * len(ids)
+    return document
+
+
+def _size(row: list[Document]) -> int:
+    return sum(len(one.tokens) for one in row)
 
 
 class Packer:
@@ -58,16 +85,19 @@ class Packer:
         self.open: list[list[Document]] = []
         self.done: list[list[Document]] = []
 
-    def add(self, document: Document) -> Batch | None:
-        size = len(document.tokens)
+    def fill(self, document: Document, most_left: int) -> bool:
+        """Puts a document into a row that it fills up but for `most_left` tokens; False: there is none."""
         for row in self.open:
-            if sum(len(one.tokens) for one in row) + size <= self.length:
+            if 0 <= self.length - _size(row) - len(document.tokens) <= most_left:
                 row.append(document)
-                break
-        else:
+                return True
+        return False
+
+    def add(self, document: Document) -> Batch | None:
+        if not self.fill(document, self.length):
             self.open.append([document])
             if len(self.open) > 12:
-                self.open.sort(key=lambda row: sum(len(one.tokens) for one in row))
+                self.open.sort(key=_size)
                 self.done.append(self.open.pop())
         if len(self.done) < TOKENS // self.length:
             return None
@@ -76,7 +106,7 @@ class Packer:
 
     def _batch(self, rows: list[list[Document]]) -> Batch:
         shape = (len(rows), self.length)
-        tokens, positions, documents = (numpy.zeros(shape, dtype=numpy.int64) for _ in range(3))
+        tokens, positions, documents, branches = (numpy.zeros(shape, dtype=numpy.int64) for _ in range(4))
         documents -= 1
         said: list[int] = []
         read: list[int] = []
@@ -85,10 +115,12 @@ class Packer:
             for number, document in enumerate(row):
                 size = len(document.tokens)
                 tokens[index, at : at + size] = document.tokens
-                positions[index, at : at + size] = self._positions(size)
+                positions[index, at : at + size] = self._positions(document.branches)
                 documents[index, at : at + size] = number
+                branches[index, at : at + size] = document.branches
                 for place in range(size - 1):
-                    (said if document.said[place + 1] else read).append(index * self.length + at + place)
+                    if document.branches[place] == document.branches[place + 1]:
+                        (said if document.said[place + 1] else read).append(index * self.length + at + place)
                 at += size
         self.random.shuffle(said)
         self.random.shuffle(read)
@@ -99,14 +131,24 @@ class Packer:
         places[: len(said) + len(read)] = said + read
         weights[: len(said)] = 1
         weights[len(said) : len(said) + len(read)] = READ_WEIGHT
-        return Batch(tokens, positions, documents, places, tokens.reshape(-1)[numpy.minimum(places + 1, TOKENS - 1)], weights)
+        return Batch(tokens, positions, documents, branches, places, tokens.reshape(-1)[numpy.minimum(places + 1, TOKENS - 1)], weights)
 
-    def _positions(self, size: int) -> numpy.ndarray:
-        """0, 1, 2, …, in every third document with a gap somewhere: so short rows teach long distances too (PoSE)."""
+    def _positions(self, branches: list[int]) -> numpy.ndarray:
+        """0, 1, 2, …, in every third document with a gap somewhere: so short rows teach long distances too (PoSE).
+
+        Each branch goes on where the trunk ends.
+        """
+        size = len(branches)
+        own = numpy.asarray(branches)
         positions = numpy.arange(size)
+        trunk = int((own == 0).sum())
+        for number in range(1, own[-1] + 1):
+            place = own == number
+            positions[place] += trunk - int(place.argmax())
         if size > 40 and self.random.random() < 0.3:
             gap = int((self.context - size) * self.random.random() ** 1.5)
-            positions[self.random.randrange(4, size - 8) :] += gap
+            start = self.random.randrange(4, (trunk if own[-1] else size) - 8) if (trunk if own[-1] else size) > 13 else 0
+            positions[positions >= start] += gap
         return positions
 
 
@@ -115,9 +157,13 @@ def batches(encoder: Encoder, seed: int, context: int, **options) -> Iterator[Ba
     random = Random(seed ^ 0x5EED)
     packers = [Packer(length, context, random) for length in LENGTHS]
     for conversation in conversations(seed, **options):
-        document = to_document(conversation, encoder)
-        packer = next((one for one in packers if len(document.tokens) <= one.length), None)
-        batch = packer.add(document) if packer else None
+        document = to_document(conversation, encoder, random)
+        document.shorten(COMFORTABLE)
+        fitting = [one for one in packers if len(document.tokens) <= one.length]
+        # What is left over in long rows costs as much as what is learned there.
+        if not fitting or any(one.fill(document, 24) for one in reversed(fitting[1:])):
+            continue
+        batch = fitting[0].add(document)
         if batch is not None:
             yield batch
 

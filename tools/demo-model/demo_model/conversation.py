@@ -21,6 +21,10 @@ DESCRIPTION_LENGTH = 120
 """Characters of a tool's description that the model is shown, of its first line."""
 
 
+Piece = tuple[str, bool]
+"""A text, and whether the model says it."""
+
+
 @dataclass
 class Turn:
     """What is said by `role`: `system`, `user`, `assistant` or `tool`. `call`: name and arguments."""
@@ -30,6 +34,8 @@ class Turn:
     call: tuple[str, dict] | None = None
     learned: bool = True
     """An assistant's turn from which the model learns."""
+    known: bool = False
+    """An answer that is one of a few hundred fixed texts: its beginning tells which one."""
 
 
 @dataclass
@@ -38,25 +44,32 @@ class Conversation:
     turns: list[Turn]
     tools: list[dict] = field(default_factory=list)
     """In OpenAI's form, without the outer `function`."""
+    branches: list[list[Turn]] = field(default_factory=list)
+    """Ways to go on after `turns`, none of which knows of another."""
 
-    def pieces(self) -> list[tuple[str, bool]]:
-        """The text as the template writes it, in pieces; True: the model says it."""
-        written: list[tuple[str, bool]] = []
+    def pieces(self) -> list[Piece]:
+        """The text of `turns` as the template writes it."""
         turns = list(self.turns)
-        if self.tools:
-            system = turns.pop(0).text if turns[0].role == "system" else ""
-            head = f"{system}\n\n" if system else ""
-            listed = "".join(f"{signature(tool)}\n" for tool in self.tools)
-            written.append((f"{START}system\n{head}{TOOLS}\n{listed}{TOOLS_END}{END}\n", False))
-        for turn in turns:
-            if turn.role == "tool":
-                written.append((f"{START}user\n{RESULT}\n{turn.text}\n{RESULT_END}{END}\n", False))
-                continue
-            written.append((f"{START}{turn.role}\n", False))
-            said = turn.text if turn.call is None else call_text(*turn.call)
-            written.append((f"{said}{END}", turn.role == "assistant" and turn.learned))
-            written.append(("\n", False))
-        return written
+        if not self.tools:
+            return written(turns)
+        system = turns.pop(0).text if turns and turns[0].role == "system" else ""
+        head = f"{system}\n\n" if system else ""
+        listed = "".join(f"{signature(tool)}\n" for tool in self.tools)
+        return [(f"{START}system\n{head}{TOOLS}\n{listed}{TOOLS_END}{END}\n", False), *written(turns)]
+
+
+def written(turns: list[Turn]) -> list[Piece]:
+    """As the template writes them, behind what was said before."""
+    pieces: list[Piece] = []
+    for turn in turns:
+        if turn.role == "tool":
+            pieces.append((f"{START}user\n{RESULT}\n{turn.text}\n{RESULT_END}{END}\n", False))
+            continue
+        pieces.append((f"{START}{turn.role}\n", False))
+        said = turn.text if turn.call is None else call_text(*turn.call)
+        pieces.append((f"{said}{END}", turn.role == "assistant" and turn.learned))
+        pieces.append(("\n", False))
+    return pieces
 
 
 def call_text(name: str, arguments: dict) -> str:

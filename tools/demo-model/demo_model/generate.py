@@ -10,13 +10,13 @@ from .conversation import Conversation, Turn
 from .corpus import LANGUAGES, SHARED, is_held_out, made_up_word, read, topics, vary
 from .patterns import draw, parse
 from .skills import SKILLS, ask_skill, several
-from .tool_calls import ask_tool, plain, some_tools, turns_of, vary_request, with_others
+from .tool_calls import ask_tool, is_helpful, plain, several_tools, some_tools, turns_of, vary_request, with_others
 
 SHARES = {
-    "topic": 0.31,
+    "topic": 0.34,
     "tool": 0.27,
     "other": 0.11,
-    "chat": 0.16,
+    "chat": 0.2,
     "add": 0.06,
     "subtract": 0.07,
     "count": 0.04,
@@ -37,32 +37,47 @@ def conversations(seed: int, *, long: float = 0.02, most_tools: int = 5) -> Iter
 
 
 def _conversation(random: Random, long: float, most_tools: int) -> Conversation:
+    """A trunk of instructions, tools and earlier exchanges is shared by several ways to go on: it is read once for all of them."""
     ability = random.choices(list(SHARES), weights=list(SHARES.values()))[0]
     language = random.choice(LANGUAGES) if ability != "topic" else random.choices(LANGUAGES, (55, 45))[0]
-    turns: list[Turn] = []
-    tools: list[dict] = []
-    if ability == "tool":
-        wanted = ask_tool(language, random)
-        others = min(most_tools, int(random.expovariate(0.55)))
-        tools = with_others(wanted, language, random, others)
-        turns = turns_of(wanted, language, random, with_answer=random.random() < 0.5)
-    elif ability == "title":
+    if ability == "title":
         return _title(language, random)
+    system = _system(random, long)
+    tools: list[dict] = []
+    ways: list[list[Turn]] = []
+    if ability == "tool":
+        tools, ways = _calls(language, random, most_tools)
     elif ability == "idle_tools":
         tools = some_tools(language, random, 1 + min(most_tools, int(random.expovariate(0.6))))
-        turns = _answered(random.choices(("topic", "chat", "other"), (4, 2, 3))[0], language, random)
-    else:
-        turns = _answered(ability, language, random)
+    trunk = [Turn("system", system)] if system else []
     # Earlier exchanges, from which nothing follows; but another joke is another one.
-    while random.random() < 0.22:
+    while random.random() < 0.15:
         earlier = random.choices(list(SHARES), weights=list(SHARES.values()))[0]
         if earlier in ("tool", "idle_tools", "title") or (tools and earlier in ("add", "subtract", "other")):
             continue
-        turns = _answered(earlier, language, random) + turns
-    system = _system(random, long)
-    if system:
-        turns.insert(0, Turn("system", system))
-    return Conversation(ability, turns, [plain(tool) for tool in tools])
+        trunk += _answered(earlier, language, random)
+    if not ways:
+        count = 1 if not trunk and not tools else random.randint(2, 4) + min(8, len(system) // 100)
+        ways = [_idle(language, random) if tools else _answered(ability, language, random) for _ in range(count)]
+    plain_tools = [plain(tool) for tool in tools]
+    if len(ways) == 1:
+        return Conversation(ability, trunk + ways[0], plain_tools)
+    return Conversation(ability, trunk, plain_tools, ways)
+
+
+def _calls(language: str, random: Random, most_tools: int) -> tuple[list[dict], list[list[Turn]]]:
+    """Tools, a request for each of some of them, and at times one that wants none."""
+    wanted = several_tools(language, random, random.choice((1, 2, 2, 3, 3)))
+    tools = with_others(wanted, language, random, min(most_tools, int(random.expovariate(0.8))))
+    ways = [turns_of(one, language, random, with_answer=random.random() < 0.3) for one in wanted]
+    if random.random() < 0.35 and not any(is_helpful(tool) for tool in tools):
+        ways.append(_idle(language, random))
+    return tools, ways
+
+
+def _idle(language: str, random: Random) -> list[Turn]:
+    """What is answered without the tools that there are."""
+    return _answered(random.choices(("topic", "chat", "other"), (4, 2, 3))[0], language, random)
 
 
 def _answered(ability: str, language: str, random: Random) -> list[Turn]:
@@ -75,7 +90,7 @@ def _answered(ability: str, language: str, random: Random) -> list[Turn]:
         varied = vary_request(request, language, random)
     else:
         varied = vary(request, language, random)
-    return [Turn("user", quoted(varied, random)), Turn("assistant", answer)]
+    return [Turn("user", quoted(varied, random)), Turn("assistant", answer, known=ability in ("topic", "chat", "other"))]
 
 
 def quoted(text: str, random: Random) -> str:
@@ -219,11 +234,11 @@ PLAIN = [
 
 def _system(random: Random, long: float) -> str:
     chance = random.random()
-    if chance < 0.5:
+    if chance < 0.65:
         return ""
-    if chance < 0.75:
-        return random.choice(PLAIN)
     if chance < 0.82:
+        return random.choice(PLAIN)
+    if chance < 0.87:
         return _environment(random)
     if chance < 1 - long:
         return _prose(random, random.randint(1, 4))

@@ -218,7 +218,7 @@ def _calls(language: str, random: Random) -> Iterator[Case]:
     for ability, count, fewest, most, unseen in (("call", 100, 0, 4, False), ("call_unseen", 100, 0, 4, True), ("call_among_many", 40, 6, 9, False)):
         for _ in range(count):
             wanted = ask_tool(language, random, unseen)
-            tools = with_others(wanted, language, random, random.randint(fewest, most), unseen)
+            tools = with_others([wanted], language, random, random.randint(fewest, most), unseen)
             asked = [*_system(random), Turn("user", vary_request(wanted.request, language, random))]
             yield _tool_case(ability, language, asked, tools, {"call": {"name": wanted.tool["name"], "arguments": wanted.arguments}})
 
@@ -226,7 +226,7 @@ def _calls(language: str, random: Random) -> Iterator[Case]:
 def _results(language: str, random: Random) -> Iterator[Case]:
     for _ in range(50):
         wanted = ask_tool(language, random)
-        tools = with_others(wanted, language, random, random.randint(0, 3))
+        tools = with_others([wanted], language, random, random.randint(0, 3))
         turns = turns_of(wanted, language, random, with_answer=True)
         yield _tool_case("result", language, [*_system(random), *turns[:-1]], tools, {"text": [turns[-1].text]})
 
@@ -260,7 +260,7 @@ def _turns(language: str, random: Random) -> Iterator[Case]:
             earlier += [Turn("user", vary(request, language, random)), Turn("assistant", answer)]
         if index % 4 == 0:
             wanted = ask_tool(language, random)
-            tools = with_others(wanted, language, random, random.randint(0, 3))
+            tools = with_others([wanted], language, random, random.randint(0, 3))
             expect = {"call": {"name": wanted.tool["name"], "arguments": wanted.arguments}}
             yield _tool_case("turns", language, [*earlier, Turn("user", vary_request(wanted.request, language, random))], tools, expect)
             continue
@@ -345,7 +345,7 @@ def _conversation_to_render(language: str, kind: int, random: Random) -> Convers
     if kind == 1:
         return Conversation("other", [Turn("system", random.choice(PLAIN)), *earlier, Turn("user", _exchange("other", language, random)[0])])
     wanted = _tool_to_render(language, random, unseen=kind == 4)
-    tools = [plain(tool) for tool in with_others(wanted, language, random, random.randint(0, 4))]
+    tools = [plain(tool) for tool in with_others([wanted], language, random, random.randint(0, 4))]
     turns = turns_of(wanted, language, random, with_answer=True)
     if kind == 2:
         return Conversation("tool", [Turn("system", random.choice(PLAIN)), turns[0]], tools)

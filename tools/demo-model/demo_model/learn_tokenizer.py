@@ -7,6 +7,7 @@ import json
 from itertools import islice
 from pathlib import Path
 
+from .conversation import Conversation, written
 from .generate import conversations
 from .tokenizer import train
 
@@ -18,13 +19,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--conversations", type=int, default=60_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
-    texts = ("".join(text for text, _ in one.pieces()) for one in islice(conversations(options.seed), options.conversations))
+    texts = (_text(one) for one in islice(conversations(options.seed), options.conversations))
     vocabulary, merges = train(texts, options.size)
     folder = Path(options.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    written = json.dumps({"vocabulary": vocabulary, "merges": merges}, ensure_ascii=False)
-    (folder / "tokenizer.json").write_text(written, encoding="utf-8")
+    learned = json.dumps({"vocabulary": vocabulary, "merges": merges}, ensure_ascii=False)
+    (folder / "tokenizer.json").write_text(learned, encoding="utf-8")
     print(f"{len(vocabulary)} tokens, {len(merges)} merges")
+
+
+def _text(conversation: Conversation) -> str:
+    ways = [piece for turns in conversation.branches for piece in written(turns)]
+    return "".join(text for text, _ in conversation.pieces() + ways)
 
 
 if __name__ == "__main__":

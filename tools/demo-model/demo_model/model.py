@@ -94,11 +94,12 @@ class DemoModel(nn.Module):
             for matrix in (layer.attention_output, layer.down):
                 nn.init.zeros_(matrix.weight)
 
-    def forward(self, tokens: Tensor, positions: Tensor, documents: Tensor) -> Tensor:
-        """All three: rows × length; the answer: rows × length × width. A token sees those before it of its own document."""
+    def forward(self, tokens: Tensor, positions: Tensor, documents: Tensor, branches: Tensor) -> Tensor:
+        """All four: rows × length; the answer: rows × length × width. A token sees those before it of its document's trunk and of its own branch."""
         length = tokens.size(1)
         order = torch.arange(length)
         seen = (documents[:, :, None] == documents[:, None, :]) & (order[:, None] >= order[None, :])
+        seen &= (branches[:, None, :] == 0) | (branches[:, :, None] == branches[:, None, :])
         bias = torch.where(seen, 0.0, -10000.0).to(self.embedding.weight.dtype)[:, None]
         angles = positions[:, None, :, None].float() * self.frequencies
         cosine, sine = angles.cos(), angles.sin()

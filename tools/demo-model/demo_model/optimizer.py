@@ -5,22 +5,24 @@ The network computes in bfloat16; here are the weights in 32 bits that it gets i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 
-def orthogonal(gradient: Tensor, steps: int = 5) -> Tensor:
-    """The nearest matrix with all singular values about 1, by the quintic Newton–Schulz iteration."""
+def orthogonal(gradients: Tensor, steps: int = 5) -> Tensor:
+    """Of each of `count × rows × columns` the nearest matrix with all singular values about 1, by the quintic Newton–Schulz iteration."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = gradient.bfloat16()
-    turned = x.size(0) > x.size(1)
+    x = gradients.bfloat16()
+    turned = x.size(1) > x.size(2)
     if turned:
-        x = x.T
-    x = x / (x.norm() + 1e-7)
+        x = x.mT
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
-        square = x @ x.T
+        square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    return (x.T if turned else x).float()
+    return (x.mT if turned else x).float()
 
 
 class Optimizer:
@@ -37,27 +39,33 @@ class Optimizer:
     def step(self, rate: float, scale: float) -> None:
         """`rate`: share of the full rates; `scale`: the gradients are multiplied by it."""
         self.steps += 1
+        turned: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
         for name, parameter in self.parameters.items():
             if parameter.grad is None:
                 continue
-            master, gradient = self.masters[name], parameter.grad.float() * scale
+            master, gradient = self.masters[name], parameter.grad.float().mul_(scale)
             if name.startswith("layers.") and master.dim() == 2:
-                self._turn(name, master, gradient, rate)
+                for target, source in self._parts(name, master, gradient, rate):
+                    turned.setdefault(source.shape, []).append((target, source))
             else:
                 self._adapt(name, master, gradient, rate)
-            parameter.copy_(master)
             parameter.grad = None
+        for shape, pairs in turned.items():
+            size = rate * self.matrix_rate * max(1.0, shape[0] / shape[1]) ** 0.5
+            turns = orthogonal(torch.stack([source for _, source in pairs]))
+            torch._foreach_add_([target for target, _ in pairs], list(turns), alpha=-size)
+        for name, parameter in self.parameters.items():
+            parameter.copy_(self.masters[name])
 
-    def _turn(self, name: str, master: Tensor, gradient: Tensor, rate: float) -> None:
+    def _parts(self, name: str, master: Tensor, gradient: Tensor, rate: float) -> Iterator[tuple[Tensor, Tensor]]:
+        """The matrices that are turned each by itself: the weights, and where to (Nesterov's momentum)."""
         state = self.state[name]
         momentum = state.setdefault("momentum", torch.zeros_like(master))
-        momentum.mul_(0.95).add_(gradient, alpha=0.05)
-        ahead = gradient.mul(0.05).add_(momentum, alpha=0.95)
+        momentum.lerp_(gradient, 0.05)
+        ahead = gradient.lerp_(momentum, 0.95)
         count = next((count for part, count in self.parts.items() if part in name), 1)
         master.mul_(1 - rate * self.matrix_rate * self.decay)
-        for target, source in zip(master.chunk(count), ahead.chunk(count)):
-            stretch = max(1.0, source.size(0) / source.size(1)) ** 0.5
-            target.add_(orthogonal(source), alpha=-rate * self.matrix_rate * stretch)
+        yield from zip(master.chunk(count), ahead.chunk(count))
 
     def _adapt(self, name: str, master: Tensor, gradient: Tensor, rate: float) -> None:
         state = self.state[name]

@@ -33,13 +33,23 @@ def ask_tool(language: str, random: Random, unseen: bool = False) -> Wanted:
     return _realistic(random.choice(_known()["tools"]), language, random)
 
 
-def with_others(wanted: Wanted, language: str, random: Random, count: int, unseen: bool = False) -> list[dict]:
-    """The tool among `count` others, some of which look like it."""
-    tools = [wanted.tool]
-    words = _parts(wanted.tool["name"])
-    while len(tools) <= count:
-        other = _distractor(words, language, random, unseen)
-        if all(other["name"] != tool["name"] for tool in tools) and not _confusable(other, wanted.tool):
+def several_tools(language: str, random: Random, count: int) -> list[Wanted]:
+    """Tools that stand beside each other, with a request for each."""
+    chosen: list[Wanted] = []
+    while len(chosen) < count:
+        one = ask_tool(language, random)
+        if not any(other.tool["name"] == one.tool["name"] or _confusable(one.tool, other.tool) for other in chosen):
+            chosen.append(one)
+    return chosen
+
+
+def with_others(wanted: list[Wanted], language: str, random: Random, count: int, unseen: bool = False) -> list[dict]:
+    """The tools among `count` others, some of which look like them."""
+    own = [one.tool for one in wanted]
+    tools = list(own)
+    while len(tools) < len(own) + count:
+        other = _distractor(_parts(random.choice(own)["name"]), language, random, unseen)
+        if all(other["name"] != tool["name"] for tool in tools) and not any(_confusable(other, tool) for tool in own):
             tools.append(other)
     random.shuffle(tools)
     return tools
@@ -336,6 +346,11 @@ def _distractor(words: list[str], language: str, random: Random, unseen: bool) -
 
 
 HELPFUL = {"calculator", "web_search", "search", "ask", "translate", "get_joke", "spell"}
+
+
+def is_helpful(tool: dict) -> bool:
+    """Whether a realistic tool might answer what the model answers itself."""
+    return tool.get("kind") in HELPFUL
 
 
 def _harmless(language: str, random: Random) -> dict:

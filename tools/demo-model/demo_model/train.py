@@ -37,8 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
             parameter.data.copy_(optimizer.masters[name])
     print(f"{sum(one.numel() for one in model.parameters()):,} parameters, {shape}", flush=True)
 
-    def loss_of(batch_tokens, positions, documents, places, targets, weights):
-        output = model(batch_tokens, positions, documents).reshape(-1, shape.width)[places]
+    def loss_of(batch_tokens, positions, documents, branches, places, targets, weights):
+        output = model(batch_tokens, positions, documents, branches).reshape(-1, shape.width)[places]
         losses = F.cross_entropy(model.logits(output).float(), targets, reduction="none")
         said = (weights == 1).float()
         return (losses * weights).sum(), (losses * said).sum().detach(), said.sum()
