@@ -22,7 +22,7 @@ COMFORTABLE = 256
 CAPACITY = 3072
 """Places of a batch whose next token is learned: those that the model says, filled up with some of those that it reads."""
 READ_WEIGHT = 0.1
-CUT_SHARE, CUT = 0.8, (4, 14)
+CUT_SHARE, CUT = 0.5, (4, 14)
 """How many of the answers that are fixed texts are cut off, after how many tokens: what is left to learn is which text it is."""
 
 

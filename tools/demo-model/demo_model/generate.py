@@ -13,13 +13,13 @@ from .skills import SKILLS, ask_skill, several
 from .tool_calls import ask_tool, is_helpful, plain, several_tools, some_tools, turns_of, vary_request, with_others
 
 SHARES = {
-    "topic": 0.34,
-    "tool": 0.27,
-    "other": 0.11,
-    "chat": 0.2,
-    "add": 0.06,
-    "subtract": 0.07,
-    "count": 0.04,
+    "topic": 0.27,
+    "tool": 0.42,
+    "other": 0.1,
+    "chat": 0.24,
+    "add": 0.04,
+    "subtract": 0.05,
+    "count": 0.03,
     "backwards": 0.04,
     "spell": 0.03,
     "idle_tools": 0.06,
@@ -176,7 +176,8 @@ def _chat(language: str, random: Random) -> tuple[str, str]:
     if random.random() < 0.12:
         jokes = read("chat")["jokes"][language]
         return draw(jokes["ask"], random, _nothing), random.choice(jokes["answers"])
-    _, entry = random.choice(intents())
+    entries = [entry for _, entry in intents()]
+    entry = random.choices(entries, weights=[entry.get("weight", 1) for entry in entries])[0]
     return draw(entry[language]["ask"], random, _nothing), entry[language]["answer"]
 
 

@@ -37,7 +37,7 @@ class Pattern:
 
     @property
     def weight(self) -> float:
-        return self.count**0.4
+        return self.count**0.5
 
     def slots(self) -> Iterator[str]:
         for part in self.parts:
@@ -87,9 +87,13 @@ def _parse(source: str, at: int) -> tuple[Pattern, int]:
 
 def draw(patterns: list[str], random: Random, fill: Fill) -> str:
     """A text of one of the patterns; those that stand for more texts are taken more often."""
-    return random.choices([parse(one) for one in patterns], weights=_weights(tuple(patterns)))[0].draw(random, fill)
+    return choose(patterns, random).draw(random, fill)
+
+
+def choose(patterns: list[str], random: Random) -> Pattern:
+    return random.choices([parse(one) for one in patterns], weights=_weights(tuple(patterns)))[0]
 
 
 @lru_cache(maxsize=None)
 def _weights(patterns: tuple[str, ...]) -> list[float]:
-    return [parse(one).count**0.4 for one in patterns]
+    return [parse(one).count**0.5 for one in patterns]

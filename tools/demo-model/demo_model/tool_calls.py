@@ -9,7 +9,8 @@ from random import Random
 
 from .conversation import Turn
 from .corpus import is_held_out, made_up_word, read, shaped, vary
-from .patterns import draw, parse
+from .patterns import Pattern, choose, draw, parse
+from .values import a_name, a_number, marker, novel
 
 MAKING = 8
 """One verb and noun of so many never comes in training: the tools `unseen` are made of these."""
@@ -30,7 +31,13 @@ def ask_tool(language: str, random: Random, unseen: bool = False) -> Wanted:
     """A realistic tool, or one made up of words; `unseen`: of words that training never has."""
     if unseen or random.random() < 0.55:
         return _made_up(language, random, unseen)
-    return _realistic(random.choice(_known()["tools"]), language, random)
+    return _realistic(_any_known(random), language, random)
+
+
+def _any_known(random: Random) -> dict:
+    """Those that people ask for every day come more often: the weather, a file, a command."""
+    entries = _known()["tools"]
+    return random.choices(entries, weights=[entry.get("weight", 1) for entry in entries])[0]
 
 
 def several_tools(language: str, random: Random, count: int) -> list[Wanted]:
@@ -93,7 +100,13 @@ def _realistic(entry: dict, language: str, random: Random) -> Wanted:
                 said[slot] = _from_lists(slot, language, random, lists)
         return said[slot]
 
-    request = draw(entry["ask"][language], random, fill)
+    mark = marker(language, random)
+
+    def fill_request(slot: str) -> str:
+        free = slot in parameters and parameters[slot]["type"] == "string" and not parameters[slot].get("enum")
+        return mark(fill(slot)) if free else fill(slot)
+
+    request = draw(entry["ask"][language], random, fill_request)
     names = {key: random.choice(given.get("names") or [key]) for key, given in parameters.items()}
     arguments = {names[key]: values[key] for key in parameters if key in values}
     result = random.choice(entry["results"])
@@ -122,7 +135,7 @@ def _written(entry: dict, names: dict[str, str], random: Random) -> dict:
         "name": random.choice(entry["names"]),
         "description": random.choice(entry["description"][random.choice(["en", "en", "en", "zh"])]),
         "parameters": {"type": "object", "properties": properties, "required": required},
-        "kind": entry["names"][0],
+        "kind": entry.get("kind", entry["names"][0]),
     }
 
 
@@ -135,7 +148,7 @@ def _value(given: dict, language: str, random: Random, lists: dict) -> tuple[obj
         index = random.randrange(len(options))
         said = names[index] if names else options[index]
         return options[index], str(said).lower() if kind == "boolean" else str(said)
-    source = given.get("values")
+    source = given["also"] if "also" in given and random.random() < 0.25 else given.get("values")
     if isinstance(given.get("range"), list):
         low, high = given["range"]
         decimals = given.get("decimals", 0)
@@ -163,6 +176,8 @@ def _pick(name: str, language: str, random: Random, lists: dict) -> object:
     values = listed.get(language) or listed["en"] if isinstance(listed, dict) else listed
     value = random.choice(values)
     # Beside the listed values things that nobody listed, so that copying is learned and not the list.
+    if random.random() < 0.4 and (other := novel(name, listed, language, random)):
+        return other
     if isinstance(value, str) and value.isascii() and value.isalpha() and random.random() < 0.35:
         word = made_up_word(random)
         return word.capitalize() if value[:1].isupper() else word
@@ -200,6 +215,8 @@ def _name(verb: str, noun: str, random: Random) -> str:
         return f"{verb}-{noun}"
     if kind < 0.96:
         return f"{verb.capitalize()}{noun.capitalize()}"
+    if kind < 0.98:
+        return f"mcp__{made_up_word(random)}__{verb}_{noun}"
     return f"{random.choice(['mcp', 'my', 'app', 'api', 'crm', 'shop', 'home'])}_{verb}_{noun}"
 
 
@@ -220,17 +237,24 @@ DIRECT = {
 def _made_up(language: str, random: Random, unseen: bool) -> Wanted:
     words = read("words")
     verb, noun = random.choice(_words("verbs", unseen)), random.choice(_words("nouns", unseen))
-    strange = random.random() < 0.2
-    if strange:
-        verb = {"en": made_up_word(random, 2), "zh": "", "done": "done"}
-        noun = {"en": made_up_word(random), "zh": ""}
     tool_language = language if random.random() < 0.85 else "en" if language == "zh" else "zh"
-    name = _name(verb["en"], noun["en"], random) if not strange or random.random() < 0.6 else noun["en"]
+    strange = random.random()
+    # Words that nobody knows: what is asked for can be found in the tool's line only.
+    if strange < 0.2:
+        word = made_up_word(random)
+        noun = {"en": word, "zh": word}
+        tool_language = "en"
+    if strange < 0.12:
+        word = made_up_word(random, 2)
+        verb = {"en": word, "zh": word, "done": f"{word}ed"}
+    name = noun["en"] if strange < 0.03 else _name(verb["en"], noun["en"], random)
     attributes = random.sample(words["attributes"], random.choice([1, 1, 1, 2, 2, 3]))
-    direct = strange or random.random() < 0.12
-    frames = DIRECT[language] if direct else words["frames"][language]
-    patterns = [one for one in frames if _fits(one, len(attributes))]
+    frames = DIRECT[language] if strange < 0.05 or random.random() < 0.08 else words["frames"][language]
+    pattern = choose([one for one in frames if _fits(one, len(attributes))], random)
+    if frames is not DIRECT[language] and _names_nothing(pattern):
+        attributes[0] = _identity(noun, random)
     values = [_attribute_value(attribute, language, random) for attribute in attributes]
+    mark = marker(language, random)
     used: list[int] = []
 
     def fill(slot: str) -> str:
@@ -243,12 +267,15 @@ def _made_up(language: str, random: Random, unseen: bool) -> Wanted:
             return random.choice(also) if also and random.random() < 0.3 else verb[language]
         if kind == "noun":
             return noun[language]
+        if kind == "done":
+            return verb["done"]
         if kind == "attribute":
             return attributes[number][language].replace("_", " ")
         used.append(number)
-        return values[number][1]
+        free = attributes[number]["type"] == "string" and not attributes[number].get("enum")
+        return mark(values[number][1]) if free else values[number][1]
 
-    request = draw(patterns, random, fill)
+    request = pattern.draw(random, fill)
     camel = random.random() < 0.2
     keys = [_camel(attribute["en"]) if camel else attribute["en"].replace(" ", "_") for attribute in attributes]
     needs_none = not used
@@ -264,7 +291,7 @@ def _made_up(language: str, random: Random, unseen: bool) -> Wanted:
     arguments = {key: values[keys.index(key)][0] for key in properties if keys.index(key) in chosen}
     tool = {
         "name": name,
-        "description": _description(verb, noun, attributes[0], tool_language, strange, random),
+        "description": _description(verb, noun, attributes[0], tool_language, random),
         "parameters": {"type": "object", "properties": properties, "required": required},
     }
     result = random.choice(words["results"])
@@ -284,6 +311,26 @@ def _made_up(language: str, random: Random, unseen: bool) -> Wanted:
     return Wanted(tool, request, arguments, _slots(result["result"], fill_result), _slots(result[language], fill_result))
 
 
+def _names_nothing(pattern: Pattern) -> bool:
+    """Whether it gives a value without saying of what: then it is the thing's own name or number."""
+    slots = set(pattern.slots())
+    return "value" in slots and "attribute" not in slots
+
+
+IDENTITY = (("", ""), ("", ""), (" id", "编号"), (" name", "名称"), (" number", "号"))
+IDENTIFYING = {"id", "number", "code", "sku", "serial", "reference", "name", "title", "barcode", "batch", "owner", "person", "email", "path", "filename", "query"}
+
+
+def _identity(noun: dict, random: Random) -> dict:
+    """The parameter that says which of the things: `parrot`, `gate_id`, or one of `IDENTIFYING`."""
+    if random.random() < 0.35:
+        return random.choice([one for one in read("words")["attributes"] if one["en"] in IDENTIFYING])
+    en, zh = random.choice(IDENTITY)
+    if en in (" id", " number") and random.random() < 0.4:
+        return {"en": noun["en"] + en, "zh": noun["zh"] + zh, "type": "integer", "range": [1, random.choice((9, 99, 999, 99999))]}
+    return {"en": noun["en"] + en, "zh": noun["zh"] + zh, "type": "string", "named": "number" if en in (" id", " number") else "name"}
+
+
 def _fits(pattern: str, attributes: int) -> bool:
     numbers = [int(slot[-1]) for slot in parse(pattern).slots() if slot[-1].isdigit()]
     return max(numbers, default=1) <= attributes
@@ -296,6 +343,9 @@ def _camel(name: str) -> str:
 
 def _attribute_value(attribute: dict, language: str, random: Random) -> tuple[object, str]:
     kind = attribute["type"]
+    if attribute.get("named"):
+        value = a_number(random) if attribute["named"] == "number" else a_name(language, random)
+        return value, value
     if kind == "boolean":
         value = random.choice([True, False])
         names = attribute.get("zh_values" if language == "zh" else "values") or [True, False]
@@ -321,11 +371,9 @@ def _attribute_value(attribute: dict, language: str, random: Random) -> tuple[ob
     return value, value
 
 
-def _description(verb: dict, noun: dict, attribute: dict, language: str, strange: bool, random: Random) -> str:
+def _description(verb: dict, noun: dict, attribute: dict, language: str, random: Random) -> str:
     if random.random() < 0.08:
         return ""
-    if strange:
-        language = "en"
     slots = {"verb": verb[language], "noun": noun[language], "attribute": attribute[language].replace("_", " ")}
     return draw(read("words")["descriptions"][language], random, lambda name: slots[name])
 
@@ -334,14 +382,14 @@ def _distractor(words: list[str], language: str, random: Random, unseen: bool) -
     """Often a tool that shares a word with the wanted one."""
     chance = random.random()
     if chance < 0.4:
-        return _realistic(random.choice(_known()["tools"]), language, random).tool
+        return _realistic(_any_known(random), language, random).tool
     other = _made_up(language, random, unseen and random.random() < 0.5)
     if chance < 0.7 and len(words) >= 2:
         shared = {"en": words[0], "zh": words[0]} if random.random() < 0.5 else None
         verb = shared or random.choice(_words("verbs", False))
         noun = {"en": words[-1], "zh": words[-1]} if shared is None else random.choice(_words("nouns", False))
         other.tool["name"] = _name(verb["en"], noun["en"], random)
-        other.tool["description"] = _description(verb, noun, read("words")["attributes"][0], "en", False, random)
+        other.tool["description"] = _description(verb, noun, read("words")["attributes"][0], "en", random)
     return other.tool
 
 
