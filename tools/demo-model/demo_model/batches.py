@@ -9,16 +9,16 @@ from random import Random
 
 import numpy
 
-from .conversation import Conversation, written
+from .conversation import Conversation, call_start, written
 from .generate import conversations
 from .tokenizer import Encoder
 
 TOKENS = 8192
 """Of one batch, whatever the length of its rows."""
 LENGTHS = (128, 256, 512, 2048)
+"""Of rows; a conversation goes into the shortest that holds it."""
 COMFORTABLE = 256
 """Tokens that a conversation with branches is brought down to, if it can be: attention in longer rows costs too much."""
-"""Of rows; a conversation goes into the shortest that holds it."""
 CAPACITY = 3072
 """Places of a batch whose next token is learned: those that the model says, filled up with some of those that it reads."""
 READ_WEIGHT = 0.1
@@ -61,8 +61,13 @@ def to_document(conversation: Conversation, encoder: Encoder, random: Random | N
     ways = [(conversation.turns, conversation.pieces()), *((turns, written(turns)) for turns in conversation.branches)]
     for number, (turns, pieces) in enumerate(ways):
         cut = None
-        if random is not None and turns and turns[-1].known and random.random() < CUT_SHARE:
-            cut, pieces = random.randint(*CUT), pieces[:-1]
+        last = turns[-1] if turns else None
+        if random is not None and last is not None:
+            if last.known and random.random() < CUT_SHARE:
+                cut, pieces = random.randint(*CUT), pieces[:-1]
+            elif last.named:
+                # And the sign behind it, so that it ends there.
+                cut, pieces = len(encoder.encode(call_start(last.call[0]))) + 1, pieces[:-1]
         for index, (text, said) in enumerate(pieces):
             ids = encoder.encode(text)
             if cut is not None and index == len(pieces) - 1:

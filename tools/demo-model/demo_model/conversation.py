@@ -36,6 +36,8 @@ class Turn:
     """An assistant's turn from which the model learns."""
     known: bool = False
     """An answer that is one of a few hundred fixed texts: its beginning tells which one."""
+    named: bool = False
+    """A call of which only the name is learned: which tool is wanted is harder than what goes into it."""
 
 
 @dataclass
@@ -72,8 +74,12 @@ def written(turns: list[Turn]) -> list[Piece]:
     return pieces
 
 
+def call_start(name: str) -> str:
+    return f'{CALL}\n{{"name": {to_json(name)[:-1]}'
+
+
 def call_text(name: str, arguments: dict) -> str:
-    return f'{CALL}\n{{"name": {to_json(name)}, "arguments": {to_json(arguments)}}}\n{CALL_END}'
+    return f'{call_start(name)}", "arguments": {to_json(arguments)}}}\n{CALL_END}'
 
 
 def signature(tool: dict) -> str:

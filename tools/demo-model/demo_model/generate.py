@@ -10,11 +10,11 @@ from .conversation import Conversation, Turn
 from .corpus import LANGUAGES, SHARED, is_held_out, made_up_word, read, topics, vary
 from .patterns import draw, parse
 from .skills import SKILLS, ask_skill, several
-from .tool_calls import ask_tool, is_helpful, plain, several_tools, some_tools, turns_of, vary_request, with_others
+from .tool_calls import ask_tool, is_helpful, named_only, plain, several_tools, some_tools, turns_of, vary_request, with_others
 
 SHARES = {
     "topic": 0.27,
-    "tool": 0.42,
+    "tool": 0.46,
     "other": 0.1,
     "chat": 0.24,
     "add": 0.04,
@@ -29,7 +29,7 @@ SHARES = {
 """How often each ability comes first in a conversation."""
 
 
-def conversations(seed: int, *, long: float = 0.02, most_tools: int = 5) -> Iterator[Conversation]:
+def conversations(seed: int, *, long: float = 0.02, most_tools: int = 8) -> Iterator[Conversation]:
     """Without an end. `long`: the share with a long system prompt; `most_tools`: beside the wanted one."""
     random = Random(seed)
     while True:
@@ -68,10 +68,12 @@ def _conversation(random: Random, long: float, most_tools: int) -> Conversation:
 def _calls(language: str, random: Random, most_tools: int) -> tuple[list[dict], list[list[Turn]]]:
     """Tools, a request for each of some of them, and at times one that wants none."""
     wanted = several_tools(language, random, random.choice((1, 2, 2, 3, 3)))
-    tools = with_others(wanted, language, random, min(most_tools, int(random.expovariate(0.8))))
-    ways = [turns_of(one, language, random, with_answer=random.random() < 0.3) for one in wanted]
-    if random.random() < 0.35 and not any(is_helpful(tool) for tool in tools):
+    tools = with_others(wanted, language, random, min(most_tools, int(random.expovariate(0.7))))
+    ways = [turns_of(one, language, random, with_answer=random.random() < 0.3) for one in wanted if random.random() < 0.6]
+    ways += [named_only(one, language, random) for one in wanted for _ in range(random.choice((1, 2)))]
+    if random.random() < 0.4 and not any(is_helpful(tool) for tool in tools):
         ways.append(_idle(language, random))
+    random.shuffle(ways)
     return tools, ways
 
 

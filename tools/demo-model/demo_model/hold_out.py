@@ -10,6 +10,8 @@ What is held out differs by ability, and `source` of a case tells which it is:
 - `paraphrase`: from the lists `unseen` of the corpus, written by hand as wordings that no pattern produces; a sentence that one
   produces all the same is left out here.
 
+Small talk that several answers are right for has them all (`also_right` in chat.yaml).
+
 `known-wordings.json` has the questions of `hand-written.jsonl` that a pattern can say too: whoever wrote them did not see the
 patterns, but people ask alike. `rendered.jsonl` has conversations as the training writes them.
 """
@@ -88,7 +90,7 @@ def _chat(language: str, random: Random) -> Iterator[Case]:
     for part, ability in (("greetings", "greeting"), ("identity", "identity")):
         for intent in read("chat")[part]:
             entry = intent[language]
-            expect = {"text": [entry["answer"]]}
+            expect = {"text": _answers(entry["answer"], language)}
             request = _held_out_request(entry["ask"], random, _nothing)
             if request:
                 yield _case(ability, language, "drawn", vary(request, language, random), expect)
@@ -284,7 +286,14 @@ def _exchange(ability: str, language: str, random: Random) -> Exchange:
 def _answers(answer: str, language: str) -> list[str]:
     """All that are as right as this one."""
     alike = (read("chat")["jokes"][language]["answers"], read("other")["answers"][language], read("other")["without_tools"]["answers"][language])
-    return next((answers for answers in alike if answer in answers), [answer])
+    return next((answers for answers in alike if answer in answers), [answer, *_also_right(answer, language)])
+
+
+def _also_right(answer: str, language: str) -> list[str]:
+    """`also_right` of an intent: who asks for its name may be told who it is."""
+    by_id = {id: entry[language]["answer"] for id, entry in intents()}
+    ids = next((entry.get("also_right", []) for _, entry in intents() if entry[language]["answer"] == answer), [])
+    return [by_id[id] for id in ids]
 
 
 # What is written ----------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
@@ -13,7 +14,7 @@ from .patterns import Pattern, choose, draw, parse
 from .values import a_name, a_number, marker, novel
 
 MAKING = 8
-"""One verb and noun of so many never comes in training: the tools `unseen` are made of these."""
+"""One verb and noun of so many names no tool in training: the tools `unseen` are made of these."""
 
 
 @dataclass
@@ -25,6 +26,8 @@ class Wanted:
     arguments: dict
     result: str
     answer: str
+    again: Callable[[], str]
+    """Another request for the same tool, with other values."""
 
 
 def ask_tool(language: str, random: Random, unseen: bool = False) -> Wanted:
@@ -116,6 +119,7 @@ def _realistic(entry: dict, language: str, random: Random) -> Wanted:
         arguments=arguments,
         result=_slots(result["result"], fill),
         answer=_slots(result[language], fill),
+        again=lambda: _realistic(entry, language, random).request,
     )
 
 
@@ -176,7 +180,7 @@ def _pick(name: str, language: str, random: Random, lists: dict) -> object:
     values = listed.get(language) or listed["en"] if isinstance(listed, dict) else listed
     value = random.choice(values)
     # Beside the listed values things that nobody listed, so that copying is learned and not the list.
-    if random.random() < 0.4 and (other := novel(name, listed, language, random)):
+    if random.random() < 0.4 and (other := novel(name, language, random)):
         return other
     if isinstance(value, str) and value.isascii() and value.isalpha() and random.random() < 0.35:
         word = made_up_word(random)
@@ -234,7 +238,8 @@ DIRECT = {
 }
 
 
-def _made_up(language: str, random: Random, unseen: bool) -> Wanted:
+def _made_up(language: str, random: Random, unseen: bool, like: tuple[dict, dict, str] | None = None) -> Wanted:
+    """`like`: the verb, the noun and the name, where they are given."""
     words = read("words")
     verb, noun = random.choice(_words("verbs", unseen)), random.choice(_words("nouns", unseen))
     tool_language = language if random.random() < 0.85 else "en" if language == "zh" else "zh"
@@ -248,6 +253,8 @@ def _made_up(language: str, random: Random, unseen: bool) -> Wanted:
         word = made_up_word(random, 2)
         verb = {"en": word, "zh": word, "done": f"{word}ed"}
     name = noun["en"] if strange < 0.03 else _name(verb["en"], noun["en"], random)
+    if like is not None:
+        verb, noun, name = like
     attributes = random.sample(words["attributes"], random.choice([1, 1, 1, 2, 2, 3]))
     frames = DIRECT[language] if strange < 0.05 or random.random() < 0.08 else words["frames"][language]
     pattern = choose([one for one in frames if _fits(one, len(attributes))], random)
@@ -308,7 +315,14 @@ def _made_up(language: str, random: Random, unseen: bool) -> Wanted:
             drawn[slot] = _from_lists(slot, language, random, words["lists"])
         return drawn[slot]
 
-    return Wanted(tool, request, arguments, _slots(result["result"], fill_result), _slots(result[language], fill_result))
+    return Wanted(
+        tool=tool,
+        request=request,
+        arguments=arguments,
+        result=_slots(result["result"], fill_result),
+        answer=_slots(result[language], fill_result),
+        again=lambda: _made_up(language, random, unseen, (verb, noun, name)).request,
+    )
 
 
 def _names_nothing(pattern: Pattern) -> bool:
@@ -412,6 +426,12 @@ def turns_of(wanted: Wanted, language: str, random: Random, with_answer: bool) -
     if with_answer:
         turns += [Turn("tool", wanted.result), Turn("assistant", wanted.answer)]
     return turns
+
+
+def named_only(wanted: Wanted, language: str, random: Random) -> list[Turn]:
+    """Another request for the tool; of the call only the name is learned."""
+    request = _in_quotes(vary_request(wanted.again(), language, random), random)
+    return [Turn("user", request), Turn("assistant", call=(wanted.tool["name"], {}), named=True)]
 
 
 def _in_quotes(text: str, random: Random) -> str:

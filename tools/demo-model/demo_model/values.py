@@ -12,7 +12,7 @@ PHRASES = {"search", "title", "todo", "note", "text", "message", "subject", "con
 CODE = {"pattern", "old", "new", "word", "branch", "repo", "host", "container", "queue", "flag", "service", "package"}
 
 
-def novel(name: str, listed, language: str, random: Random) -> str | None:
+def novel(name: str, language: str, random: Random) -> str | None:
     """A value such as the list `name` has, but put together at random; None: of this list there is no way to."""
     if name in PHRASES:
         return _phrase(language, random)

@@ -7,15 +7,21 @@ import type { Language } from "./cases.ts";
 export interface CorpusAnswers {
   topic(id: string, language: Language): string;
   intent(id: string, language: Language): string;
+  /** What an intent is answered with, and what is as right for its questions: its own answer comes first. */
+  rightForIntent(id: string, language: Language): string[];
   jokes(language: Language): string[];
   /** All honest ways to say that this is more than the model can do. */
   refusals(language: Language): string[];
   readonly topics: readonly Answered[];
+  /** Whether the corpus has a tool of this name, or of the same words put another way: `getTime`, `time.get`. */
+  hasTool(name: string): boolean;
 }
 
 /** A topic or an intent: one answer in each language. */
 export interface Answered extends Readonly<Record<Language, { readonly answer: string }>> {
   readonly id: string;
+  /** Ids of intents whose answers are right for its questions too. */
+  readonly also_right?: readonly string[];
 }
 
 type Answers = Readonly<Record<Language, string[]>>;
@@ -33,19 +39,29 @@ export function readCorpusAnswers(): CorpusAnswers {
   }>(path.join(corpus, "chat.yaml"));
   const other = readYaml<{ answers: Answers; without_tools: { answers: Answers } }>(path.join(corpus, "other.yaml"));
   const intents = [...chat.greetings, ...chat.identity];
+  const { tools } = readYaml<{ tools: { readonly names: readonly string[] }[] }>(path.join(corpus, "tools.yaml"));
+  const toolNames = new Set(tools.flatMap(({ names }) => names).map(wordsOf));
   return {
     topics,
-    topic: (id, language) => answerOf(topics, id, language),
-    intent: (id, language) => answerOf(intents, id, language),
+    topic: (id, language) => entryOf(topics, id)[language].answer,
+    intent: (id, language) => entryOf(intents, id)[language].answer,
+    rightForIntent: (id, language) =>
+      [id, ...(entryOf(intents, id).also_right ?? [])].map((one) => entryOf(intents, one)[language].answer),
     jokes: (language) => chat.jokes[language].answers,
     refusals: (language) => [...other.answers[language], ...other.without_tools.answers[language]],
+    hasTool: (name) => toolNames.has(wordsOf(name)),
   };
 }
 
-function answerOf(entries: readonly Answered[], id: string, language: Language): string {
+function entryOf(entries: readonly Answered[], id: string): Answered {
   const found = entries.find((entry) => entry.id === id);
   if (found === undefined) throw new Error(`the corpus has no ${id}`);
-  return found[language].answer;
+  return found;
+}
+
+function wordsOf(name: string): string {
+  const words = name.split(/[^a-zA-Z0-9]+|(?<=[a-z])(?=[A-Z])/).map((word) => word.toLowerCase());
+  return [...new Set(words)].sort().join(" ");
 }
 
 // Lists that the corpus shares by aliases are many, and our own.
