@@ -30,6 +30,21 @@ describe("the demo model's answers", () => {
 });
 
 describe("the questions written by hand", () => {
+  it("want as never seen only tools that the corpus does not have, however it writes their names", () => {
+    expect(["get_weather", "getWeather", "weather.get"].map(corpus.hasTool)).toEqual([true, true, true]);
+    expect(["get_weather_of", "weigh_parrot"].map(corpus.hasTool)).toEqual([false, false]);
+    const unseen = readCases("hand-written", corpus).filter(({ ability }) => ability === "call_unseen");
+    expect(unseen.length).toBeGreaterThan(40);
+    expect(unseen.filter(({ expect: wanted }) => "call" in wanted && corpus.hasTool(wanted.call.name))).toEqual([]);
+  });
+
+  it("count what is as right as the answer itself", () => {
+    expect(corpus.rightForIntent("name", "en")).toEqual([
+      corpus.intent("name", "en"),
+      corpus.intent("who_are_you", "en"),
+    ]);
+  });
+
   it("ask for answers that the corpus has", () => {
     const cases = readCases("hand-written", corpus);
     expect(cases.length).toBeGreaterThan(1000);

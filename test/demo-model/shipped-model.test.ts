@@ -111,12 +111,12 @@ describe("the demo model", () => {
   // What the file in assets/ has reached, less what a sample of this size may be off: a model or an engine that is broken falls
   // far below. Its training goes on towards the goals, by which `npm run demo:evaluate` judges; better files raise these.
   const floors: Record<string, number> = {
-    "small talk, jokes": 0.5,
-    "this software": 0.55,
-    arithmetic: 0.65,
-    "tool calls": 0.25,
-    "tools never seen": 0.2,
-    "honest refusal": 0.65,
+    "small talk, jokes": 0.85,
+    "this software": 0.8,
+    arithmetic: 0.85,
+    "tool calls": 0.6,
+    "tools never seen": 0.5,
+    "honest refusal": 0.8,
   };
 
   // Enough of each for a share that holds, few enough for two slow cores to answer them within a minute.

@@ -14,7 +14,7 @@ from .tool_calls import ask_tool, is_helpful, named_only, plain, several_tools, 
 
 SHARES = {
     "topic": 0.27,
-    "tool": 0.46,
+    "tool": 0.42,
     "other": 0.1,
     "chat": 0.24,
     "add": 0.04,
@@ -29,7 +29,7 @@ SHARES = {
 """How often each ability comes first in a conversation."""
 
 
-def conversations(seed: int, *, long: float = 0.02, most_tools: int = 8) -> Iterator[Conversation]:
+def conversations(seed: int, *, long: float = 0.003, most_tools: int = 8) -> Iterator[Conversation]:
     """Without an end. `long`: the share with a long system prompt; `most_tools`: beside the wanted one."""
     random = Random(seed)
     while True:
