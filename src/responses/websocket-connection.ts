@@ -36,6 +36,8 @@ export class ResponsesConnection {
   readonly #timers: NodeJS.Timeout[];
   #waiting: Buffer[] = [];
   #waitingBytes = 0;
+  #isWorking = false;
+  /** The answer under way; none while a message that asks for nothing is refused. */
   #turn: Turn | undefined;
   #wake: (() => void) | undefined;
   #heard = performance.now();
@@ -57,7 +59,7 @@ export class ResponsesConnection {
   /** Lets the answer under way finish, and no other begin. */
   drain(): void {
     this.#ending ??= "drained";
-    if (this.#turn === undefined) this.#leave();
+    if (!this.#isWorking) this.#leave();
   }
 
   /** Ends at once. */
@@ -72,10 +74,10 @@ export class ResponsesConnection {
     if (this.#ending !== undefined) return;
     const { bodyLimit, limits } = this.#parts;
     const isFull = this.#waiting.length >= limits.waiting || this.#waitingBytes + message.length > bodyLimit;
-    if (this.#turn !== undefined && isFull) return this.#refuseFlood();
+    if (this.#isWorking && isFull) return this.#refuseFlood();
     this.#waiting.push(message);
     this.#waitingBytes += message.length;
-    if (this.#turn === undefined) void this.#work();
+    if (!this.#isWorking) void this.#work();
   }
 
   /** Whoever sends on without an end is not told so each time. */
@@ -90,6 +92,7 @@ export class ResponsesConnection {
   }
 
   async #work(): Promise<void> {
+    this.#isWorking = true;
     for (;;) {
       const message = this.#ending === undefined ? this.#waiting.shift() : undefined;
       if (message === undefined) break;
@@ -98,6 +101,7 @@ export class ResponsesConnection {
       this.#turn = undefined;
       if (this.#webSocket.readyState !== this.#webSocket.OPEN) return;
     }
+    this.#isWorking = false;
     if (this.#ending !== undefined) this.#leave();
   }
 
@@ -162,7 +166,7 @@ export class ResponsesConnection {
 
   #expire(): void {
     this.#ending ??= "expired";
-    if (this.#turn === undefined) this.#leave();
+    if (!this.#isWorking) this.#leave();
   }
 
   #leave(): void {

@@ -60,6 +60,20 @@ describe("a client that does not behave", () => {
     await waitUntil(() => sockets.size === 0);
   });
 
+  it("is cut off too when it only sends nonsense and reads none of what is said to it", async () => {
+    const { open, sockets } = await serve(() => new Promise(() => undefined));
+    const client = await open();
+    client.webSocket.pause();
+    // Answers of some 20 MB, which is more than any system keeps for a socket.
+    for (let sent = 0; sent < 100_000; sent++) client.webSocket.send("{");
+    const last = new Promise<void>((resolve) => client.webSocket.send("{", () => resolve()));
+    await last;
+    client.webSocket.resume();
+    expect(await client.closed()).toMatchObject({ code: 1008 });
+    expect(client.messages.at(-1)).toMatchObject({ type: "error", status: 429, error: { code: "concurrency_limit" } });
+    await waitUntil(() => sockets.size === 0);
+  });
+
   it("may keep no more bytes waiting than one request may have", async () => {
     const { open } = await serve(() => new Promise(() => undefined), { bodyLimit: 10_000 });
     const client = await open();

@@ -13,8 +13,8 @@ from .skills import SKILLS, ask_skill, several
 from .tool_calls import ask_tool, is_helpful, named_only, plain, several_tools, some_tools, turns_of, vary_request, with_others
 
 SHARES = {
-    "topic": 0.27,
-    "tool": 0.42,
+    "topic": 0.24,
+    "tool": 0.5,
     "other": 0.1,
     "chat": 0.24,
     "add": 0.04,
@@ -27,6 +27,8 @@ SHARES = {
     "repeat": 0.02,
 }
 """How often each ability comes first in a conversation."""
+MANY_SHARE = 0.3
+"""Of calls, those among some ten tools: which one is wanted is then the whole of the question."""
 
 
 def conversations(seed: int, *, long: float = 0.003, most_tools: int = 8) -> Iterator[Conversation]:
@@ -67,9 +69,10 @@ def _conversation(random: Random, long: float, most_tools: int) -> Conversation:
 
 def _calls(language: str, random: Random, most_tools: int) -> tuple[list[dict], list[list[Turn]]]:
     """Tools, a request for each of some of them, and at times one that wants none."""
-    wanted = several_tools(language, random, random.choice((1, 2, 2, 3, 3)))
-    tools = with_others(wanted, language, random, min(most_tools, int(random.expovariate(0.7))))
-    ways = [turns_of(one, language, random, with_answer=random.random() < 0.3) for one in wanted if random.random() < 0.6]
+    many = random.random() < MANY_SHARE
+    wanted = several_tools(language, random, random.choice((3, 4, 5, 6) if many else (1, 2, 2, 3, 3)))
+    tools = with_others(wanted, language, random, min(most_tools, int(random.expovariate(0.35 if many else 0.7))))
+    ways = [turns_of(one, language, random, with_answer=random.random() < 0.3) for one in wanted if random.random() < (0.35 if many else 0.6)]
     ways += [named_only(one, language, random) for one in wanted for _ in range(random.choice((1, 2)))]
     if random.random() < 0.4 and not any(is_helpful(tool) for tool in tools):
         ways.append(_idle(language, random))

@@ -91,7 +91,7 @@ def draw(patterns: list[str], random: Random, fill: Fill) -> str:
 
 
 def choose(patterns: list[str], random: Random) -> Pattern:
-    return random.choices([parse(one) for one in patterns], weights=_weights(tuple(patterns)))[0]
+    return parse(random.choices(patterns, weights=_weights(tuple(patterns)))[0])
 
 
 @lru_cache(maxsize=None)

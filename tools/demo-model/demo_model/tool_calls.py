@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 
 from .conversation import Turn
@@ -200,6 +201,7 @@ def _from_lists(slot: str, language: str, random: Random, lists: dict) -> str:
 # Made-up tools ------------------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=None)
 def _words(kind: str, unseen: bool) -> list[dict]:
     return [word for word in read("words")[kind] if is_held_out(f"{kind} {word['en']}", MAKING) == unseen]
 
@@ -345,6 +347,7 @@ def _identity(noun: dict, random: Random) -> dict:
     return {"en": noun["en"] + en, "zh": noun["zh"] + zh, "type": "string", "named": "number" if en in (" id", " number") else "name"}
 
 
+@lru_cache(maxsize=None)
 def _fits(pattern: str, attributes: int) -> bool:
     numbers = [int(slot[-1]) for slot in parse(pattern).slots() if slot[-1].isdigit()]
     return max(numbers, default=1) <= attributes
