@@ -2,14 +2,12 @@ import type { Call, Headers, Reply, Target } from "../core/call.ts";
 import { ApiError } from "../core/errors.ts";
 import type { Model } from "../core/model.ts";
 import { endpoints, type Provider } from "../core/provider.ts";
-import { AnswerStream } from "../wire/answer-stream.ts";
-import { ModelRenamer } from "../wire/model-renamer.ts";
-import { hopsHeader, hopsOf, replyHeaders, requestHeaders } from "../wire/onward-headers.ts";
+import { hopsHeader, hopsOf, requestHeaders } from "../wire/onward-headers.ts";
 import { spliceFields } from "../wire/splice.ts";
 import { listCards, probe, toModel } from "./openai-models.ts";
+import { mostWhole, passReply } from "./passed-reply.ts";
 import type { ProviderSettings, ProviderTools } from "./settings.ts";
-import { toToldFailure } from "./told.ts";
-import { Upstream, type UpstreamReply } from "./upstream.ts";
+import { Upstream } from "./upstream.ts";
 import { upstreamError } from "./upstream-error.ts";
 
 /**
@@ -29,9 +27,6 @@ export function remote(name: string, settings: Omit<ProviderSettings, "kind">, {
   };
 }
 
-/** Replies of a known length up to this many bytes come whole or not at all: one that breaks off is an error then, with a status. */
-const mostWhole = 1024 * 1024;
-
 async function forward(call: Call, upstream: Upstream): Promise<Reply> {
   const { target } = call;
   if (target === undefined) throw new TypeError("the call has no target");
@@ -48,7 +43,7 @@ async function forward(call: Call, upstream: Upstream): Promise<Reply> {
   });
   if (isOurs(reply.status))
     throw upstreamError(upstream.name, reply.status, await reply.bytes(mostWhole), reply.headers);
-  return toReply(reply, call, target);
+  return passReply(reply, call.path, target);
 }
 
 async function toBody(
@@ -69,20 +64,6 @@ function onward(call: Call): Headers {
 /** Replies that mean something to our owner, and would mislead the caller: redirections, never followed, and refusals of our key. */
 function isOurs(status: number): boolean {
   return (status >= 300 && status < 400) || status === 401 || status === 403;
-}
-
-async function toReply(reply: UpstreamReply, call: Call, { model, requested }: Target): Promise<Reply> {
-  const { status } = reply;
-  const headers = replyHeaders(reply.headers);
-  const renamer = model === requested ? undefined : new ModelRenamer(model, requested);
-  const length = Number(reply.headers["content-length"] ?? Number.NaN);
-  if (status >= 400 || length <= mostWhole) {
-    const body = await reply.bytes(mostWhole);
-    return { status, headers, body: renamer === undefined ? body : Buffer.concat([renamer.push(body), renamer.end()]) };
-  }
-  if (renamer === undefined && length > mostWhole) headers["content-length"] = String(length);
-  const care = { renamer, toTold: (failure: Error) => toToldFailure(failure, call.path) };
-  return { status, headers, body: new AnswerStream(headers, reply.body, care) };
 }
 
 async function listModels(upstream: Upstream, signal: AbortSignal | undefined): Promise<Model[]> {

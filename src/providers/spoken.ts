@@ -2,16 +2,14 @@ import type { Call, Headers, Reply, Target } from "../core/call.ts";
 import { isObject } from "../core/json.ts";
 import type { Endpoint, Provider, TranslatedPath } from "../core/provider.ts";
 import { encodeWaiting, hasEvents } from "../dialects/error-events.ts";
-import { ModelRenamer } from "../wire/model-renamer.ts";
-import { replyHeaders, requestHeaders } from "../wire/onward-headers.ts";
-import { AnswerStream } from "../wire/answer-stream.ts";
+import { requestHeaders } from "../wire/onward-headers.ts";
 import { spliceFields } from "../wire/splice.ts";
-import { toToldFailure } from "./told.ts";
 import { delegate } from "./gate.ts";
 import { orHeartbeats } from "./passthrough.ts";
+import { mostWhole, passReply } from "./passed-reply.ts";
 import type { ProviderKind } from "./settings.ts";
 import { upstreamError } from "./upstream-error.ts";
-import type { Upstream, UpstreamReply } from "./upstream.ts";
+import type { Upstream } from "./upstream.ts";
 
 /**
  * The formats that the servers of a kind are trusted with unasked; all others are made of their chat here. Read from
@@ -57,9 +55,6 @@ async function pass(call: Call, settings: SpokenSettings): Promise<Reply> {
   return isStream && hasEvents(call.path) ? orHeartbeats(pending, call.path, settings) : pending;
 }
 
-/** Replies of a known length up to this many bytes come whole or not at all. */
-const mostWhole = 1024 * 1024;
-
 async function exchange(call: Call, target: Target, { upstream, heartbeat = 15_000 }: SpokenSettings): Promise<Reply> {
   const { model, requested } = target;
   const text = await call.latin1();
@@ -71,24 +66,9 @@ async function exchange(call: Call, target: Target, { upstream, heartbeat = 15_0
     headers: onward(call),
     signal: call.leaving,
   });
-  const { status } = reply;
-  if (status < 200 || status > 299)
-    throw upstreamError(upstream.name, status, await reply.bytes(mostWhole), reply.headers);
-  const renamer = model === requested ? undefined : new ModelRenamer(model, requested);
-  const headers = replyHeaders(reply.headers);
-  if (Number(reply.headers["content-length"] ?? Number.NaN) <= mostWhole) return whole(reply, headers, renamer);
-  const body = new AnswerStream(headers, reply.body, {
-    renamer,
-    toTold: (failure) => toToldFailure(failure, call.path),
-    heartbeat: { interval: heartbeat, events: () => encodeWaiting(call.path, "ping") },
-  });
-  return { status, headers, body };
-}
-
-async function whole(reply: UpstreamReply, headers: Headers, renamer: ModelRenamer | undefined): Promise<Reply> {
-  const body = await reply.bytes(mostWhole);
-  if (renamer === undefined) return { status: reply.status, headers, body };
-  return { status: reply.status, headers, body: Buffer.concat([renamer.push(body), renamer.end()]) };
+  if (reply.status < 200 || reply.status > 299)
+    throw upstreamError(upstream.name, reply.status, await reply.bytes(mostWhole), reply.headers);
+  return passReply(reply, call.path, target, { interval: heartbeat, events: () => encodeWaiting(call.path, "ping") });
 }
 
 /** LMDeploy answers 400 to Anthropic's format without its header, which few but Anthropic's own clients send. */

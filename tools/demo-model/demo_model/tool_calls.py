@@ -29,6 +29,8 @@ class Wanted:
     answer: str
     again: Callable[[], str]
     """Another request for the same tool, with other values."""
+    like: Callable[[], Wanted]
+    """Another tool that shares a word with this one, and a request for it."""
 
 
 def ask_tool(language: str, random: Random, unseen: bool = False) -> Wanted:
@@ -44,11 +46,15 @@ def _any_known(random: Random) -> dict:
     return random.choices(entries, weights=[entry.get("weight", 1) for entry in entries])[0]
 
 
+LIKE_SHARE = 0.35
+"""Of tools beside each other, those that share a word: `read_file` and `write_file`. What is asked for tells them apart by all its words only."""
+
+
 def several_tools(language: str, random: Random, count: int) -> list[Wanted]:
     """Tools that stand beside each other, with a request for each."""
     chosen: list[Wanted] = []
     while len(chosen) < count:
-        one = ask_tool(language, random)
+        one = random.choice(chosen).like() if chosen and random.random() < LIKE_SHARE else ask_tool(language, random)
         if not any(other.tool["name"] == one.tool["name"] or _confusable(one.tool, other.tool) for other in chosen):
             chosen.append(one)
     return chosen
@@ -121,7 +127,16 @@ def _realistic(entry: dict, language: str, random: Random) -> Wanted:
         result=_slots(result["result"], fill),
         answer=_slots(result[language], fill),
         again=lambda: _realistic(entry, language, random).request,
+        like=lambda: _realistic(random.choice(_alike(entry["names"][0]) or [_any_known(random)]), language, random),
     )
+
+
+@lru_cache(maxsize=None)
+def _alike(name: str) -> list[dict]:
+    """The realistic tools that share a word with this one: those that stand beside it in real life too."""
+    entries = _known()["tools"]
+    words = {entry["names"][0]: {part for one in entry["names"] for part in _parts(one)} - {"get", "mcp"} for entry in entries}
+    return [entry for entry in entries if entry["names"][0] != name and words[entry["names"][0]] & words[name]]
 
 
 def _slots(text: str, fill) -> str:
@@ -324,7 +339,17 @@ def _made_up(language: str, random: Random, unseen: bool, like: tuple[dict, dict
         result=_slots(result["result"], fill_result),
         answer=_slots(result[language], fill_result),
         again=lambda: _made_up(language, random, unseen, (verb, noun, name)).request,
+        like=lambda: _made_up(language, random, unseen, _sibling(verb, noun, unseen, random)),
     )
+
+
+def _sibling(verb: dict, noun: dict, unseen: bool, random: Random) -> tuple[dict, dict, str]:
+    """The same with another verb, or the same with another thing."""
+    if random.random() < 0.5:
+        verb = random.choice(_words("verbs", unseen))
+    else:
+        noun = random.choice(_words("nouns", unseen))
+    return verb, noun, _name(verb["en"], noun["en"], random)
 
 
 def _names_nothing(pattern: Pattern) -> bool:
