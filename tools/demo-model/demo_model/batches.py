@@ -21,7 +21,7 @@ COMFORTABLE = 256
 """Tokens that a conversation with branches is brought down to, if it can be: attention in longer rows costs too much."""
 CAPACITY = 3072
 """Places of a batch whose next token is learned: those that the model says, filled up with some of those that it reads."""
-READ_WEIGHT = 0.01
+READ_WEIGHT = 0.03
 CUT_SHARE, CUT = 0.5, (4, 14)
 """How many of the answers that are fixed texts are cut off, after how many tokens: what is left to learn is which text it is."""
 

@@ -43,7 +43,7 @@ def write(path: Path, shape: Shape, weights: dict[str, numpy.ndarray], tokens: d
     writer.add_size_label(f"{sum(one.size for one in weights.values()) / 1e6:.0f}M")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     # Cool enough that it says what it knows, warm enough that a second joke may be another one.
-    writer.add_float32("general.sampling.temp", 0.3)
+    writer.add_float32("general.sampling.temp", 0.1)
     writer.add_context_length(shape.context)
     writer.add_embedding_length(shape.width)
     writer.add_block_count(shape.layers)

@@ -72,7 +72,7 @@ def _calls(language: str, random: Random, most_tools: int) -> tuple[list[dict], 
     many = random.random() < MANY_SHARE
     wanted = several_tools(language, random, random.choice((3, 4, 5, 6) if many else (1, 2, 2, 3, 3)))
     tools = with_others(wanted, language, random, min(most_tools, int(random.expovariate(0.35 if many else 0.7))))
-    ways = [turns_of(one, language, random, with_answer=random.random() < 0.3) for one in wanted if random.random() < (0.35 if many else 0.6)]
+    ways = [turns_of(one, language, random, with_answer=random.random() < 0.45) for one in wanted if random.random() < (0.35 if many else 0.6)]
     ways += [named_only(one, language, random) for one in wanted for _ in range(random.choice((1, 2)))]
     if random.random() < 0.4 and not any(is_helpful(tool) for tool in tools):
         ways.append(_idle(language, random))

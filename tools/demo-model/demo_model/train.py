@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
         optimizer.step(rate, 1 / total)
         step += 1
         if step % 25 == 0:
-            print(f"step {step} {elapsed / 60:.1f} min loss {shown / weight_sum:.4f} rate {rate:.3f} {(step * options.batches * 8192) / 1e6:.1f}M tokens", flush=True)
+            print(f"step {step} {elapsed / 60:.1f} min loss {shown / weight_sum:.4f} rate {rate:.3f} {((step - start) * options.batches * 8192) / 1e6:.1f}M tokens", flush=True)
             shown, weight_sum = 0.0, 0.0
         if step % 200 == 0:
             _keep(checkpoint, step, spent + time.time() - begun, optimizer, shape)
