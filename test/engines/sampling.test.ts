@@ -72,9 +72,12 @@ describe("the choice of a token", () => {
   });
 
   test("leaves out the likeliest where XTC strikes", async () => {
-    const struck = await say({ xtcProbability: 1, xtcThreshold: 0.000001, logitBias: {} });
-    expect(struck.tokens.length).toBeGreaterThan(0);
-    for (const { bytes, top } of struck.tokens) expect(bytes).not.toEqual(top[0]?.bytes);
+    const threshold = 0.000001;
+    const { tokens } = await say({ xtcProbability: 1, xtcThreshold: threshold, logitBias: {} });
+    // It strikes where two are above the threshold: at times this model is all but sure, at which token depends on the processor.
+    const struck = tokens.filter(({ top }) => (top[1]?.logprob ?? -Infinity) > Math.log(threshold));
+    expect(struck.length).toBeGreaterThan(0);
+    for (const { bytes, top } of struck) expect(bytes).not.toEqual(top[0]?.bytes);
     // Never more than one token is above one half.
     expect((await say({ xtcProbability: 1, xtcThreshold: 0.6 })).text).toBe(free.text);
   });
