@@ -23,8 +23,9 @@ export async function passReply(
     const body = await reply.bytes(mostWhole);
     return { status, headers, body: renamer === undefined ? body : Buffer.concat([renamer.push(body), renamer.end()]) };
   }
-  // A name of another length makes another length of the whole.
-  if (renamer === undefined && length > mostWhole) headers["content-length"] = String(length);
+  // A name of another length makes another length of the whole, and so do heartbeats.
+  if (renamer === undefined && heartbeat === undefined && length > mostWhole)
+    headers["content-length"] = String(length);
   const care = { renamer, toTold: (failure: Error) => toToldFailure(failure, path), ...(heartbeat && { heartbeat }) };
   return { status, headers, body: new AnswerStream(headers, reply.body, care) };
 }

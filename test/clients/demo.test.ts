@@ -43,7 +43,7 @@ describe("the bundled demo model with a coding agent", () => {
     expect(complaints).toEqual([]);
     expect(run.code).toBe(0);
     expect(tools).toMatchObject([{ name: "read", status: "completed", input: { filePath: "notes.txt" } }]);
-    // Where the file's words end it misses at times, and what opencode puts around them it may count as lines: it is a model of 7 million parameters.
-    expect(texts.at(-1)).toMatch(/^It (says|has several lines\. The first): The meeting/);
+    // Where the file's words end it misses at times: it is a model of 7 million parameters.
+    expect(texts.at(-1)).toMatch(/^It says: The meeting/);
   });
 });

@@ -66,8 +66,7 @@ describe("a client that does not behave", () => {
     client.webSocket.pause();
     // Answers of some 20 MB, which is more than any system keeps for a socket.
     for (let sent = 0; sent < 100_000; sent++) client.webSocket.send("{");
-    const last = new Promise<void>((resolve) => client.webSocket.send("{", () => resolve()));
-    await last;
+    await new Promise<void>((resolve) => client.webSocket.send("{", () => resolve()));
     client.webSocket.resume();
     expect(await client.closed()).toMatchObject({ code: 1008 });
     expect(client.messages.at(-1)).toMatchObject({ type: "error", status: 429, error: { code: "concurrency_limit" } });

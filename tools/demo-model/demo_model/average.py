@@ -7,6 +7,9 @@ from pathlib import Path
 
 import torch
 
+from .checkpoint import save
+from .model import Shape
+
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="average")
@@ -17,10 +20,9 @@ def main(arguments: list[str] | None = None) -> None:
     folder = Path(options.folder)
     kept = [torch.load(folder / f"{name}.pt") for name in options.checkpoints]
     masters = {name: torch.stack([one["masters"][name] for one in kept]).mean(0) for name in kept[0]["masters"]}
-    # The optimizer's memory is that of none of them, and the clock begins anew.
-    state: dict[str, dict] = {name: {} for name in masters}
     step = max(one["step"] for one in kept)
-    torch.save({"step": step, "seconds": 0.0, "masters": masters, "state": state, "shape": kept[0]["shape"]}, folder / f"{options.name}.pt")
+    # The optimizer's memory is that of none of them, and the clock begins anew.
+    save(folder / f"{options.name}.pt", Shape(**kept[0]["shape"]), masters, step=step)
     print(f"{folder / options.name}.pt: the mean of {', '.join(options.checkpoints)}, step {step}")
 
 

@@ -13,6 +13,7 @@ import gguf
 import numpy
 import torch
 
+from .checkpoint import save
 from .model import Shape
 
 
@@ -28,9 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.json").write_text(json.dumps(tokens, ensure_ascii=False), encoding="utf-8")
     masters = {name: torch.from_numpy(values) for name, values in weights.items()}
-    state: dict[str, dict] = {name: {} for name in masters}
-    kept = {"step": options.step, "seconds": 0.0, "masters": masters, "state": state, "shape": shape.to_json()}
-    torch.save(kept, folder / f"{options.name}.pt")
+    save(folder / f"{options.name}.pt", shape, masters, step=options.step)
     print(f"{folder / options.name}.pt: {shape}")
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from .batches import batches_beside
+from .batches import TOKENS, batches_beside
+from .checkpoint import save
 from .model import DemoModel, Shape
 from .optimizer import Optimizer
 
@@ -43,6 +44,9 @@ def main(arguments: list[str] | None = None) -> None:
         said = (weights == 1).float()
         return (losses * weights).sum(), (losses * said).sum().detach(), said.sum()
 
+    def keep() -> None:
+        save(checkpoint, shape, optimizer.masters, step=step, seconds=spent + time.time() - begun, state=optimizer.state)
+
     compiled = torch.compile(loss_of, dynamic=False)
     made = batches_beside(tokens["vocabulary"], tokens["merges"], options.seed + start, shape.context, long=options.long)
     begun = time.time()
@@ -67,18 +71,12 @@ def main(arguments: list[str] | None = None) -> None:
         optimizer.step(rate, 1 / total)
         step += 1
         if step % 25 == 0:
-            print(f"step {step} {elapsed / 60:.1f} min loss {shown / weight_sum:.4f} rate {rate:.3f} {((step - start) * options.batches * 8192) / 1e6:.1f}M tokens", flush=True)
+            print(f"step {step} {elapsed / 60:.1f} min loss {shown / weight_sum:.4f} rate {rate:.3f} {((step - start) * options.batches * TOKENS) / 1e6:.1f}M tokens", flush=True)
             shown, weight_sum = 0.0, 0.0
         if step % 200 == 0:
-            _keep(checkpoint, step, spent + time.time() - begun, optimizer, shape)
-    _keep(checkpoint, step, spent + time.time() - begun, optimizer, shape)
+            keep()
+    keep()
     made.close()
-
-
-def _keep(path: Path, step: int, seconds: float, optimizer: Optimizer, shape: Shape) -> None:
-    kept = {"step": step, "seconds": seconds, "masters": optimizer.masters, "state": optimizer.state, "shape": shape.to_json()}
-    torch.save(kept, path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").replace(path)
 
 
 def _options() -> argparse.ArgumentParser:
@@ -90,7 +88,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--layers", type=int, default=8)
-    parser.add_argument("--batches", type=int, default=1, help="of 8,192 tokens, for each step")
+    parser.add_argument("--batches", type=int, default=1, help=f"of {TOKENS:,} tokens, for each step")
     parser.add_argument("--rate", type=float, default=0.004, help="of the matrices (Muon)")
     parser.add_argument("--other-rate", type=float, default=0.002, help="of the embedding and norms (AdamW)")
     parser.add_argument("--decay", type=float, default=0.05)
