@@ -21,9 +21,17 @@ export interface Trial {
 
 const found = inject("clients");
 
-/** Registers a test with a program; it is skipped, with the reason, where the program cannot be had. */
-export function tryProgram(name: ProgramName, title: string, attempt: (trial: Trial) => Promise<void>): void {
-  it(title, async ({ task: test, signal, skip, onTestFinished }) => {
+/**
+ * Registers a test with a program; it is skipped, with the reason, where the program cannot be had. `retry`: how many times
+ * more it may be tried, where what is asked is not sure of its answer.
+ */
+export function tryProgram(
+  name: ProgramName,
+  title: string,
+  attempt: (trial: Trial) => Promise<void>,
+  { retry = 0 } = {},
+): void {
+  it(title, { retry }, async ({ task: test, signal, skip, onTestFinished }) => {
     const client = found[name];
     if ("missing" in client) return skip(client.missing);
     const task = makeTask();

@@ -2,7 +2,7 @@ import { copyFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect } from "vitest";
-import { tryProgram } from "./copying.ts";
+import { type Trial, tryProgram } from "./copying.ts";
 import { shownBy } from "./programs/opencode.ts";
 import type { Scene } from "./scenes.ts";
 import { openTarget } from "./ways.ts";
@@ -18,7 +18,7 @@ const demo: Scene = {
 };
 
 describe("the bundled demo model with a coding agent", () => {
-  tryProgram("opencode", "calls opencode's tool for a file, and answers with its result", async (trial) => {
+  const attempt = async (trial: Trial): Promise<void> => {
     const { task } = trial;
     copyFileSync(example, path.join(task.repository, "opencode.json"));
     writeFileSync(path.join(task.repository, "notes.txt"), "The meeting is on Friday.\n");
@@ -45,5 +45,8 @@ describe("the bundled demo model with a coding agent", () => {
     expect(tools).toMatchObject([{ name: "read", status: "completed", input: { filePath: "notes.txt" } }]);
     // Where the file's words end it misses at times: it is a model of 7 million parameters.
     expect(texts.at(-1)).toMatch(/^It says: The meeting/);
-  });
+  };
+  // In 2 % of the folders and days that opencode tells it of, a model of this size does not see the tool.
+  const title = "calls opencode's tool for a file, and answers with its result";
+  tryProgram("opencode", title, attempt, { retry: 1 });
 });

@@ -6,9 +6,26 @@ import argparse
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from .checkpoint import save
 from .model import Shape
+
+
+class Mean:
+    """Of weights that are added one after the other."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.masters: dict[str, Tensor] = {}
+
+    def add(self, masters: dict[str, Tensor]) -> None:
+        self.count += 1
+        for name, weights in masters.items():
+            if name in self.masters:
+                self.masters[name].lerp_(weights, 1 / self.count)
+            else:
+                self.masters[name] = weights.clone()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -18,12 +35,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--name", required=True, help="of the new checkpoint")
     options = parser.parse_args(arguments)
     folder = Path(options.folder)
-    kept = [torch.load(folder / f"{name}.pt") for name in options.checkpoints]
-    masters = {name: torch.stack([one["masters"][name] for one in kept]).mean(0) for name in kept[0]["masters"]}
-    step = max(one["step"] for one in kept)
+    mean, step = Mean(), 0
+    for name in options.checkpoints:
+        kept = torch.load(folder / f"{name}.pt")
+        mean.add(kept["masters"])
+        step = max(step, kept["step"])
     # The optimizer's memory is that of none of them, and the clock begins anew.
-    save(folder / f"{options.name}.pt", Shape(**kept[0]["shape"]), masters, step=step)
-    print(f"{folder / options.name}.pt: the mean of {', '.join(options.checkpoints)}, step {step}")
+    save(folder / f"{options.name}.pt", Shape(**kept["shape"]), mean.masters, step=step)
+    print(f"{folder / f'{options.name}.pt'}: the mean of {', '.join(options.checkpoints)}, step {step}")
 
 
 if __name__ == "__main__":

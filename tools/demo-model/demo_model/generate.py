@@ -10,13 +10,14 @@ from .conversation import Conversation, Turn
 from .corpus import LANGUAGES, SHARED, is_held_out, made_up_word, read, topics, vary
 from .patterns import draw, parse
 from .skills import SKILLS, ask_skill, several
-from .tool_calls import ask_tool, is_helpful, named_only, plain, several_tools, some_tools, turns_of, vary_request, with_others
+from .tool_calls import ask_agent_tool, ask_tool, is_helpful, named_only, plain, several_tools, some_tools, turns_of, vary_request, with_others
 
 SHARES = {
     "topic": 0.24,
     "tool": 0.5,
+    "agent": 0.03,
     "other": 0.1,
-    "chat": 0.24,
+    "chat": 0.32,
     "add": 0.04,
     "subtract": 0.05,
     "count": 0.03,
@@ -27,7 +28,7 @@ SHARES = {
     "repeat": 0.02,
 }
 """How often each ability comes first in a conversation."""
-MANY_SHARE = 0.3
+MANY_SHARE = 0.35
 """Of calls, those among some ten tools: which one is wanted is then the whole of the question."""
 
 
@@ -44,18 +45,22 @@ def _conversation(random: Random, long: float, most_tools: int) -> Conversation:
     language = random.choice(LANGUAGES) if ability != "topic" else random.choices(LANGUAGES, (55, 45))[0]
     if ability == "title":
         return _title(language, random)
-    system = _system(random, long)
+    system = _environment(random) if ability == "agent" else _system(random, long)
     tools: list[dict] = []
     ways: list[list[Turn]] = []
     if ability == "tool":
         tools, ways = _calls(language, random, most_tools)
+    elif ability == "agent":
+        wanted = several_tools(language, random, random.choice((1, 1, 2, 3)), ask_agent_tool)
+        tools = [one.tool for one in wanted]
+        ways = [turns_of(one, language, random, with_answer=random.random() < 0.8) for one in wanted]
     elif ability == "idle_tools":
         tools = some_tools(language, random, 1 + min(most_tools, int(random.expovariate(0.6))))
     trunk = [Turn("system", system)] if system else []
     # Earlier exchanges, from which nothing follows; but another joke is another one.
     while random.random() < 0.15:
         earlier = random.choices(list(SHARES), weights=list(SHARES.values()))[0]
-        if earlier in ("tool", "idle_tools", "title") or (tools and earlier in ("add", "subtract", "other")):
+        if earlier in ("tool", "agent", "idle_tools", "title") or (tools and earlier in ("add", "subtract", "other")):
             continue
         trunk += _answered(earlier, language, random)
     if not ways:
@@ -255,15 +260,17 @@ def _environment(random: Random) -> str:
     """What coding agents say of the place where they run."""
     words = read("words")
     folder = f"/{random.choice(['home', 'Users', 'work', 'tmp', 'srv'])}/{made_up_word(random)}/{random.choice(words['nouns'])['en']}"
+    model = random.choice(["demo", "llama_cpp:demo", made_up_word(random)])
     lines = [
         random.choice(PLAIN + ["You read files.", "You are an agent that works in a folder.", "You help with code."]),
-        f"You are powered by the model named {random.choice(['demo', 'llama_cpp:demo', made_up_word(random)])}.",
+        f"You are powered by the model named {model}.{random.choice(('', f' The exact model ID is local/{model}'))}",
         "Here is some useful information about the environment you are running in:",
         "<env>",
         f"  Working directory: {folder}",
+        f"  Workspace root folder: {random.choice((folder, folder, '/'))}",
         f"  Is directory a git repo: {random.choice(['yes', 'no'])}",
         f"  Platform: {random.choice(['linux', 'darwin', 'win32'])}",
-        f"  Today's date: {random.choice(['Mon', 'Tue', 'Wed', 'Thu', 'Fri'])} {random.choice(['Jan', 'May', 'Nov'])} {random.randint(10, 28)} {random.randint(2024, 2030)}",
+        f"  Today's date: {random.choice(['Mon', 'Tue', 'Wed', 'Thu', 'Fri'])} {random.choice(['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'])} {random.randint(1, 31):02} {random.randint(2024, 2030)}",
         "</env>",
     ]
     return "\n".join(line for line in lines if line[:1] == "<" or random.random() < 0.9)

@@ -46,15 +46,26 @@ def _any_known(random: Random) -> dict:
     return random.choices(entries, weights=[entry.get("weight", 1) for entry in entries])[0]
 
 
+AGENT_TOOLS = {"read_file", "Read", "write_file", "append_file", "list_directory", "bash", "shell", "grep", "glob", "edit"}
+"""The first names of those that coding agents have."""
+
+
+def ask_agent_tool(language: str, random: Random) -> Wanted:
+    """One of what coding agents have; reading a file comes first with them."""
+    entries = [entry for entry in _known()["tools"] if entry["names"][0] in AGENT_TOOLS]
+    weights = [3 if "read" in entry["names"][0].lower() else 1 for entry in entries]
+    return _realistic(random.choices(entries, weights)[0], language, random)
+
+
 LIKE_SHARE = 0.35
 """Of tools beside each other, those that share a word: `read_file` and `write_file`. What is asked for tells them apart by all its words only."""
 
 
-def several_tools(language: str, random: Random, count: int) -> list[Wanted]:
-    """Tools that stand beside each other, with a request for each."""
+def several_tools(language: str, random: Random, count: int, ask: Callable[[str, Random], Wanted] = ask_tool) -> list[Wanted]:
+    """Tools that stand beside each other, with a request for each; `ask`: where one comes from."""
     chosen: list[Wanted] = []
     while len(chosen) < count:
-        one = random.choice(chosen).like() if chosen and random.random() < LIKE_SHARE else ask_tool(language, random)
+        one = random.choice(chosen).like() if chosen and random.random() < LIKE_SHARE else ask(language, random)
         if not any(other.tool["name"] == one.tool["name"] or _confusable(one.tool, other.tool) for other in chosen):
             chosen.append(one)
     return chosen

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from .batches import TOKENS, batches_beside
+from .average import Mean
 from .checkpoint import save
 from .model import DemoModel, Shape
 from .optimizer import Optimizer
@@ -47,11 +48,15 @@ def main(arguments: list[str] | None = None) -> None:
     def keep() -> None:
         save(checkpoint, shape, optimizer.masters, step=step, seconds=spent + time.time() - begun, state=optimizer.state)
 
+    def keep_mean() -> None:
+        save(folder / f"{options.name}.{step // options.means}.pt", shape, mean.masters, step=step)
+
     compiled = torch.compile(loss_of, dynamic=False)
     made = batches_beside(tokens["vocabulary"], tokens["merges"], options.seed + start, shape.context, long=options.long)
     begun = time.time()
     shown, weight_sum = 0.0, 0.0
     step = start
+    mean = Mean()
     while True:
         elapsed = spent + time.time() - begun
         # By the clock a machine that is slowed down ends in time all the same; by steps two runs are alike.
@@ -59,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
         if progress >= 1:
             break
         warm = min(1.0, (step - start + 1) / 20)
-        rate = warm * min(1.0, max(0.0, (1 - progress) / options.cooling))
+        rate = warm * (min(1.0, (1 - progress) / options.cooling) if options.cooling else 1.0)
         total = 0.0
         for _ in range(options.batches):
             batch = next(made)
@@ -75,6 +80,11 @@ def main(arguments: list[str] | None = None) -> None:
             shown, weight_sum = 0.0, 0.0
         if step % 200 == 0:
             keep()
+        if options.means:
+            mean.add(optimizer.masters)
+            if step % options.means == 0:
+                keep_mean()
+                mean = Mean()
     keep()
     made.close()
 
@@ -92,7 +102,8 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, default=0.004, help="of the matrices (Muon)")
     parser.add_argument("--other-rate", type=float, default=0.002, help="of the embedding and norms (AdamW)")
     parser.add_argument("--decay", type=float, default=0.05)
-    parser.add_argument("--cooling", type=float, default=0.5, help="the last share of the time, in which the rates fall to zero")
+    parser.add_argument("--cooling", type=float, default=0.5, help="the last share of the time, in which the rates fall to zero; 0: they stay")
+    parser.add_argument("--means", type=int, help="after so many steps each, the mean of the weights in them is kept as NAME.1, NAME.2, … for `average`")
     parser.add_argument("--long", type=float, default=0.003, help="share of conversations with a long system prompt")
     parser.add_argument("--resume", action="store_true")
     return parser
