@@ -21,7 +21,7 @@ process.exitCode = counts.failed > 0 ? 1 : code;
 
 // A file that cannot be loaded and an error outside of any test are failures too, though no test says so.
 function countTests(exitCode) {
-  const counts = { passed: 0, failed: 0, skipped: 0, names: [] };
+  const counts = { passed: 0, failed: 0, skipped: 0, names: /** @type {string[]} */ ([]) };
   if (!existsSync(report)) return { ...counts, failed: 1 };
   for (const file of JSON.parse(readFileSync(report, "utf8")).testResults) {
     const name = path.relative(root, file.name).split(path.sep).join("/");
