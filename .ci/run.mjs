@@ -63,7 +63,8 @@ for (const major of [20, 22, 24]) {
 rmSync(place, { recursive: true, force: true });
 
 // The failures of all runs once more at the very end: the rest of the output is long, and often only its end is kept.
-for (const run of runs) for (const name of run.names) process.stdout.write(`failed: ${run.name}: ${name}\n`);
+for (const { name, failures } of runs)
+  for (const failure of failures) process.stdout.write(`failed: ${name}: ${failure}\n`);
 if (check.status !== 0) process.stdout.write("failed: node scripts/check.mjs --without-tests\n");
 const sum = (key) => runs.reduce((total, run) => total + run[key], 0);
 const skipped = sum("skipped");
@@ -78,7 +79,7 @@ function install(major) {
   return status === 0 ? path.join(folder, "node_modules", name, "bin/node") : undefined;
 }
 
-/** Runs a command that ends with lines `failed: NAME` and `N passed, N failed[, N skipped]`, its output shown. */
+/** Runs a command that ends with a line `failed: …` for each failure and `N passed, N failed[, N skipped]`, its output shown. */
 function test(name, [command, args]) {
   process.stdout.write(`\n== ${name} ==\n`);
   return new Promise((resolve) => {
@@ -88,13 +89,15 @@ function test(name, [command, args]) {
       process.stdout.write(chunk);
       tail = (tail + chunk).slice(-10_000);
     });
-    child.on("error", () => resolve({ name, code: 127, passed: 0, failed: 1, skipped: 0, names: [] }));
+    const broken = (failure) => ({ name, passed: 0, failed: 1, skipped: 0, failures: [failure] });
+    child.on("error", (error) => resolve({ ...broken(error.message), code: 127 }));
     child.on("close", (code) => {
       const lines = tail.trimEnd().split("\n");
       const counts = /^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$/.exec(lines.at(-1) ?? "");
-      const [passed, failed, skipped] = counts === null ? [0, 1, 0] : counts.slice(1).map((text) => Number(text ?? 0));
-      const names = lines.filter((line) => line.startsWith("failed: ")).map((line) => line.slice("failed: ".length));
-      resolve({ name, code: code ?? 1, passed, failed, skipped, names });
+      if (counts === null) return resolve({ ...broken("it did not end with its counts"), code: code ?? 1 });
+      const [passed, failed, skipped] = counts.slice(1).map((text) => Number(text ?? 0));
+      const failures = lines.filter((line) => line.startsWith("failed: ")).map((line) => line.slice("failed: ".length));
+      resolve({ name, code: code ?? 1, passed, failed, skipped, failures });
     });
   });
 }

@@ -3,7 +3,7 @@ import type { Case } from "../../tools/demo-model/evaluate/cases.ts";
 const folders = [
   "/home/anna/shop",
   "/tmp/lair-k3Xw9A/repository",
-  "/work/Notes",
+  "/data/Notes",
   "/Users/li/src/app",
   "/srv/q7",
   "/a/b/c/d",

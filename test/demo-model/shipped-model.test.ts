@@ -113,7 +113,7 @@ describe("the demo model", () => {
     "is sure of a coding agent's %s, in whatever folder, on whatever day",
     async (part) => {
       const outcomes = await askAll(agentRequests()[part], address, 4);
-      const wrong = outcomes.filter(({ right }) => !right).map(({ asked, answer }) => ({ ...question(asked), answer }));
+      const wrong = mistakes(outcomes);
       // Of 300 calls from other folders on other days it made 293; another engine or processor may round one otherwise.
       expect(wrong.length, JSON.stringify(wrong, null, 1)).toBeLessThanOrEqual(outcomes.length / 8);
     },
@@ -150,15 +150,17 @@ describe("the demo model", () => {
 
     it.each(goals)("with $name", ({ name, abilities }) => {
       const mine = outcomes.filter(({ asked }) => abilities.includes(asked.ability));
-      const wrong = mine.filter(({ right }) => !right).map(({ asked, answer }) => ({ ...question(asked), answer }));
+      const wrong = mistakes(mine);
       expect(mine.length).toBeGreaterThanOrEqual(20);
       expect(1 - wrong.length / mine.length, JSON.stringify(wrong, null, 1)).toBeGreaterThanOrEqual(floors[name]!);
     });
   });
 });
 
-function question({ messages, expect: wanted }: Case): object {
-  return { question: messages.at(-1)?.["content"], wanted };
+function mistakes(outcomes: readonly Outcome[]): object[] {
+  return outcomes
+    .filter(({ right }) => !right)
+    .map(({ asked, answer }) => ({ question: asked.messages.at(-1)?.["content"], wanted: asked.expect, answer }));
 }
 
 /** The first call of a streamed answer, put together. */

@@ -41,8 +41,9 @@ def main(arguments: list[str] | None = None) -> None:
         mean.add(kept["masters"])
         step = max(step, kept["step"])
     # The optimizer's memory is that of none of them, and the clock begins anew.
-    save(folder / f"{options.name}.pt", Shape(**kept["shape"]), mean.masters, step=step)
-    print(f"{folder / f'{options.name}.pt'}: the mean of {', '.join(options.checkpoints)}, step {step}")
+    checkpoint = folder / f"{options.name}.pt"
+    save(checkpoint, Shape(**kept["shape"]), mean.masters, step=step)
+    print(f"{checkpoint}: the mean of {', '.join(options.checkpoints)}, step {step}")
 
 
 if __name__ == "__main__":

@@ -51,9 +51,7 @@ def _conversation(random: Random, long: float, most_tools: int) -> Conversation:
     if ability == "tool":
         tools, ways = _calls(language, random, most_tools)
     elif ability == "agent":
-        wanted = several_tools(language, random, random.choice((1, 1, 2, 3)), ask_agent_tool)
-        tools = [one.tool for one in wanted]
-        ways = [turns_of(one, language, random, with_answer=random.random() < 0.8) for one in wanted]
+        tools, ways = _agent_calls(language, random)
     elif ability == "idle_tools":
         tools = some_tools(language, random, 1 + min(most_tools, int(random.expovariate(0.6))))
     trunk = [Turn("system", system)] if system else []
@@ -83,6 +81,12 @@ def _calls(language: str, random: Random, most_tools: int) -> tuple[list[dict], 
         ways.append(_idle(language, random))
     random.shuffle(ways)
     return tools, ways
+
+
+def _agent_calls(language: str, random: Random) -> tuple[list[dict], list[list[Turn]]]:
+    """The same with a coding agent's tools and no others; most are followed by the result and what is said of it."""
+    wanted = several_tools(language, random, random.choice((1, 1, 2, 3)), ask_agent_tool)
+    return [one.tool for one in wanted], [turns_of(one, language, random, with_answer=random.random() < 0.8) for one in wanted]
 
 
 def _idle(language: str, random: Random) -> list[Turn]:

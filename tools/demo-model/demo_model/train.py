@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from .batches import TOKENS, batches_beside
 from .average import Mean
+from .batches import TOKENS, batches_beside
 from .checkpoint import save
 from .model import DemoModel, Shape
 from .optimizer import Optimizer
@@ -48,9 +48,6 @@ def main(arguments: list[str] | None = None) -> None:
     def keep() -> None:
         save(checkpoint, shape, optimizer.masters, step=step, seconds=spent + time.time() - begun, state=optimizer.state)
 
-    def keep_mean() -> None:
-        save(folder / f"{options.name}.{step // options.means}.pt", shape, mean.masters, step=step)
-
     compiled = torch.compile(loss_of, dynamic=False)
     made = batches_beside(tokens["vocabulary"], tokens["merges"], options.seed + start, shape.context, long=options.long)
     begun = time.time()
@@ -83,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
         if options.means:
             mean.add(optimizer.masters)
             if step % options.means == 0:
-                keep_mean()
+                save(folder / f"{options.name}.{step // options.means}.pt", shape, mean.masters, step=step)
                 mean = Mean()
     keep()
     made.close()
